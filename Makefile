@@ -1,0 +1,27 @@
+# Everything happens in .venv; a fresh machine needs git, make, Python 3.11 (or newer) and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+# Two threads unless the caller says otherwise: what the figures in the documentation were measured with.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test check bench docs serve clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/python -m demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""`make demo`: position bias on real questions, and what removes it, in a few minutes on two cores."""

@@ -1,0 +1,128 @@
+"""Rank passages in one order and in five; answer under every rotation with and without mitigation; draw the report."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import fairpos
+from demo.data import Question, questions
+from demo.report import write_report
+from fairpos import Decoding, FairModel, Request
+from fairpos.metrics import wilson_interval
+
+ANSWER_METHODS = ("none", "set_based", "pine")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Part (a): which passage came first, for each question."""
+
+    questions: list[Question]
+    one_order: list[bool]  # top-1 right, in the file's order
+    five_views: list[bool]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Part (b): the answers to one question, a row per method, a column per rotation."""
+
+    question: Question
+    texts: dict[str, list[str]]
+
+
+def rank(fair: FairModel, chosen: list[Question], bar: Progress) -> Ranked:
+    """Ranks every question's passages by the first-token distribution, in one order and averaged over five."""
+    requests = [Request("rank", q.text, q.passages) for q in chosen]
+    right: dict[str, list[bool]] = {}
+    for methods, words in (("none", "rank, one order"), ("permutation:views=5", "rank, five cyclic views")):
+        task = bar.add_task(words, total=len(requests))
+        right[methods] = []
+        for start in range(0, len(requests), 5):  # five questions share their passages, so each view is read once
+            outputs = fair.run(requests[start : start + 5], methods)
+            right[methods] += [o.winner == q.gold for o, q in zip(outputs, chosen[start:], strict=False)]
+            bar.update(task, completed=len(right[methods]))
+    return Ranked(chosen, right["none"], right["permutation:views=5"])
+
+
+def answer(fair: FairModel, question: Question, bar: Progress) -> Answered:
+    """Answers one question under all rotations of its passages."""
+    task = bar.add_task("answer, all rotations", total=len(ANSWER_METHODS) * len(question.passages))
+    request = Request("answer", question.text, question.passages)
+    n = len(question.passages)
+    texts: dict[str, list[str]] = {}
+    for methods in ANSWER_METHODS:
+        texts[methods] = []
+        for shift in range(n):
+            view = request.reordered([(i + shift) % n for i in range(n)])
+            [output] = fair.run([view], methods, decoding=Decoding(max_new_tokens=20))
+            texts[methods].append((output.text or "").split("\n")[0])
+            bar.advance(task)
+    return Answered(question, texts)
+
+
+def rank_table(ranked: Ranked) -> Table:
+    """Top-1 accuracy, by the position of the gold passage."""
+    table = Table(title=f"(a) Top-1 accuracy of the ranking, {len(ranked.questions)} questions, 5 passages each")
+    table.add_column("passages shown in")
+    for i in range(5):
+        table.add_column(f"gold {i + 1}.", justify="right")
+    table.add_column("all", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, right in (("one order", ranked.one_order), ("five cyclic views", ranked.five_views)):
+        by = [[r for r, q in zip(right, ranked.questions, strict=True) if q.gold_position == i] for i in range(5)]
+        low, high = wilson_interval(sum(right), len(right))
+        cells = [f"{sum(b) / len(b):.2f}" if b else "" for b in by]
+        table.add_row(name, *cells, f"{sum(right) / len(right):.2f}", f"{low:.2f} to {high:.2f}")
+    return table
+
+
+def answer_table(answered: Answered) -> Table:
+    """The answers side by side; one that differs from the same method's first is marked."""
+    table = Table(title=f"(b) {answered.question.text}", show_lines=True)
+    table.add_column("first passage shown")
+    for methods in answered.texts:
+        different = len(set(answered.texts[methods]))
+        table.add_column(f"{methods}: {different} different answer{'s' if different > 1 else ''}", ratio=1)
+    for shift in range(len(answered.question.passages)):
+        cells = []
+        for texts in answered.texts.values():
+            changed = texts[shift] != texts[0]
+            right = answered.question.correct(texts[shift])
+            cells.append(f"[{'yellow' if changed else 'default'}]{texts[shift]}[/] [green]{'✓' if right else ''}[/]")
+        table.add_row(str(answered.question.passages[shift].title), *cells)
+    return table
+
+
+def main() -> None:
+    """Runs both parts; prints two tables; writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--questions", type=int, default=100, help="how many of the 100 are ranked")
+    parser.add_argument("--report", type=Path, default=Path("report.html"))
+    options = parser.parse_args()
+    console = Console()
+    started = time.monotonic()
+    torch.set_num_threads(2)
+    console.print(f"Loading {options.model} ...")
+    fair = fairpos.load(options.model)
+    chosen = questions()[: options.questions]
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        ranked = rank(fair, chosen, bar)
+        answered = answer(fair, chosen[0], bar)
+    console.print(rank_table(ranked))
+    console.print(answer_table(answered))
+    write_report(options.report, fair.backend.name, ranked, answered)
+    console.print(f"{options.report} written. {time.monotonic() - started:.0f} s in all.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Answers, rankings and verdicts of language models that do not depend on the order of what they are shown.
+
+    fair = fairpos.load("smollm2")
+    fair.answer("Who wrote it?", passages, methods="set_based").text
+
+Importing fairpos needs no torch; loading a local model does.
+"""
+
+from fairpos import aggregate, errors
+from fairpos.backends.base import Decoding
+from fairpos.errors import FairposError
+from fairpos.model import FairModel, load, wrap
+from fairpos.prompts import Template
+from fairpos.registry import methods
+from fairpos.types import Layout, Output, Request, Segment, Usage, View
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Decoding",
+    "FairModel",
+    "FairposError",
+    "Layout",
+    "Output",
+    "Request",
+    "Segment",
+    "Template",
+    "Usage",
+    "View",
+    "__version__",
+    "aggregate",
+    "errors",
+    "load",
+    "methods",
+    "wrap",
+]

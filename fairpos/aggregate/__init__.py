@@ -1,0 +1,1 @@
+"""Rank aggregation: pure functions, one a file."""

@@ -1,0 +1,1 @@
+"""How attention methods get at a transformers model, without a copied modelling file."""

@@ -1,0 +1,81 @@
+"""Softmax attention as the methods use it: grouped heads, a boolean mask, soft caps; fused where torch can."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Scores that are materialised at once, in elements; bounds memory where no fused kernel fits (soft caps).
+_CHUNK = 1 << 24
+
+
+def repeat_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, Hkv, L, D) to (B, heads, L, D): every key/value head serves heads / Hkv query heads in a row."""
+    b, kv, n, d = x.shape
+    if kv == heads:
+        return x
+    return x[:, :, None].expand(b, kv, heads // kv, n, d).reshape(b, heads, n, d)
+
+
+def causal_mask(n_query: int, n_key: int, device: torch.device) -> Tensor:
+    """(n_query, n_key), True where the key is visible: the queries are the last n_query of the keys."""
+    return torch.ones(n_query, n_key, dtype=torch.bool, device=device).tril(n_key - n_query)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scaling: float,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    softcap: float | None = None,
+) -> Tensor:
+    """`softmax(scaling * q k^T + mask) v`.
+
+    Args:
+        q: (B, H, Lq, D), rotated.
+        k: (B, Hkv or H, Lk, D), rotated.
+        v: Like k.
+        scaling: The attention module's own.
+        mask: Boolean, broadcastable to (B, H, Lq, Lk), True where visible. Every query must see a key.
+        causal: The queries are the last Lq of the keys; not together with a mask.
+        softcap: Scores are squashed to softcap * tanh(scores / softcap) before the mask (Gemma 2).
+
+    Returns:
+        (B, H, Lq, D)
+    """
+    heads, n_query, n_key = q.shape[1], q.shape[2], k.shape[2]
+    if causal and n_query > 1 and (n_query != n_key or softcap is not None):
+        mask, causal = causal_mask(n_query, n_key, q.device), False
+    if softcap is None:
+        k, v = repeat_heads(k, heads), repeat_heads(v, heads)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and n_query > 1, scale=scaling)
+    k, v = repeat_heads(k, heads), repeat_heads(v, heads)
+    step = max(1, _CHUNK // (q.shape[0] * heads * n_key))
+    out = torch.empty_like(q)
+    for start in range(0, n_query, step):
+        rows = slice(start, start + step)
+        scores = capped(q[:, :, rows] @ k.transpose(-1, -2) * scaling, softcap)
+        if mask is not None:
+            visible = mask if mask.shape[-2] == 1 else mask[..., rows, :]
+            scores = scores.masked_fill(~visible, float("-inf"))
+        out[:, :, rows] = softmax(scores).to(v.dtype) @ v
+    return out
+
+
+def capped(scores: Tensor, softcap: float | None) -> Tensor:
+    """softcap * tanh(scores / softcap), or the scores as they are."""
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
+
+
+def precise(x: Tensor) -> Tensor:
+    """float32, or float64 where x has it: what sums and comparisons are made in."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last dimension in float32 or better."""
+    return torch.softmax(precise(scores), dim=-1)

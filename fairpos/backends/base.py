@@ -1,0 +1,114 @@
+"""What a backend is asked, and what it answers.
+
+Two kinds of calls are enough for every task: text is generated, or given continuations are scored. A backend gets a
+list of calls and runs them together, batched or concurrent, as it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from fairpos.errors import InvalidOption
+from fairpos.prompts import Prompt
+from fairpos.types import Capability, Status, Usage
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+    from transformers.generation.streamers import BaseStreamer
+
+    from fairpos.methods.base import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How text is generated.
+
+    Attributes:
+        max_new_tokens: At most so many tokens.
+        temperature: 0 is greedy.
+        top_p: Sample from the smallest set of tokens with this probability; 1 is all.
+        seed: Of the sampling; needed where temperature > 0.
+        generation_config, logits_processor, stopping_criteria, streamer: transformers' own, for a local model; the
+            generation config replaces temperature and top_p.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    generation_config: GenerationConfig | None = None
+    logits_processor: LogitsProcessorList | None = None
+    stopping_criteria: StoppingCriteriaList | None = None
+    streamer: BaseStreamer | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InvalidOption(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if not 0 <= self.temperature <= 10:
+            raise InvalidOption(f"temperature must be in [0, 10], got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise InvalidOption(f"top_p must be in (0, 1], got {self.top_p}")
+        sampled = self.temperature > 0 or (self.generation_config is not None and self.generation_config.do_sample)
+        if sampled and self.seed is None:
+            raise InvalidOption(
+                "sampling needs a seed, so that the result can be repeated; got temperature > 0 without"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Continue the prompt."""
+
+    prompt: Prompt
+    decoding: Decoding = Decoding()
+    attend: Method | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How probable is each of these replies?"""
+
+    prompt: Prompt
+    replies: tuple[str, ...]
+    attend: Method | None = None
+
+
+Call: TypeAlias = Generate | Score
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one call.
+
+    Attributes:
+        status: "ok", or why there is nothing.
+        text: Generated text.
+        log_probs: Natural log-probability of each reply that was to be scored, summed over its tokens.
+        tokens: Number of tokens of each of those.
+        greedy: Whether greedy decoding would give that reply.
+        usage: Tokens and calls.
+    """
+
+    status: Status = "ok"
+    text: str = ""
+    log_probs: tuple[float, ...] = ()
+    tokens: tuple[int, ...] = ()
+    greedy: tuple[bool, ...] = ()
+    usage: Usage = field(default_factory=lambda: Usage(calls=1))
+
+
+class Backend(Protocol):
+    """A model that can be asked."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called in reports."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+
+    def run(self, calls: Sequence[Call]) -> list[Reply]:
+        """Replies in the order of the calls."""

@@ -1,0 +1,240 @@
+"""One call of an OpenAI-compatible chat endpoint: the request, and what came of it.
+
+Pure: nothing here opens a connection. `read_response` turns the text of a successful response into a `Completion` and
+refuses what isn't one, so that nothing can be taken for an answer that is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from fairpos.errors import InvalidRequest
+from fairpos.types import Usage
+
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+CompletionStatus: TypeAlias = Literal["ok", "refused", "empty", "malformed", "http_error", "timeout", "cancelled"]
+
+# What servers write into `error.code` when a filter stops the prompt itself (HTTP 400).
+_FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
+_DETAIL_LENGTH = 500
+
+
+class MalformedResponse(ValueError):
+    """The text of a response is not a chat completion; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One chat completion to ask for.
+
+    Attributes:
+        body: The request as the endpoint gets it: `model`, `messages`, and whatever else it understands. Neither
+            `stream` nor `n` above 1: a completion is one text.
+        sample: Tells repeated samples of one body apart. Requests equal in body and sample are one call.
+
+    Raises:
+        InvalidRequest: the body can't be sent.
+    """
+
+    body: Mapping[str, JSON]
+    sample: int = 0
+
+    def __post_init__(self) -> None:
+        model, messages = self.body.get("model"), self.body.get("messages")
+        if not isinstance(model, str) or not model:
+            raise InvalidRequest(f"the body's model must be a name, got {model!r}")
+        if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
+            raise InvalidRequest(f"the body's messages must be a list of at least 1 message, got {messages!r}")
+        if self.body.get("stream"):
+            raise InvalidRequest("the body asks for a stream; a completion is read as a whole")
+        if self.body.get("n") not in (None, 1):
+            raise InvalidRequest(f"the body's n must be 1, got {self.body['n']!r}; ask with n different `sample`s")
+        self.canonical()
+
+    def canonical(self) -> bytes:
+        """The body as JSON in UTF-8 with sorted keys: what is sent, and what the cache key is made of."""
+        try:
+            text = json.dumps(
+                self.body, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_dict
+            )
+            return text.encode("utf-8")
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"the body can't be written as JSON: {error}") from error
+
+    def key(self, base_url: str) -> str:
+        """SHA-256, hexadecimal, of the endpoint, the whole body and the sample. No credential is part of it."""
+        endpoint = json.dumps([base_url, self.sample]).encode()
+        return hashlib.sha256(endpoint + b"\n" + self.canonical()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token with its natural-log probability, and those that the endpoint ranked beside it, best first."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What came of one request.
+
+    Attributes:
+        status: "ok": `text` is an answer. "refused": a content filter, or the model said no. "empty": no text but white
+            space. "malformed": not JSON, or not a completion. "http_error": another status than 2xx, or no connection.
+            "timeout". "cancelled": never finished.
+        text: The answer; empty unless `status` is "ok", so that nothing else can be taken for one.
+        logprobs: One entry per generated token; None where the endpoint gave none. Kept for "empty" too, where the
+            first token's alternatives can still be read.
+        usage: Tokens as the endpoint counted them (0 where it did not), and calls: every attempt is one; a cached
+            completion has no call.
+        finish_reason: As the endpoint gave it: "stop", "length", ...
+        cached: Nothing was asked for this: it came from the cache, or from an equal request of the same run.
+        attempts: Calls made for this in this run; 0 if cached.
+        latency_s: Seconds of the last call; of the original one if cached.
+        http_status: Status code of the last response; None if there was none, and if cached.
+        detail: What went wrong, or the words of the refusal.
+    """
+
+    status: CompletionStatus
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str | None = None
+    cached: bool = False
+    attempts: int = 0
+    latency_s: float = 0.0
+    http_status: int | None = None
+    detail: str = ""
+
+    @property
+    def usage(self) -> Usage:
+        """What this cost. A cached completion counts its tokens, but no call."""
+        return Usage(self.prompt_tokens, self.completion_tokens, self.attempts, int(self.cached))
+
+
+def read_response(raw: str) -> Completion:
+    """Reads the body of a successful response.
+
+    Returns:
+        A completion with status "ok", "refused" or "empty".
+
+    Raises:
+        MalformedResponse: cut off, not JSON, or not a chat completion.
+    """
+    try:
+        response = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise MalformedResponse(f"not JSON: {error}; it ends with {raw[-40:]!r}") from error
+    choice = _first_choice(response)
+    message = _object(choice.get("message"), "choices[0].message")
+    reason = choice.get("finish_reason")
+    prompt_tokens, completion_tokens = _usage(response.get("usage"))
+    refusal = _text(message.get("refusal"), "choices[0].message.refusal").strip()
+    text = _text(message.get("content"), "choices[0].message.content")
+    status: CompletionStatus = "ok" if text.strip() else "empty"
+    if refusal or reason == "content_filter":
+        status = "refused"
+    return Completion(
+        status=status,
+        text=text if status == "ok" else "",
+        logprobs=None if status == "refused" else _logprobs(choice.get("logprobs")),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        finish_reason=reason if isinstance(reason, str) else None,
+        detail=(refusal or "content_filter") if status == "refused" else "",
+    )
+
+
+def read_error(http_status: int, raw: str) -> Completion:
+    """Reads the body of a response with an error status: "refused" if a content filter says so, else "http_error"."""
+    code, message = None, raw.strip()
+    try:
+        response = json.loads(raw)
+    except (ValueError, RecursionError):
+        response = None
+    if isinstance(response, dict):
+        error = response.get("error")
+        fields = error if isinstance(error, dict) else response
+        code = fields.get("code")
+        found = error if isinstance(error, str) else fields.get("message") or fields.get("detail")
+        message = found if isinstance(found, str) else message
+    return Completion(
+        status="refused" if http_status == 400 and code in _FILTER_CODES else "http_error",
+        http_status=http_status,
+        detail=f"HTTP {http_status}: {message[:_DETAIL_LENGTH]}",
+    )
+
+
+def _as_dict(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON type")
+
+
+def _first_choice(response: object) -> Mapping[str, object]:
+    fields = _object(response, "the response")
+    choices = fields.get("choices")
+    if not isinstance(choices, list) or not choices:
+        error = f"; it says {str(fields['error'])[:_DETAIL_LENGTH]}" if "error" in fields else ""
+        raise MalformedResponse(f"choices must be a list of at least 1 choice, got {choices!r}{error}")
+    return _object(choices[0], "choices[0]")
+
+
+def _object(value: object, name: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise MalformedResponse(f"{name} must be an object, got {type(value).__name__}")
+    return value
+
+
+def _text(value: object, name: str) -> str:
+    """A string, nothing, or a list of parts of which the text ones count."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        parts = (part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text")
+        return "".join(part for part in parts if isinstance(part, str))
+    raise MalformedResponse(f"{name} must be a text, got {type(value).__name__}")
+
+
+def _usage(value: object) -> tuple[int, int]:
+    counts = value if isinstance(value, dict) else {}
+    prompt, completion = (counts.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return (prompt if isinstance(prompt, int) else 0, completion if isinstance(completion, int) else 0)
+
+
+def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
+    content = value.get("content") if isinstance(value, dict) else None
+    if content is None:
+        return None
+    if not isinstance(content, list):
+        raise MalformedResponse(f"choices[0].logprobs.content must be a list, got {type(content).__name__}")
+    tokens = []
+    for position, entry in enumerate(content):
+        name = f"choices[0].logprobs.content[{position}]"
+        top = _object(entry, name).get("top_logprobs") or []
+        if not isinstance(top, list):
+            raise MalformedResponse(f"{name}.top_logprobs must be a list, got {type(top).__name__}")
+        pairs = [_token(item, f"{name}.top_logprobs[{rank}]") for rank, item in enumerate(top)]
+        pairs.sort(key=lambda pair: -pair[1])
+        tokens.append(TokenLogprob(*_token(entry, name), tuple(pairs)))
+    return tuple(tokens)
+
+
+def _token(entry: object, name: str) -> tuple[str, float]:
+    fields = _object(entry, name)
+    token, logprob = fields.get("token"), fields.get("logprob")
+    if not isinstance(token, str):
+        raise MalformedResponse(f"{name}.token must be a text, got {token!r}")
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or math.isnan(logprob):
+        raise MalformedResponse(f"{name}.logprob must be a number, got {logprob!r}")
+    return token, float(logprob)

@@ -1,0 +1,95 @@
+"""A model that is made up, with a KNOWN bias: what tests and demonstrations measure methods and audits against.
+
+It "reads" a prompt by a quality of each segment, and what it says is distorted by where a segment stands and how it is
+labelled, by as much as it was told.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fairpos.backends.base import Call, Generate, Reply, Score
+from fairpos.prompts import Prompt
+from fairpos.types import Capability, Segment, Usage
+
+Quality = Callable[[str, Segment], float]
+
+
+def by_score(query: str, segment: Segment) -> float:  # noqa: ARG001
+    """The segment's own score; 0 where it has none."""
+    return segment.score or 0.0
+
+
+def by_length(query: str, segment: Segment) -> float:  # noqa: ARG001
+    """Longest wins: the length of the text in characters."""
+    return float(len(segment.text))
+
+
+@dataclass(frozen=True)
+class FakeBackend:
+    """Preference of the segment in slot i, shown as label l: quality + slot_bias[i] + label_bias[l] + noise.
+
+    Attributes:
+        quality: (query, segment) -> float, in nats.
+        slot_bias: Added by slot; slots past the end get 0. A function (slot, count) -> float does for any length.
+        label_bias: Added by the label shown.
+        noise: Standard deviation of a Gaussian added to each preference; seeded by the prompt's text, so that the same
+            prompt gets the same reply.
+        first_with: With this probability the reply names the first slot, whatever it holds.
+        seed: Of the noise.
+    """
+
+    quality: Quality = by_score
+    slot_bias: Sequence[float] | Callable[[int, int], float] = ()
+    label_bias: Mapping[str, float] = field(default_factory=dict)
+    noise: float = 0.0
+    first_with: float = 0.0
+    seed: int = 0
+    capabilities: frozenset[Capability] = frozenset({"generate", "score"})
+    name: str = "fake"
+
+    def run(self, calls: Sequence[Call]) -> list[Reply]:
+        """Scores are log-softmax preferences; text is "[label] > [label] > ...", or the preferred passage's."""
+        return [self._reply(call) for call in calls]
+
+    def _reply(self, call: Call) -> Reply:
+        prompt = call.prompt
+        log_probs = self.log_probs(prompt)
+        usage = Usage(prompt_tokens=len(prompt.text.split()), completion_tokens=1, calls=1)
+        order = sorted(range(len(log_probs)), key=lambda i: -log_probs[i])
+        if isinstance(call, Score):
+            by_label = dict(zip(prompt.labels, log_probs, strict=True))
+            found = tuple(by_label.get(reply.strip(" []"), -math.inf) for reply in call.replies)
+            return Reply(
+                log_probs=found, greedy=tuple(p == max(found) for p in found), tokens=(1,) * len(found), usage=usage
+            )
+        assert isinstance(call, Generate)
+        if prompt.request.task == "answer":
+            return Reply(text=prompt.request.segments[order[0]].text, usage=usage)
+        return Reply(text=" > ".join(f"[{prompt.labels[i]}]" for i in order), usage=usage)
+
+    def log_probs(self, prompt: Prompt) -> tuple[float, ...]:
+        """Log-probability of each slot's segment, in the order shown."""
+        request = prompt.request
+        count = len(request.segments)
+        draw = random.Random(f"{self.seed}|{prompt.text}")
+        preference = [
+            self.quality(request.query, segment)
+            + self._slot(i, count)
+            + self.label_bias.get(prompt.labels[i], 0.0)
+            + (draw.gauss(0.0, self.noise) if self.noise else 0.0)
+            for i, segment in enumerate(request.segments)
+        ]
+        if self.first_with and draw.random() < self.first_with:
+            preference[0] = max(preference) + 1.0
+        top = max(preference)
+        total = top + math.log(sum(math.exp(p - top) for p in preference))
+        return tuple(p - total for p in preference)
+
+    def _slot(self, slot: int, count: int) -> float:
+        if callable(self.slot_bias):
+            return self.slot_bias(slot, count)
+        return self.slot_bias[slot] if slot < len(self.slot_bias) else 0.0

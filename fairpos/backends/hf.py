@@ -1,0 +1,348 @@
+"""A transformers model in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from transformers import (
+    Cache,
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from fairpos.attention.batch import Batch
+from fairpos.attention.seam import seam_of
+from fairpos.backends.base import Call, Decoding, Generate, Reply, Score
+from fairpos.errors import NonFiniteLogits, TooLong, UnsupportedModel
+from fairpos.methods.base import Method
+from fairpos.prompts import Prompt, continuation, tokenize
+from fairpos.types import Capability, Layout, Usage
+
+# Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
+Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
+
+# torch's generator is global: two sampled generations at once would draw from each other's stream.
+_sampling = threading.Lock()
+
+
+class HFBackend:
+    """Runs calls on a causal language model of transformers.
+
+    Args:
+        model: Any causal model with a `generate` method.
+        tokenizer: Its tokenizer.
+        batch_tokens: Padded prompt tokens of one forward pass, at most (one prompt may be longer).
+
+    Raises:
+        UnsupportedModel: the model is an encoder-decoder.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int = 8192) -> None:
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise UnsupportedModel(
+                f"{type(model).__name__} is an encoder-decoder model; fairpos needs a decoder-only causal model"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+
+    @property
+    def name(self) -> str:
+        """The model's own name, or its class."""
+        return str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Everything."""
+        return frozenset({"generate", "score", "attention"})
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model can hold."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    def run(self, calls: Sequence[Call]) -> list[Reply]:
+        """Runs calls in batches; scored prompts that differ only after their segments share one prefill of the rest."""
+        layouts = [self.layout(call.prompt) for call in calls]
+        groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        for i, (call, layout) in enumerate(zip(calls, layouts, strict=True)):
+            if isinstance(call, Generate):
+                groups[call.attend, id(call.decoding)].append(i)
+            else:
+                groups[call.attend, layout.input_ids[: layout.suffix_start], layout.sets].append(i)
+        alone: dict[Method | None, list[int]] = defaultdict(list)
+        replies: dict[int, Reply] = {}
+        for members in groups.values():
+            call = calls[members[0]]
+            if isinstance(call, Generate):
+                for batch in self._batches(members, layouts):
+                    new = self.generate([layouts[i] for i in batch], call.attend, call.decoding)
+                    replies.update(
+                        (i, self._generated(layouts[i], tokens)) for i, tokens in zip(batch, new, strict=True)
+                    )
+            elif len(members) == 1:
+                alone[call.attend] += members
+            else:
+                replies.update(self._scored(members, calls, layouts, self._after_one_head))
+        for members in alone.values():
+            for batch in self._batches(members, layouts):
+                replies.update(self._scored(batch, calls, layouts, self._side_by_side))
+        return [replies[i] for i in range(len(calls))]
+
+    def layout(self, prompt: Prompt) -> Layout:
+        """The prompt in tokens."""
+        return tokenize(prompt, self.tokenizer)
+
+    def logits(self, layouts: Sequence[Layout], method: Method | None = None) -> Tensor:
+        """Next-token logits after each prompt, (B, V) float32.
+
+        Raises:
+            TooLong, NonFiniteLogits, UnsupportedModel: see the errors.
+        """
+        with self.attending(layouts, method) as (batch, cache):
+            return self._prefill(batch, cache)
+
+    def generate(
+        self, layouts: Sequence[Layout], method: Method | None = None, decoding: Decoding = Decoding()
+    ) -> list[list[int]]:
+        """New tokens after each prompt, without padding and end-of-text, by transformers' own `generate`.
+
+        With `num_return_sequences` in the generation config, each prompt's sequences stand beside each other.
+        """
+        config = self._generation_config(decoding)
+        finite = LogitsProcessorList([_RefuseNonFinite(), *(decoding.logits_processor or [])])
+        sampled = bool(config.do_sample)
+        with self.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+            device = self.model.device
+            with _seeded(decoding.seed) if sampled else nullcontext():
+                output = self.model.generate(
+                    batch.input_ids(self._pad, device),
+                    attention_mask=batch.attention_mask(device),
+                    past_key_values=cache,
+                    generation_config=config,
+                    logits_processor=finite,
+                    stopping_criteria=decoding.stopping_criteria,
+                    streamer=decoding.streamer,
+                )
+        sequences = output if isinstance(output, Tensor) else output.sequences
+        return [self._until_end(row, config) for row in sequences[:, batch.width :].tolist()]
+
+    def score(
+        self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None = None
+    ) -> list[Scores]:
+        """Log-probability of each reply after its prompt, and whether greedy decoding would give it.
+
+        Args:
+            layouts: The prompts.
+            replies: Several for each prompt, in tokens.
+            method: Which may own the attention.
+        """
+        return self._side_by_side(layouts, replies, method)
+
+    def _scored(
+        self,
+        members: Sequence[int],
+        calls: Sequence[Call],
+        layouts: Sequence[Layout],
+        how: Callable[[Sequence[Layout], Sequence[Sequence[Sequence[int]]], Method | None], list[Scores]],
+    ) -> Iterator[tuple[int, Reply]]:
+        texts = [call.replies for call in (calls[i] for i in members) if isinstance(call, Score)]
+        tokens = [[continuation(text, self.tokenizer) for text in each] for each in texts]
+        found = how([layouts[i] for i in members], tokens, calls[members[0]].attend)
+        for i, replies, (log_probs, greedy) in zip(members, tokens, found, strict=True):
+            lengths = tuple(len(reply) for reply in replies)
+            usage = Usage(len(layouts[i]), max(lengths), calls=1)
+            yield i, Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage)
+
+    def _side_by_side(
+        self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None
+    ) -> list[Scores]:
+        """Prompts as one batch; one by one where a reply has several tokens, which continue the prompt's cache."""
+        if len(layouts) > 1 and any(len(reply) > 1 for each in replies for reply in each):
+            return [self._side_by_side([x], [y], method)[0] for x, y in zip(layouts, replies, strict=True)]
+        longest = max(len(reply) for each in replies for reply in each)
+        with self.attending(layouts, method, new=longest) as (batch, cache):
+            first = torch.log_softmax(self._prefill(batch, cache), dim=-1)
+            return [self._continue(cache, row, each) for row, each in zip(first, replies, strict=True)]
+
+    def _after_one_head(
+        self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None
+    ) -> list[Scores]:
+        """Prompts that differ only in their suffix: everything before it is read once."""
+        start = layouts[0].suffix_start
+        head = Layout(layouts[0].input_ids[:start], layouts[0].sets, layouts[0].ids)
+        longest = max(len(reply) for each in replies for reply in each)
+        scores = []
+        single = method is None and all(len(reply) == 1 for each in replies for reply in each)
+        with self.attending([head], method, new=max(map(len, layouts)) - start + longest) as (batch, cache):
+            self._prefill(batch, cache)
+            if single:
+                logits = self._suffixes(cache, [layout.input_ids[start:] for layout in layouts])
+                first = torch.log_softmax(logits, dim=-1)
+                return [self._continue(cache, row, each) for row, each in zip(first, replies, strict=True)]
+            for layout, each in zip(layouts, replies, strict=True):
+                suffix = torch.tensor([layout.input_ids[start:]], device=self.model.device)
+                logits = self.model(suffix, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+                first = torch.log_softmax(_finite(logits), dim=-1)[0]
+                scores.append(self._continue(cache, first, each))
+                cache.crop(start - cache.get_seq_length())
+        return scores
+
+    def _suffixes(self, cache: Cache, suffixes: Sequence[Sequence[int]]) -> Tensor:
+        """Next-token logits after each suffix, (B, V), all continuing one prompt's cache in one batch."""
+        past, device = cache.get_seq_length(), self.model.device
+        batch = Batch([Layout(tuple(suffix), ()) for suffix in suffixes])
+        own = batch.attention_mask(device)
+        cache.batch_repeat_interleave(len(suffixes))
+        logits = self.model(
+            input_ids=batch.input_ids(self._pad, device),
+            attention_mask=torch.cat([own.new_ones(len(suffixes), past), own], dim=1),
+            position_ids=past + (own.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return _finite(logits)
+
+    def _generated(self, layout: Layout, tokens: list[int]) -> Reply:
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1))
+
+    def _continue(self, cache: Cache, first: Tensor, replies: Sequence[Sequence[int]]) -> Scores:
+        """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt."""
+        length = cache.get_seq_length()
+        rows: dict[tuple[int, ...], Tensor] = {}  # tokens before the last -> log-probabilities after each, (n, V)
+        for reply in replies:
+            head = tuple(reply[:-1])
+            if head and head not in rows:
+                ids = torch.tensor([head], device=self.model.device)
+                logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0]
+                rows[head] = torch.log_softmax(_finite(logits), dim=-1)
+                cache.crop(length - cache.get_seq_length())
+        log_probs, greedy = [], []
+        for reply in replies:
+            after = torch.cat([first[None], rows[tuple(reply[:-1])]]) if len(reply) > 1 else first[None]
+            tokens = torch.tensor(reply, device=after.device)
+            log_probs.append(float(after.gather(1, tokens[:, None]).sum()))
+            greedy.append(bool((after.argmax(dim=-1) == tokens).all()))
+        return tuple(log_probs), tuple(greedy)
+
+    def _prefill(self, batch: Batch, cache: Cache) -> Tensor:
+        device = self.model.device
+        mask = batch.attention_mask(device)
+        logits = self.model(
+            input_ids=batch.input_ids(self._pad, device),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return _finite(logits)
+
+    @contextmanager
+    def attending(
+        self, layouts: Sequence[Layout], method: Method | None, new: int = 0
+    ) -> Iterator[tuple[Batch, Cache]]:
+        """The batch and cache of one call. Where a method owns the attention: canonical layouts, and its cache."""
+        for layout in layouts:
+            if len(layout) + new > self.context:
+                raise TooLong(
+                    f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
+                    f"the model's context is {self.context} tokens"
+                )
+        # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
+        with torch.no_grad():
+            if method is None or not method.owns_attention:
+                yield Batch(layouts), DynamicCache()
+                return
+            canonical = [layout.canonical() for layout in layouts]
+            attention = method.attend(canonical)
+            assert attention is not None
+            with seam_of(self.model).call(attention) as cache:
+                yield attention.batch, cache
+
+    def _batches(self, members: Sequence[int], layouts: Sequence[Layout]) -> Iterator[list[int]]:
+        """Prompts that go together: of like length, within the token limit."""
+        chosen: list[int] = []
+        for i in sorted(members, key=lambda i: len(layouts[i])):
+            if chosen and len(layouts[i]) * (len(chosen) + 1) > self.batch_tokens:
+                yield chosen
+                chosen = []
+            chosen.append(i)
+        if chosen:
+            yield chosen
+
+    @property
+    def _pad(self) -> int:
+        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        return 0
+
+    def _generation_config(self, decoding: Decoding) -> GenerationConfig:
+        if decoding.generation_config is not None:
+            config = GenerationConfig.from_dict(decoding.generation_config.to_dict())
+            if config.max_new_tokens is None:
+                config.max_new_tokens = decoding.max_new_tokens
+        else:
+            # The model's own defaults may sample; here only what the caller says counts.
+            own = self.model.generation_config
+            config = GenerationConfig(
+                max_new_tokens=decoding.max_new_tokens,
+                do_sample=decoding.temperature > 0,
+                eos_token_id=own.eos_token_id if own is not None else self.tokenizer.eos_token_id,
+            )
+            if decoding.temperature > 0:
+                config.temperature, config.top_p, config.top_k = decoding.temperature, decoding.top_p, 0
+        if config.pad_token_id is None:
+            config.pad_token_id = self._pad
+        return config
+
+    def _until_end(self, tokens: list[int], config: GenerationConfig) -> list[int]:
+        ends = config.eos_token_id
+        stop = {ends} if isinstance(ends, int) else set(ends or [])
+        for i, token in enumerate(tokens):
+            if token in stop:
+                return tokens[:i]
+        return tokens
+
+
+class _RefuseNonFinite(LogitsProcessor):  # type: ignore[misc]
+    """Stops a generation whose logits are no numbers, instead of sampling garbage."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
+        return _finite(scores)
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """The logits in float32 (float64 stays).
+
+    Raises:
+        NonFiniteLogits: there is a NaN, or a row has no finite logit.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if torch.isnan(logits).any():
+        raise NonFiniteLogits(f"the model returned {int(torch.isnan(logits).sum())} NaN among {logits.numel()} logits")
+    if not torch.isfinite(logits).any(dim=-1).all():
+        raise NonFiniteLogits("the model returned no finite logit for a prompt; at least one is needed")
+    return logits
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """torch's global generators at `seed`, and afterwards as they were."""
+    with _sampling, torch.random.fork_rng():
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield

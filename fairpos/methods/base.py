@@ -1,0 +1,76 @@
+"""What a method is: three optional seams, identity by default.
+
+    arrange   input level     one request -> views, the same segments in other orders
+    attend    attention level owns the attention while the backend scores or generates
+    combine   output level    the views' outputs -> one output
+
+`steps` ties the first and the last together; a method that works in rounds (windows, two passes) overrides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+
+from fairpos.errors import InvalidOption
+from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
+
+if TYPE_CHECKING:
+    from fairpos.attention.seam import Attention
+    from fairpos.backends.base import Backend
+
+Family: TypeAlias = Literal["none", "input", "attention", "output"]
+Steps: TypeAlias = Generator[list[Request], list[Output], Output]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Base class. A method is a frozen dataclass; its fields are its hyperparameters, checked when it is made.
+
+    Class attributes:
+        name: The published short name, by which users call it.
+        family: Where it acts.
+        summary: One line for tables and help texts.
+        source: Paper and arXiv id.
+        tasks: What it can be used for.
+        requires: Capabilities that the backend must have.
+        order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[Family]
+    summary: ClassVar[str]
+    source: ClassVar[str] = ""
+    tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
+    requires: ClassVar[frozenset[Capability]] = frozenset()
+    order_free: ClassVar[bool] = False
+
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+        """The views in which the request is to be asked."""
+        return [request]
+
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+        """One output from the views' outputs."""
+        [output] = outputs
+        return output
+
+    def steps(self, request: Request, backend: Backend) -> Steps:
+        """Yields lists of views, receives their outputs, returns the combined output."""
+        views = self.arrange(request, backend)
+        outputs = yield views
+        return self.combine(request, views, outputs)
+
+    def attend(self, layouts: Sequence[Layout]) -> Attention | None:  # noqa: ARG002
+        """The attention of one call over these prompts; None leaves the model's own."""
+        return None
+
+    @property
+    def owns_attention(self) -> bool:
+        """Whether the method replaces the model's attention."""
+        return self.family == "attention"
+
+    def require(self, ok: bool, option: str, allowed: str) -> None:
+        """Raises InvalidOption unless `ok`, saying what was got and what is allowed."""
+        if not ok:
+            raise InvalidOption(f"{self.name}: {option} must be {allowed}, got {getattr(self, option)!r}")

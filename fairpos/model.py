@@ -1,0 +1,252 @@
+"""The Python way in: `fair = fairpos.load("smollm2")` or `fair = fairpos.wrap(model, tokenizer)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairpos import demo_models
+from fairpos.backends.base import Backend, Decoding
+from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
+from fairpos.methods.base import Method
+from fairpos.prompts import Template
+from fairpos.rankers import ranker as find_ranker
+from fairpos.registry import parse
+from fairpos.runner import check, run
+from fairpos.types import Layout, Output, Request, Segment, Span, as_segments
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+
+    from fairpos.backends.hf import HFBackend
+
+Methods = str | Method | Sequence[str | Method]
+Spans = Sequence[Span] | Sequence[Sequence[Span]]
+
+
+def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None = None) -> FairModel:
+    """Loads a model by name.
+
+    Args:
+        name: An embedded model ("smollm2"), a folder, or a hub id.
+        dtype: "float32" (exact and repeatable everywhere), "bfloat16", "auto" (as the weights are stored), ...
+        device: Where it runs; None: a CUDA device where there is one, else the CPU.
+
+    Returns:
+        The wrapped model.
+
+    Raises:
+        ModelUnavailable: the weights can't be found or fetched; the message says what to run.
+        MissingDependency: torch or transformers are not installed.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingDependency(
+            f"a local model needs torch and transformers: pip install 'fairpos[local]' ({error})"
+        ) from None
+    where = str(demo_models.path(name)) if name in demo_models.EMBEDDED else name
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # reading local weights takes seconds; a bar of its own would break ours
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+    except (OSError, ValueError) as error:
+        embedded = ", ".join(demo_models.EMBEDDED)
+        kind = "folder" if Path(name).exists() else "hub id (is the hub reachable from here?)"
+        raise ModelUnavailable(
+            f"can't load {name!r} as a {kind}: {str(error).splitlines()[0]} Embedded models need no hub: {embedded}."
+        ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    return wrap(model.to(device).eval(), tokenizer)
+
+
+def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> FairModel:
+    """Wraps a loaded transformers model; the model itself is not changed.
+
+    Raises:
+        UnsupportedModel: the model is an encoder-decoder.
+    """
+    from fairpos.backends.hf import HFBackend
+
+    return FairModel(HFBackend(model, tokenizer))
+
+
+class FairModel:
+    """A model that can be asked about lists of segments, with methods against position bias.
+
+    `methods` is a string ("permutation:views=5+set_based", outermost first), a Method, or a list of them. Passages,
+    answers and options are strings or `Segment`s; results refer to them by id ("1", "2", ... for strings).
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The wrapped transformers model."""
+        return self._local.model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The wrapped tokenizer."""
+        return self._local.tokenizer
+
+    def answer(
+        self,
+        question: str,
+        passages: Sequence[str | Segment],
+        methods: Methods = "none",
+        *,
+        max_new_tokens: int = 64,
+        template: Template | None = None,
+        decoding: Decoding | None = None,
+    ) -> Output:
+        """Answers a question from passages.
+
+        Args:
+            question: The question.
+            passages: What the answer shall come from.
+            methods: See the class.
+            max_new_tokens: At most so many tokens; `decoding` has a limit of its own.
+            template: How it is put into words; None takes the default.
+            decoding: Sampling, and transformers' own processors, criteria and streamers; None is greedy.
+
+        Returns:
+            Output with `.text`.
+        """
+        request = Request("answer", question, as_segments(passages))
+        return self.run(
+            [request], methods, template=template, decoding=decoding or Decoding(max_new_tokens=max_new_tokens)
+        )[0]
+
+    def rank(
+        self,
+        query: str,
+        passages: Sequence[str | Segment],
+        methods: Methods = "none",
+        *,
+        ranker: str = "first_token",
+        template: Template | None = None,
+    ) -> Output:
+        """Ranks passages for a query. Returns Output with `.ranking` (ids, best first) and `.scores`."""
+        return self.run([Request("rank", query, as_segments(passages))], methods, ranker=ranker, template=template)[0]
+
+    def judge(
+        self,
+        instruction: str,
+        answers: Sequence[str | Segment],
+        methods: Methods = "none",
+        *,
+        template: Template | None = None,
+    ) -> Output:
+        """Finds the best of several answers. Returns Output with `.winner` (an id, None for a tie) and `.scores`."""
+        return self.run([Request("judge", instruction, as_segments(answers))], methods, template=template)[0]
+
+    def choose(
+        self,
+        question: str,
+        options: Sequence[str | Segment],
+        methods: Methods = "none",
+        *,
+        template: Template | None = None,
+    ) -> Output:
+        """Chooses one of several options. Returns Output with `.winner` and `.scores`."""
+        return self.run([Request("choose", question, as_segments(options))], methods, template=template)[0]
+
+    def run(
+        self,
+        requests: Sequence[Request],
+        methods: Methods = "none",
+        *,
+        ranker: str = "first_token",
+        template: Template | None = None,
+        decoding: Decoding | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Output]:
+        """Asks many requests together: their calls are batched. Outputs in the order of the requests."""
+        return run(
+            requests,
+            parse(methods),
+            self.backend,
+            ranker=find_ranker(ranker),
+            template=template,
+            decoding=decoding or Decoding(),
+            progress=progress,
+        )
+
+    def next_token_logits(self, input_ids: Sequence[int], spans: Spans, methods: Methods = "none") -> Tensor:
+        """Logits of the next token after a prompt given in tokens.
+
+        Args:
+            input_ids: The prompt, (N,).
+            spans: (start, end) of each segment; see `Layout.of`.
+            methods: At most one, which acts on the attention.
+
+        Returns:
+            (V,) float32, whatever the model's dtype.
+
+        Raises:
+            InvalidLayout, TooLong, UnsupportedModel, NonFiniteLogits: see the errors.
+        """
+        method = self._attention_method(methods)
+        return self._local.logits([Layout.of(input_ids, spans)], method)[0].float().cpu()
+
+    def generate_ids(
+        self,
+        input_ids: Sequence[int],
+        spans: Spans,
+        methods: Methods = "none",
+        *,
+        max_new_tokens: int = 16,
+        decoding: Decoding | None = None,
+    ) -> list[int]:
+        """New tokens after a prompt given in tokens, greedy unless `decoding` says otherwise; without end-of-text."""
+        method = self._attention_method(methods)
+        decoding = replace(decoding or Decoding(), max_new_tokens=max_new_tokens)
+        return self._local.generate([Layout.of(input_ids, spans)], method, decoding)[0]
+
+    @contextmanager
+    def attending(self, input_ids: Sequence[int], spans: Spans, methods: Methods) -> Iterator[tuple[Tensor, Cache]]:
+        """For a generation of your own: yields the prompt's ids (1, N) in canonical order, and a cache.
+
+        ```python
+        with fair.attending(ids, spans, "pine") as (prompt, cache):
+            fair.model.generate(prompt, past_key_values=cache, num_beams=4, max_new_tokens=32)
+        ```
+
+        The method is in force wherever this cache is used, and nowhere else.
+        """
+        method = self._attention_method(methods)
+        with self._local.attending([Layout.of(input_ids, spans)], method) as (batch, cache):
+            yield batch.input_ids(0, self._local.model.device), cache
+
+    def _attention_method(self, methods: Methods) -> Method | None:
+        chosen = parse(methods)
+        for method in chosen:
+            if not method.owns_attention:
+                raise InvalidComposition(
+                    f"prompts given in tokens take methods that act on the attention; {method.name!r} acts on the "
+                    f"{method.family}: use answer, rank, judge or choose"
+                )
+        check(chosen, "answer", self._local)
+        return chosen[0] if chosen else None
+
+    @property
+    def _local(self) -> HFBackend:
+        from fairpos.backends.hf import HFBackend
+
+        if not isinstance(self.backend, HFBackend):
+            raise UnsupportedBackend(f"this needs a local model; {self.backend.name!r} is none")
+        return self.backend

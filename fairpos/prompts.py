@@ -1,0 +1,250 @@
+"""Templates per task: a request becomes text in three parts, and text becomes a token layout.
+
+    instruction | segment, segment, ... | question         all of it the user's content
+    prefix      | segments              | suffix           the same inside the model's chat template, in tokens
+
+Each part is tokenised alone, so that a segment has the same tokens wherever it stands. Control tokens inside of content
+("<|im_end|>") are broken up before tokenisation: a passage can't open a new role.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from fairpos.errors import InvalidLayout, InvalidOption, InvalidRequest
+from fairpos.types import Layout, Request, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SENTINEL = "FAIRPOS-CONTENT-GOES-HERE"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How one task is put into words. Placeholders are those of `str.format`.
+
+    Attributes:
+        instruction: Before the segments; may use {query} and {count}.
+        segment: One segment; may use {label}, {title}, {text}, and {heading}, which is the title with ": " after it, or
+            nothing where there is no title.
+        question: After the segments; may use {query} and {count}.
+        answer_start: What the reply is made to start with on a local model.
+        chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
+    """
+
+    instruction: str
+    segment: str
+    question: str
+    answer_start: str = ""
+    chat: bool | None = None
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "instruction": {"query", "count"},
+            "segment": {"label", "title", "heading", "text"},
+            "question": {"query", "count"},
+        }
+        for name, names in allowed.items():
+            try:
+                used = {field for _, field, _, _ in string.Formatter().parse(getattr(self, name)) if field is not None}
+            except ValueError as error:
+                raise InvalidOption(f"template {name}: {error} (double the braces that are meant as text)") from None
+            if not used <= names:
+                raise InvalidOption(
+                    f"template {name} has placeholders {sorted(used - names)}; allowed: {sorted(names)} "
+                    "(double the braces that are meant as text)"
+                )
+        if "{text}" not in self.segment:
+            raise InvalidOption(f"template segment must contain {{text}}, got {self.segment!r}")
+
+
+TEMPLATES: dict[Task, Template] = {
+    "answer": Template(
+        instruction="Use the passages to answer the question with a few words.\n\n",
+        segment="Passage: {heading}{text}\n\n",
+        question="Question: {query}\nAnswer with a few words.",
+    ),
+    "rank": Template(
+        instruction="Answer the question with the given passages and cite the passage that has the answer.\n\n",
+        segment="[{label}] {heading}{text}\n\n",
+        question="Question: {query}",
+        answer_start="The answer is in passage [",
+    ),
+    "judge": Template(
+        instruction="Compare answers to this instruction.\n\nInstruction: {query}\n\n",
+        segment="[Answer {label}]\n{text}\n[End of answer {label}]\n\n",
+        question="Which answer follows the instruction better? Reply with its letter.",
+        answer_start="Answer",
+    ),
+    "choose": Template(
+        instruction="Question: {query}\n\n",
+        segment="{label}. {text}\n",
+        question="\nReply with the letter of the right option.",
+        answer_start="Answer:",
+    ),
+}
+
+
+def slot_labels(task: Task, count: int) -> tuple[str, ...]:
+    """Labels of the slots: numbers for passages, letters (A to Z, AA, AB, ...) for answers and options."""
+    if task in ("rank", "answer"):
+        return tuple(str(i) for i in range(1, count + 1))
+    letters = string.ascii_uppercase
+    two = [a + b for a in letters for b in letters]
+    if count > len(letters) + len(two):
+        raise InvalidRequest(f"got {count} candidates; at most {len(letters) + len(two)} can be labelled")
+    return tuple([*letters, *two][:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request in words.
+
+    Attributes:
+        request: The view that was rendered, its labels filled in.
+        instruction, segments, question: The user's content, in its three parts.
+        answer_start: What the reply is made to start with, where the backend can.
+        chat: As in the template.
+    """
+
+    request: Request
+    instruction: str
+    segments: tuple[str, ...]
+    question: str
+    answer_start: str
+    chat: bool | None
+
+    @property
+    def text(self) -> str:
+        """The whole content as one string."""
+        return self.instruction + "".join(self.segments) + self.question
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order shown."""
+        assert self.request.labels is not None
+        return self.request.labels
+
+
+def render(request: Request, template: Template | None = None) -> Prompt:
+    """Puts a request into words.
+
+    Args:
+        request: The view to show.
+        template: None takes the task's own.
+    """
+    template = template or TEMPLATES[request.task]
+    labels = request.labels or slot_labels(request.task, len(request.segments))
+    count = len(request.segments)
+    segments = tuple(
+        template.segment.format(
+            label=label,
+            title=segment.title or "",
+            heading=f"{segment.title}: " if segment.title else "",
+            text=segment.text,
+        )
+        for label, segment in zip(labels, request.segments, strict=True)
+    )
+    return Prompt(
+        request=replace(request, labels=labels),
+        instruction=template.instruction.format(query=request.query, count=count),
+        segments=segments,
+        question=template.question.format(query=request.query, count=count),
+        answer_start=template.answer_start,
+        chat=template.chat,
+    )
+
+
+def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
+    """The prompt in the model's tokens, chat template included, answer start at the end.
+
+    Raises:
+        InvalidLayout: a part has no tokens at all.
+        InvalidRequest: `chat=True` and the tokenizer has no chat template.
+    """
+    head, tail = _chat_frame(tokenizer, prompt.chat)
+    parts = [
+        _bos(tokenizer, head) + _encode(tokenizer, [(head, True), (prompt.instruction, False)]),
+        *(_encode(tokenizer, [(segment, False)]) for segment in prompt.segments),
+        _encode(tokenizer, [(prompt.question, False), (tail, True), (prompt.answer_start, False)]),
+    ]
+    for part, segment in zip(parts[1:-1], prompt.request.segments, strict=True):
+        if not part:
+            raise InvalidLayout(f"segment {segment.id!r} has no tokens")
+    bounds = [0]
+    for part in parts:
+        bounds.append(bounds[-1] + len(part))
+    tokens = [token for part in parts for token in part]
+    spans = list(itertools.pairwise(bounds[1:-1]))
+    return Layout.of(tokens, [spans], prompt.request.ids)
+
+
+def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """A reply in tokens, as it continues a prompt."""
+    return tuple(_encode(tokenizer, [(text, False)]))
+
+
+def _chat_frame(tokenizer: PreTrainedTokenizerBase, chat: bool | None) -> tuple[str, str]:
+    """What the chat template puts before and after the user's content; nothing for base models."""
+    has = getattr(tokenizer, "chat_template", None) is not None
+    if chat and not has:
+        raise InvalidRequest("the template wants a chat model (chat=True), but the tokenizer has no chat template")
+    if not (has if chat is None else chat):
+        return "", "\n"
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": _SENTINEL}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,  # the first token of the reply counts; templates without it ignore it
+    )
+    head, found, tail = str(rendered).partition(_SENTINEL)
+    if not found or _SENTINEL in tail:
+        raise InvalidRequest("the tokenizer's chat template doesn't show the user's content exactly once")
+    return head, tail
+
+
+def _bos(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:
+    """The beginning-of-text token where the tokenizer adds one by itself and the chat template doesn't write it."""
+    bos = tokenizer.bos_token_id
+    if bos is None or (tokenizer.bos_token and head.startswith(str(tokenizer.bos_token))):
+        return []
+    return [bos] if bos in tokenizer("", add_special_tokens=True)["input_ids"] else []
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str, bool]]) -> list[int]:
+    """Tokens of the joined parts; control tokens are recognised only where they lie in trusted parts."""
+    text, trusted = "", []
+    for part, trust in parts:
+        if trust:
+            trusted.append((len(text), len(text) + len(part)))
+        text += part
+    cuts = [0]
+    pattern = _control_tokens(tokenizer)
+    if pattern is not None:
+        for match in pattern.finditer(text):
+            start, end = match.start(1), match.end(1)
+            if not any(first <= start and end <= last for first, last in trusted):
+                cuts.append(start + 1)  # inside the control token: neither half is one
+    cuts.append(len(text))
+    tokens: list[int] = []
+    for start, end in itertools.pairwise(cuts):
+        if end > start:
+            tokens.extend(tokenizer(text[start:end], add_special_tokens=False)["input_ids"])
+    return tokens
+
+
+@lru_cache(maxsize=16)
+def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """Matches every token that the tokenizer takes whole from text, overlapping ones too; runs of spaces aside."""
+    added = {token for token in tokenizer.get_added_vocab() if len(token) > 1 and token.strip()}
+    added |= {str(token) for token in tokenizer.all_special_tokens if len(str(token)) > 1}
+    if not added:
+        return None
+    return re.compile("(?=(" + "|".join(re.escape(t) for t in sorted(added, key=len, reverse=True)) + "))")

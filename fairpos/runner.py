@@ -1,0 +1,158 @@
+"""A request becomes views, the views' calls run together, their replies become one output.
+
+    request -> methods, outermost first (`steps`) -> leaves (`ask`) -> calls -> backend -> replies -> back up
+
+Every stage is a generator that yields what it wants done and receives the results, so that the calls of all views of
+all requests meet in one list before the backend sees any: batched on a local model, concurrent on an endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply, Score
+from fairpos.errors import InvalidComposition, UnsupportedBackend
+from fairpos.methods.base import Method
+from fairpos.prompts import Template, render
+from fairpos.rankers.base import Asking, Ranker, scored
+from fairpos.types import Output, Request, Task, Usage, View
+
+T = TypeVar("T")
+Work = Generator[list[Call], list[Reply], T]
+
+
+def run(
+    requests: Sequence[Request],
+    methods: Sequence[Method],
+    backend: Backend,
+    *,
+    ranker: Ranker,
+    template: Template | None = None,
+    decoding: Decoding = Decoding(),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Output]:
+    """Runs requests with the same methods.
+
+    Args:
+        requests: Any number, run together.
+        methods: Outermost first.
+        backend: The model.
+        ranker: How a view of task "rank" is asked.
+        template: None takes each task's own.
+        decoding: For generated text.
+        progress: Called with (requests done, requests in all).
+
+    Raises:
+        InvalidComposition: methods that can't work together or not for this task; before anything runs.
+        UnsupportedBackend: the backend lacks a capability; before anything runs.
+    """
+    for task in {request.task for request in requests}:
+        check(methods, task, backend)
+    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None))
+    outer = [m for m in methods if not m.owns_attention]
+    work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
+    replies: list[Reply] | None = None
+    while True:
+        try:
+            calls = next(work) if replies is None else work.send(replies)
+        except StopIteration as stop:
+            outputs: list[Output] = stop.value
+            return outputs
+        replies = backend.run(calls)
+
+
+def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
+    """Refuses what can't work, before any compute."""
+    owners = [m.name for m in methods if m.owns_attention]
+    if len(owners) > 1:
+        raise InvalidComposition(
+            f"{' and '.join(owners)} each replace the model's attention; only one of them can be used at a time"
+        )
+    for method in methods:
+        if task not in method.tasks:
+            raise InvalidComposition(
+                f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got task {task!r}"
+            )
+        missing = method.requires - backend.capabilities
+        if missing:
+            raise UnsupportedBackend(
+                f"method {method.name!r} needs a backend that can {', '.join(sorted(missing))} (a local model can); "
+                f"{backend.name!r} can {', '.join(sorted(backend.capabilities))}"
+            )
+
+
+def together(
+    works: Sequence[Work[T]], progress: Callable[[int, int], None] | None = None
+) -> Generator[list[Call], list[Reply], list[T]]:
+    """Runs several generators in step: their calls as one list, their results in order."""
+    results: dict[int, T] = {}
+    wanted: dict[int, list[Call]] = {}
+
+    def advance(i: int, replies: list[Reply] | None) -> None:
+        try:
+            wanted[i] = next(works[i]) if replies is None else works[i].send(replies)
+        except StopIteration as stop:
+            wanted.pop(i, None)
+            results[i] = stop.value
+            if progress is not None:
+                progress(len(results), len(works))
+
+    for i in range(len(works)):
+        advance(i, None)
+    while wanted:
+        asked = dict(wanted)
+        replies = yield [call for calls in asked.values() for call in calls]
+        first = 0
+        for i, calls in asked.items():
+            advance(i, replies[first : first + len(calls)])
+            first += len(calls)
+    return [results[i] for i in range(len(works))]
+
+
+def _request(
+    methods: Sequence[Method], request: Request, backend: Backend, ranker: Ranker, asking: Asking
+) -> Work[Output]:
+    """One request under the methods that are left."""
+    if not methods:
+        output = yield from ask(request, ranker, asking)
+        return output
+    steps = methods[0].steps(request, backend)
+    views = next(steps)
+    while True:
+        inner = [_request(methods[1:], view, backend, ranker, asking) for view in views]
+        outputs = yield from together(inner)
+        try:
+            views = steps.send(outputs)
+        except StopIteration as stop:
+            combined: Output = stop.value
+            return combined
+
+
+def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
+    """One view, asked as its task wants it."""
+    if asking.attend is not None and asking.attend.order_free:
+        # Labels belong to slots: without an order of its own, the view would bring the input order back in.
+        request = request.canonical()
+    if request.task == "rank":
+        output = yield from ranker(request, asking)
+        return output
+    prompt = render(request, asking.template)
+    if request.task == "answer":
+        [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]
+        view = View(request.ids, reply.status, reply.text)
+        text = reply.text.strip() if reply.status == "ok" else None
+        return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,))
+    space = "" if prompt.answer_start.endswith((" ", "[", '"')) or not prompt.answer_start else " "
+    [reply] = yield [Score(prompt, tuple(space + label for label in prompt.labels), asking.attend)]
+    return scored(request, reply, reply.log_probs)
+
+
+def folded(output: Output, outputs: Sequence[Output]) -> Output:
+    """The output with the cost and the records of all that it was made from."""
+    return replace(
+        output,
+        usage=sum((o.usage for o in outputs), Usage()),
+        views=tuple(view for o in outputs for view in o.views),
+    )

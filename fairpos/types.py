@@ -1,0 +1,316 @@
+"""The vocabulary: what is asked, how it is laid out, what comes back.
+
+Everything is keyed by segment id. A position is a property of one view, never a name for a segment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from fairpos.errors import InvalidLayout, InvalidRequest
+
+Task: TypeAlias = Literal["answer", "rank", "judge", "choose"]
+TASKS: tuple[Task, ...] = ("answer", "rank", "judge", "choose")
+
+Span: TypeAlias = tuple[int, int]  # start, end (exclusive), counted in tokens
+# What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it.
+Capability: TypeAlias = Literal["generate", "score", "attention"]
+Status: TypeAlias = Literal[
+    "ok", "partial", "unparsable", "refused", "empty", "malformed", "http_error", "timeout", "cancelled"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One item of a list: a passage, an answer to be judged, an option.
+
+    Attributes:
+        text: What the model reads.
+        id: The caller's name for it; unique in a request. Empty: the library numbers it "1", "2", ...
+        score: A relevance known beforehand (a retriever's score), larger is better.
+        title: Shown before the text where the template has a place for it.
+    """
+
+    text: str
+    id: str = ""
+    score: float | None = None
+    title: str | None = None
+
+    @property
+    def content(self) -> tuple[str, str]:
+        """What the model sees of this segment; the canonical order sorts by it."""
+        return (self.title or "", self.text)
+
+
+def as_segments(items: Sequence[str | Segment]) -> tuple[Segment, ...]:
+    """Turns strings and segments into segments with unique ids.
+
+    Args:
+        items: Texts or segments. A text (or a segment without an id) gets its number in the list, from "1".
+
+    Raises:
+        InvalidRequest: the list is empty, an item has no text, or an id appears twice.
+    """
+    if isinstance(items, str):
+        raise InvalidRequest(f"segments must be a list of str or Segment, got a single str of {len(items)} characters")
+    segments = []
+    for number, item in enumerate(items, 1):
+        if isinstance(item, Segment):
+            segments.append(item if item.id else replace(item, id=str(number)))
+        elif isinstance(item, str):
+            segments.append(Segment(id=str(number), text=item))
+        else:
+            raise InvalidRequest(f"segment {number} must be a str or a Segment, got {type(item).__name__}")
+    if not segments:
+        raise InvalidRequest("got no segments; at least 1 is needed")
+    seen: set[str] = set()
+    for number, segment in enumerate(segments, 1):
+        if not segment.text.strip():
+            raise InvalidRequest(f"segment {number} (id {segment.id!r}) is empty; every segment needs text")
+        if segment.id in seen:
+            raise InvalidRequest(f"segment id {segment.id!r} appears twice; ids must be unique within a request")
+        seen.add(segment.id)
+    return tuple(segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question about a list of segments. A VIEW is a request with the same segments in another order.
+
+    Attributes:
+        task: "answer" (free text), "rank" (all segments), "judge" (the best of several answers), "choose" (an option).
+        query: The question, query or instruction.
+        segments: In the order in which the model shall see them.
+        labels: What each segment is called in the prompt ("A", "2"), aligned with `segments`. None: labels belong to
+            the slots, so the first segment shown is always "A" or "1". Given: labels travel with their segments.
+    """
+
+    task: Task
+    query: str
+    segments: tuple[Segment, ...]
+    labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise InvalidRequest(f"task must be one of {', '.join(TASKS)}, got {self.task!r}")
+        if not self.query.strip():
+            raise InvalidRequest("the query is empty; it needs text")
+        if self.labels is not None and len(self.labels) != len(self.segments):
+            raise InvalidRequest(f"got {len(self.labels)} labels for {len(self.segments)} segments")
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            raise InvalidRequest(f"labels must differ from each other, got {list(self.labels)}")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Segment ids in the order shown."""
+        return tuple(segment.id for segment in self.segments)
+
+    def reordered(self, order: Sequence[int]) -> Request:
+        """The view that shows segment `order[0]` first, and so on; labels given to segments travel with them."""
+        if sorted(order) != list(range(len(self.segments))):
+            raise InvalidRequest(f"order must be a permutation of 0..{len(self.segments) - 1}, got {list(order)}")
+        labels = None if self.labels is None else tuple(self.labels[i] for i in order)
+        return replace(self, segments=tuple(self.segments[i] for i in order), labels=labels)
+
+    def canonical(self) -> Request:
+        """The view in the order of the segments' contents (then ids), the same for every input order."""
+        order = sorted(range(len(self.segments)), key=lambda i: (*self.segments[i].content, self.segments[i].id))
+        return self.reordered(order)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A prompt in tokens: plain pieces and sets of interchangeable segments.
+
+    Attributes:
+        input_ids: Token ids of the whole prompt.
+        sets: One tuple of spans per set, in storage order; the spans of a set touch each other.
+        ids: Segment ids, aligned with `spans`.
+    """
+
+    input_ids: tuple[int, ...]
+    sets: tuple[tuple[Span, ...], ...]
+    ids: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls,
+        input_ids: Sequence[int],
+        spans: Sequence[Span] | Sequence[Sequence[Span]],
+        ids: Sequence[str] | None = None,
+    ) -> Layout:
+        """Checks spans and groups them into sets.
+
+        Args:
+            input_ids: Token ids of the whole prompt.
+            spans: (start, end) of each segment, end exclusive, in storage order. Segments that touch form one set;
+                plain tokens between two segments start a new set. A list of lists of spans names the sets outright,
+                which also keeps apart two sets with nothing between them.
+            ids: Names for the segments; "1", "2", ... where not given.
+
+        Raises:
+            InvalidLayout: there are no ids; a segment, the prefix or the suffix is empty; spans overlap, aren't in
+                storage order or leave the ids; a set has plain tokens inside it.
+        """
+        tokens = tuple(int(token) for token in input_ids)
+        sets = _group(spans)
+        flat = tuple(span for members in sets for span in members)
+        _check(tokens, flat)
+        for number, members in enumerate(sets, 1):
+            for (_, end), (start, _) in itertools.pairwise(members):
+                if start != end:
+                    raise InvalidLayout(
+                        f"set {number} has {start - end} plain tokens between its segments; got {members}"
+                    )
+        names = tuple(str(i) for i in range(1, len(flat) + 1)) if ids is None else tuple(ids)
+        if len(names) != len(flat):
+            raise InvalidLayout(f"got {len(names)} ids for {len(flat)} spans")
+        return cls(tokens, sets, names)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """All segments' spans in storage order."""
+        return tuple(span for members in self.sets for span in members)
+
+    @property
+    def prefix_end(self) -> int:
+        """Number of tokens before the first segment."""
+        return self.sets[0][0][0] if self.sets else len(self.input_ids)
+
+    @property
+    def suffix_start(self) -> int:
+        """Index of the first token after the last segment."""
+        return self.sets[-1][-1][1] if self.sets else 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def canonical(self) -> Layout:
+        """The same prompt with the members of every set sorted by their token ids.
+
+        Every input order has the same canonical layout, so that a forward pass over it runs the very same computation:
+        this is what makes order invariance exact to the bit.
+        """
+        tokens = list(self.input_ids)
+        sets, names, first = [], [], 0
+        for members in self.sets:
+            order = sorted(range(len(members)), key=lambda i: (self.input_ids[slice(*members[i])], self.ids[first + i]))
+            cursor = members[0][0]
+            spans = []
+            for i in order:
+                piece = self.input_ids[slice(*members[i])]
+                tokens[cursor : cursor + len(piece)] = piece
+                spans.append((cursor, cursor + len(piece)))
+                names.append(self.ids[first + i])
+                cursor += len(piece)
+            sets.append(tuple(spans))
+            first += len(members)
+        return Layout(tuple(tokens), tuple(sets), tuple(names))
+
+
+def _group(spans: Sequence[Span] | Sequence[Sequence[Span]]) -> tuple[tuple[Span, ...], ...]:
+    """Spans as sets: touching ones together, or as the caller grouped them."""
+    try:
+        pairs = [hasattr(item[0], "__index__") for item in spans]
+        if not any(pairs):
+            return tuple(tuple(_span(pair) for pair in item) for item in spans)
+        sets: list[list[Span]] = []
+        for span in map(_span, spans):
+            if sets and sets[-1][-1][1] == span[0]:
+                sets[-1].append(span)
+            else:
+                sets.append([span])
+        return tuple(tuple(members) for members in sets)
+    except (TypeError, ValueError, IndexError) as error:
+        raise InvalidLayout(f"spans must be (start, end) pairs, or lists of such pairs, got {spans!r}") from error
+
+
+def _span(pair: object) -> Span:
+    if not isinstance(pair, Iterable):
+        raise TypeError("a span has two ends")
+    start, end = (operator.index(value) for value in pair)
+    return start, end
+
+
+def _check(tokens: tuple[int, ...], spans: tuple[Span, ...]) -> None:
+    n = len(tokens)
+    if n == 0:
+        raise InvalidLayout("got no token ids")
+    for number, (start, end) in enumerate(spans, 1):
+        if not 0 <= start <= end <= n:
+            raise InvalidLayout(f"segment {number} spans ({start}, {end}), outside of the {n} token ids")
+        if start == end:
+            raise InvalidLayout(f"segment {number} is empty: it spans ({start}, {end})")
+    for number, ((_, end), (start, _)) in enumerate(itertools.pairwise(spans), 1):
+        if start < end:
+            raise InvalidLayout(
+                f"segments {number} and {number + 1} overlap or are out of storage order: "
+                f"one ends at {end}, the next starts at {start}"
+            )
+    if spans and spans[0][0] == 0:
+        raise InvalidLayout("the prefix is empty: the first segment starts at 0; at least 1 token must come before it")
+    if spans and spans[-1][1] == n:
+        raise InvalidLayout(
+            f"the suffix is empty: the last segment ends at {n}, the last of {n} token ids; "
+            "at least 1 token must follow it, or the result would depend on which segment is stored last"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an output cost. Units: tokens and calls; `cached` calls cost nothing."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = 0
+    cached: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.calls + other.calls,
+            self.cached + other.cached,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The record of one call: which order the model saw, and what came of it."""
+
+    order: tuple[str, ...]
+    status: Status = "ok"
+    text: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    ranking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What was found, by segment id.
+
+    Attributes:
+        task: As in the request.
+        text: The answer, for task "answer".
+        ranking: Segment ids, best first.
+        scores: Larger is better; log-probabilities where the backend gives a distribution.
+        winner: The best segment's id; None for a tie, or where nothing could be parsed.
+        status: "ok", or why there is no result.
+        usage: Tokens and calls over all views.
+        views: One record per call, in the order of the calls.
+        notes: What a user should know of this output, in words.
+    """
+
+    task: Task
+    text: str | None = None
+    ranking: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    winner: str | None = None
+    status: Status = "ok"
+    usage: Usage = field(default_factory=Usage)
+    views: tuple[View, ...] = ()
+    notes: tuple[str, ...] = ()
