@@ -8,9 +8,10 @@ import fairpos
 from fairpos import FairModel, demo_models
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(2)
+@pytest.fixture(autouse=True)
+def _threads(request: pytest.FixtureRequest) -> None:
+    """Two threads for the embedded model; tensors of tiny models are so small that a second thread only slows them."""
+    torch.set_num_threads(2 if {"smollm2", "plain_smollm2", "smollm2_bfloat16"} & set(request.fixturenames) else 1)
 
 
 @pytest.fixture(scope="session")
