@@ -2,8 +2,8 @@
 
 A linear program over "i stands before j", whose triangle constraints (no i before j before k before i) are added only
 where a solution breaks them; whole numbers are asked for only where the program alone stays fractional (Groetschel,
-Juenger and Reinelt 1984 showed that it seldom does). The solver's word isn't taken for the bound: it is computed anew
-from the dual values, which holds for any dual values (Neumaier and Shcherbina 2004).
+Juenger and Reinelt 1984 showed that it seldom does). The bound of the linear program isn't the solver's word: it is
+computed anew from the dual values, in a way that holds for any dual values (Neumaier and Shcherbina 2004).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _PER_ITEM = 20
 _BROKEN = 1e-6
 _FOREVER_S = 1e9
-# Costs are whole numbers, and the bound is a float: it is rounded up from this far above one.
-_ROUNDING = 1e-6
+# Costs are whole numbers, and the bound is a float: only what lies this far above one is rounded up to the next.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class LinearOrder:
 
 
 def linear_order(
-    weight: NDArray[np.int64], prior: NDArray[np.int64], enough: int, deadline: float = math.inf
+    weight: NDArray[np.int64], prior: NDArray[np.int64], step: int, deadline: float = math.inf
 ) -> LinearOrder:
     """Finds an order of least cost.
 
     Args:
         weight: (c, c) costs in whole numbers; [i, j] is paid where j stands before i.
         prior: An order to start from.
-        enough: Costs are counted in steps of so many (the rest only breaks ties): whole-number programming, which may
-            take long, is left out where order and bound lie within one step.
+        step: Costs count in steps of so many, the rest only breaks ties: whole-number programming, which may take long,
+            is left out where order and bound lie within one step.
         deadline: On the clock of `time.monotonic`; the best so far is returned then.
     """
     relaxed = _Relaxed(weight)
@@ -60,12 +60,14 @@ def linear_order(
             return LinearOrder(best, cost, bound)
         before, proved = found
         bound = max(bound, math.ceil(proved - _ROUNDING))
+        if before is None:
+            return LinearOrder(best, cost, min(bound, cost))
         # The fractional solution is a guide: most pairs are settled in it.
         rounded = improved(weight, list(np.argsort(-before.sum(axis=1), kind="stable")))
         best = min(best, rounded, key=lambda order: cost_of(weight, order))
         if not relaxed.cut(before):
             cost = cost_of(weight, best)
-            if bound >= cost or relaxed.whole or bound // enough == cost // enough:
+            if bound >= cost or relaxed.whole or bound // step == cost // step:
                 return LinearOrder(best, cost, min(bound, cost))
             relaxed.whole = True
 
@@ -118,29 +120,38 @@ class _Relaxed:
         self.triangles = np.empty((0, 4), dtype=np.int64)  # i, j, k, sign
         self.whole = False
 
-    def solve(self, deadline: float) -> tuple[NDArray[np.float64], float] | None:
-        """The solution as an (c, c) matrix of "before", and a lower bound; None where the time is up."""
+    def solve(self, deadline: float) -> tuple[NDArray[np.float64] | None, float] | None:
+        """The solution as a (c, c) matrix of "before" (None where time ran out), and a lower bound if there is one."""
         from scipy.optimize import linprog
 
         left = deadline - time.monotonic()
         if left <= 0:
             return None
         rows, limits = self._constraints()
-        answer = linprog(
+        answer = linprog(  # type: ignore[call-overload]  # its stubs know neither sparse rows nor mip_rel_gap
             self.gain,
             A_ub=rows,
             b_ub=limits,
             bounds=(0, 1),
-            integrality=1 if self.whole else 0,
+            integrality=np.full(len(self.gain), int(self.whole)),
             method="highs",
             options={"time_limit": min(left, _FOREVER_S), "mip_rel_gap": 0.0},
         )
-        if answer.status != 0:  # out of time: its bound, if it has one, is hardly better than the last
+        if self.whole:
+            bound = answer.mip_dual_bound
+        elif answer.status == 0:
+            # Valid for ANY dual values y >= 0, so also for those of a solver that rounds.
+            y = np.maximum(0.0, -answer.ineqlin.marginals)
+            bound = np.minimum(0.0, self.gain + y @ rows).sum() - y @ limits
+        else:
+            bound = None
+        if bound is None:
             return None
-        bound = answer.mip_dual_bound if self.whole else self._safe_bound(rows, limits, answer.ineqlin.marginals)
-        before = np.zeros((self.c, self.c))
-        before[self.above] = answer.x
-        before.T[self.above] = 1 - answer.x
+        before = None
+        if answer.status == 0:
+            before = np.zeros((self.c, self.c))
+            before[self.above] = answer.x
+            before.T[self.above] = 1 - answer.x
         return before, self.constant + self.scale * float(bound)
 
     def _constraints(self) -> tuple[csr_array[np.float64], NDArray[np.float64]]:
@@ -153,14 +164,6 @@ class _Relaxed:
         row = np.repeat(np.arange(len(sign)), 3)
         shape = (len(sign), len(self.gain))
         return csr_array((values.ravel(), (row, columns.ravel())), shape=shape), (sign > 0).astype(np.float64)
-
-    def _safe_bound(
-        self, rows: csr_array[np.float64], limits: NDArray[np.float64], marginals: NDArray[np.float64]
-    ) -> float:
-        """A lower bound of the program for ANY dual values y >= 0: -y b + sum min(0, gain + y A)."""
-        y = np.maximum(0.0, -marginals)
-        reduced = self.gain + y @ rows
-        return math.fsum(np.minimum(0.0, reduced)) - math.fsum(y * limits)
 
     def cut(self, before: NDArray[np.float64]) -> bool:
         """Adds the triangles that are broken most; False where none is."""
