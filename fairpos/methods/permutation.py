@@ -106,7 +106,7 @@ class Permutation(Method):
         while len(outputs) < len(views):
             outputs += yield views[len(outputs) : len(outputs) + size]
             size = _NEXT_ROUND
-            if self.stop and _Votes(request, outputs).lead() >= self.stop:
+            if self.stop and self._lead(_Votes(request, outputs)) >= self.stop:
                 break
         return self.combine(request, views[: len(outputs)], outputs)
 
@@ -156,6 +156,24 @@ class Permutation(Method):
             notes=notes,
         )
 
+    def _lead(self, votes: _Votes) -> float:
+        """By how many standard errors the leader is ahead of the second; 0 where that can't be said yet."""
+        n, m = len(votes.ids), len(votes.rankings)
+        if n == 1:
+            return math.inf
+        if m < _FIRST_ROUND:
+            return 0.0
+        values: Sequence[Sequence[float]] = votes.scores if self.aggregation in ("auto", "mean_log_prob") else []
+        if not values:
+            values = [borda([ranking], n).scores for ranking in votes.rankings]
+        first, second = mean_log_prob(values, n).order[:2]
+        leads = [value[first] - value[second] for value in values]
+        if not all(map(math.isfinite, leads)):
+            return 0.0
+        mean = math.fsum(leads) / m
+        error = math.sqrt(math.fsum((lead - mean) ** 2 for lead in leads) / (m - 1) / m)
+        return mean / error if error else (math.inf if mean > 0 else 0.0)
+
 
 class _Votes:
     """The rankings (and scores, where every vote has them) of the views that gave one, by canonical number."""
@@ -173,24 +191,6 @@ class _Votes:
         if lost:
             kinds = ", ".join(f"{status} {count}" for status, count in sorted(lost.items()))
             self.notes = (f"{lost.total()} of {len(outputs)} views gave no vote: {kinds}",)
-
-    def lead(self) -> float:
-        """By how many standard errors the leader is ahead of the second; 0 where that can't be said yet."""
-        n, m = len(self.ids), len(self.rankings)
-        if n == 1:
-            return math.inf
-        if m < _FIRST_ROUND:
-            return 0.0
-        values: Sequence[Sequence[float]] = self.scores
-        if not values:
-            values = [borda([ranking], n).scores for ranking in self.rankings]
-        first, second = mean_log_prob(values, n).order[:2]
-        leads = [value[first] - value[second] for value in values]
-        if not all(map(math.isfinite, leads)):
-            return 0.0
-        mean = math.fsum(leads) / m
-        error = math.sqrt(math.fsum((lead - mean) ** 2 for lead in leads) / (m - 1) / m)
-        return mean / error if error else (math.inf if mean > 0 else 0.0)
 
 
 def _level(rankings: Sequence[Sequence[int]], a: int, b: int) -> bool:
