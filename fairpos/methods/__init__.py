@@ -1,5 +1,5 @@
 """One published method a file; importing this package registers them all."""
 
-from fairpos.methods import none, permutation, pine, set_based
+from fairpos.methods import capcal, none, permutation, pine, set_based, windows
 
-__all__ = ["none", "permutation", "pine", "set_based"]
+__all__ = ["capcal", "none", "permutation", "pine", "set_based", "windows"]
