@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply, Score
+from fairpos.backends.base import Backend, Ballot, Call, Decoding, Generate, Reply, Score
 from fairpos.errors import InvalidComposition, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
@@ -121,13 +121,31 @@ def _request(
     steps = methods[0].steps(request, backend)
     views = next(steps)
     while True:
-        inner = [_request(methods[1:], view, backend, ranker, asking) for view in views]
-        outputs = yield from together(inner)
+        inner = together([_request(methods[1:], view, backend, ranker, asking) for view in views])
+        ballot = methods[0].ballot(request, backend)
+        outputs = yield from (inner if ballot is None else _voted(inner, ballot))
         try:
             views = steps.send(outputs)
         except StopIteration as stop:
             combined: Output = stop.value
             return combined
+
+
+def _voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
+    """Views whose texts are one text, voted on token by token: their calls as one, whose reply all of them get."""
+    try:
+        calls = next(inner)
+        while True:
+            texts = [call for call in calls if isinstance(call, Generate) and not call.voters]
+            if len(texts) < len(calls):
+                raise InvalidComposition("voting while generating can't go inside of itself: name permutation once")
+            voters = tuple(call.prompt for call in texts[1:])
+            [reply] = yield [replace(texts[0], voters=voters, ballot=ballot)]
+            # One of them carries the cost of all.
+            calls = inner.send([reply] + [replace(reply, usage=Usage())] * len(voters))
+    except StopIteration as stop:
+        outputs: list[Output] = stop.value
+        return outputs
 
 
 def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:

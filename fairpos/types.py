@@ -17,8 +17,9 @@ Task: TypeAlias = Literal["answer", "rank", "judge", "choose"]
 TASKS: tuple[Task, ...] = ("answer", "rank", "judge", "choose")
 
 Span: TypeAlias = tuple[int, int]  # start, end (exclusive), counted in tokens
-# What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it.
-Capability: TypeAlias = Literal["generate", "score", "attention"]
+# What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it; vote:
+# several prompts decode in step.
+Capability: TypeAlias = Literal["generate", "score", "attention", "vote"]
 Status: TypeAlias = Literal[
     "ok", "partial", "unparsable", "refused", "empty", "malformed", "http_error", "timeout", "cancelled"
 ]

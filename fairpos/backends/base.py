@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from fairpos.errors import InvalidOption
 from fairpos.prompts import Prompt
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
     from fairpos.methods.base import Method
+
+Weights: TypeAlias = Literal["uniform", "entropy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,37 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Ballot:
+    """How prompts that decode in step agree on each token.
+
+    Attributes:
+        weights: "uniform": the mean of the log-probabilities, renormalised. "entropy": the mean of the probabilities,
+            weighted by softmax(-beta * entropy), so that the prompts speak that know.
+        beta: Of the entropy weights, at least 0; 0 weighs all alike.
+    """
+
+    weights: Weights = "uniform"
+    beta: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue the prompt."""
+    """Continue the prompt.
+
+    Attributes:
+        prompt: The prompt.
+        decoding: How.
+        attend: The method that owns the attention.
+        voters: Further prompts, which continue with the same text and vote on each of its tokens; only for a backend
+            that can "vote". The reply's usage is that of all.
+        ballot: How they vote.
+    """
 
     prompt: Prompt
     decoding: Decoding = Decoding()
     attend: Method | None = None
+    voters: tuple[Prompt, ...] = ()
+    ballot: Ballot = Ballot()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from transformers import (
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
-from fairpos.backends.base import Call, Decoding, Generate, Reply, Score
-from fairpos.errors import NonFiniteLogits, TooLong, UnsupportedModel
+from fairpos.backends.base import Ballot, Call, Decoding, Generate, Reply, Score
+from fairpos.backends.voting import pooled, voting
+from fairpos.errors import InvalidOption, NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
 from fairpos.types import Capability, Layout, Usage
@@ -64,7 +65,7 @@ class HFBackend:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Everything."""
-        return frozenset({"generate", "score", "attention"})
+        return frozenset({"generate", "score", "attention", "vote"})
 
     @property
     def context(self) -> int:
@@ -75,13 +76,15 @@ class HFBackend:
         """Runs calls in batches; scored prompts that differ only after their segments share one prefill of the rest."""
         layouts = [self.layout(call.prompt) for call in calls]
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        replies: dict[int, Reply] = {}
         for i, (call, layout) in enumerate(zip(calls, layouts, strict=True)):
-            if isinstance(call, Generate):
+            if isinstance(call, Generate) and call.voters:
+                replies[i] = self._voted(call)
+            elif isinstance(call, Generate):
                 groups[call.attend, id(call.decoding)].append(i)
             else:
                 groups[call.attend, layout.input_ids[: layout.suffix_start], layout.sets].append(i)
         alone: dict[Method | None, list[int]] = defaultdict(list)
-        replies: dict[int, Reply] = {}
         for members in groups.values():
             call = calls[members[0]]
             if isinstance(call, Generate):
@@ -136,6 +139,62 @@ class HFBackend:
                 )
         sequences = output if isinstance(output, Tensor) else output.sequences
         return [self._until_end(row, config) for row in sequences[:, batch.width :].tolist()]
+
+    def vote(
+        self,
+        layouts: Sequence[Layout],
+        method: Method | None = None,
+        decoding: Decoding = Decoding(),
+        ballot: Ballot = Ballot(),
+    ) -> list[int]:
+        """New tokens that all prompts continue with: they decode in step and vote at every token.
+
+        Processors, stopping criteria and the streamer see one sequence, the first prompt's.
+        """
+        config = self._generation_config(decoding)
+        if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
+            raise InvalidOption(
+                "voting while generating follows one sequence; "
+                f"got num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}"
+            )
+        with self.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+            device = self.model.device
+            mask = batch.attention_mask(device)
+            with _seeded(decoding.seed) if config.do_sample else nullcontext():
+                output = self.model.generate(
+                    batch.input_ids(self._pad, device),
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    generation_config=config,
+                    logits_processor=decoding.logits_processor,
+                    stopping_criteria=decoding.stopping_criteria,
+                    custom_generate=voting(ballot, mask, decoding.streamer),
+                )
+        return self._until_end(output[0, batch.width :].tolist(), config)
+
+    def vote_score(
+        self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None, ballot: Ballot = Ballot()
+    ) -> float:
+        """Log-probability that the vote gives a reply, summed over its tokens."""
+        with self.attending(layouts, method, new=len(reply)) as (batch, cache):
+            device = self.model.device
+            first = self._prefill(batch, cache)[:, None]
+            logits = first
+            if len(reply) > 1:
+                head = torch.tensor([list(reply[:-1])] * len(layouts), device=device)
+                mask = batch.attention_mask(device)
+                positions = mask.sum(-1, keepdim=True) + torch.arange(len(reply) - 1, device=device)
+                rest = self.model(
+                    input_ids=head,
+                    attention_mask=torch.cat([mask, mask.new_ones(head.shape)], dim=1),
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
+                logits = torch.cat([first, _finite(rest)], dim=1)
+            log_probs = torch.log_softmax(logits, dim=-1)
+        voted = torch.stack([pooled(log_probs[:, step], ballot) for step in range(len(reply))])
+        return float(voted.gather(1, torch.tensor(reply, device=device)[:, None]).sum())
 
     def score(
         self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None = None
@@ -213,6 +272,13 @@ class HFBackend:
             logits_to_keep=1,
         ).logits[:, -1]
         return _finite(logits)
+
+    def _voted(self, call: Generate) -> Reply:
+        layouts = [self.layout(prompt) for prompt in (call.prompt, *call.voters)]
+        tokens = self.vote(layouts, call.attend, call.decoding, call.ballot)
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        cost = Usage(sum(map(len, layouts)), len(tokens) * len(layouts), calls=len(layouts))
+        return Reply(text=text, usage=cost)
 
     def _generated(self, layout: Layout, tokens: list[int]) -> Reply:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)

@@ -18,7 +18,7 @@ from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
 
 if TYPE_CHECKING:
     from fairpos.attention.seam import Attention
-    from fairpos.backends.base import Backend
+    from fairpos.backends.base import Backend, Ballot
 
 Family: TypeAlias = Literal["none", "input", "attention", "output"]
 Steps: TypeAlias = Generator[list[Request], list[Output], Output]
@@ -60,6 +60,10 @@ class Method:
         views = self.arrange(request, backend)
         outputs = yield views
         return self.combine(request, views, outputs)
+
+    def ballot(self, request: Request, backend: Backend) -> Ballot | None:  # noqa: ARG002
+        """How the views' texts are voted on token by token; None: every view has a text of its own."""
+        return None
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:  # noqa: ARG002
         """The attention of one call over these prompts; None leaves the model's own."""
