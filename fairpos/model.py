@@ -13,6 +13,7 @@ from fairpos.backends.base import Backend, Decoding
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template
+from fairpos.rankers import Ranker
 from fairpos.rankers import ranker as find_ranker
 from fairpos.registry import parse
 from fairpos.runner import check, run
@@ -144,10 +145,23 @@ class FairModel:
         passages: Sequence[str | Segment],
         methods: Methods = "none",
         *,
-        ranker: str = "first_token",
+        ranker: str | Ranker = "first_token",
         template: Template | None = None,
     ) -> Output:
-        """Ranks passages for a query. Returns Output with `.ranking` (ids, best first) and `.scores`."""
+        """Ranks passages for a query.
+
+        Args:
+            query: What they are to be relevant to.
+            passages: Texts or segments.
+            methods: Against position bias.
+            ranker: How a view is asked: "first_token", "generate", "pointwise", "pairwise", "embedding", options after
+                a colon ("generate:constrained=false").
+            template: How it is put into words; None takes the ranker's own.
+
+        Returns:
+            Output with `.ranking` (ids, best first; without passages that no reply ranked) and, where the ranker gives
+            any, `.scores`.
+        """
         return self.run([Request("rank", query, as_segments(passages))], methods, ranker=ranker, template=template)[0]
 
     def judge(
@@ -177,7 +191,7 @@ class FairModel:
         requests: Sequence[Request],
         methods: Methods = "none",
         *,
-        ranker: str = "first_token",
+        ranker: str | Ranker = "first_token",
         template: Template | None = None,
         decoding: Decoding | None = None,
         progress: Callable[[int, int], None] | None = None,

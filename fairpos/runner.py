@@ -50,6 +50,8 @@ def run(
     """
     for task in {request.task for request in requests}:
         check(methods, task, backend)
+        if task == "rank":
+            check_ranker(ranker, backend)
     asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None))
     outer = [m for m in methods if not m.owns_attention]
     work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
@@ -75,12 +77,26 @@ def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
             raise InvalidComposition(
                 f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got task {task!r}"
             )
-        missing = method.requires - backend.capabilities
+        missing = method.requires and method.requires - backend.capabilities
         if missing:
             raise UnsupportedBackend(
                 f"method {method.name!r} needs a backend that can {', '.join(sorted(missing))} (a local model can); "
                 f"{backend.name!r} can {', '.join(sorted(backend.capabilities))}"
             )
+
+
+def check_ranker(ranker: Ranker, backend: Backend) -> None:
+    """Refuses a ranker that the backend can't serve.
+
+    Raises:
+        UnsupportedBackend: it lacks a capability.
+    """
+    missing = ranker.requires and ranker.requires - backend.capabilities
+    if missing:
+        raise UnsupportedBackend(
+            f"ranker {ranker.name!r} needs a backend that can {', '.join(sorted(missing))}; {backend.name!r} can "
+            f"{', '.join(sorted(backend.capabilities))}. Rankers 'generate' and 'embedding' need no scores."
+        )
 
 
 def together(
