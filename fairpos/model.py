@@ -18,6 +18,7 @@ from fairpos.rankers import ranker as find_ranker
 from fairpos.registry import parse
 from fairpos.runner import check, run
 from fairpos.types import Layout, Output, Request, Segment, Span, as_segments
+from fairpos.verdicts import VerdictForm
 
 if TYPE_CHECKING:
     import torch
@@ -171,9 +172,24 @@ class FairModel:
         methods: Methods = "none",
         *,
         template: Template | None = None,
+        verdicts: VerdictForm = "auto",
+        decoding: Decoding | None = None,
     ) -> Output:
-        """Finds the best of several answers. Returns Output with `.winner` (an id, None for a tie) and `.scores`."""
-        return self.run([Request("judge", instruction, as_segments(answers))], methods, template=template)[0]
+        """Finds the best of several answers.
+
+        Args:
+            instruction: What the answers follow.
+            answers: At least 2 to be judged against each other.
+            methods: See the class.
+            template: None takes the default, without ties; `fairpos.verdicts.JUDGE_WITH_TIES` allows them.
+            verdicts: "distribution" over the labels, "text" with its reasons, or "auto": what the backend can.
+            decoding: For "text".
+
+        Returns:
+            Output with `.winner` (an id; None for a tie, or where `.status` isn't "ok") and `.scores`.
+        """
+        request = Request("judge", instruction, as_segments(answers))
+        return self.run([request], methods, template=template, verdicts=verdicts, decoding=decoding)[0]
 
     def choose(
         self,
@@ -194,6 +210,7 @@ class FairModel:
         ranker: str | Ranker = "first_token",
         template: Template | None = None,
         decoding: Decoding | None = None,
+        verdicts: VerdictForm = "auto",
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Output]:
         """Asks many requests together: their calls are batched. Outputs in the order of the requests."""
@@ -204,6 +221,7 @@ class FairModel:
             ranker=find_ranker(ranker),
             template=template,
             decoding=decoding or Decoding(),
+            verdicts=verdicts,
             progress=progress,
         )
 

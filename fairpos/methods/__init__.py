@@ -1,5 +1,25 @@
 """One published method a file; importing this package registers them all."""
 
-from fairpos.methods import none, permutation, pine, set_based
+from fairpos.methods import (
+    batch_calibration,
+    contextual,
+    cross_labels,
+    none,
+    permutation,
+    pine,
+    pride,
+    set_based,
+    swap,
+)
 
-__all__ = ["none", "permutation", "pine", "set_based"]
+__all__ = [
+    "batch_calibration",
+    "contextual",
+    "cross_labels",
+    "none",
+    "permutation",
+    "pine",
+    "pride",
+    "set_based",
+    "swap",
+]

@@ -14,11 +14,19 @@ from fairpos.types import Capability, Output, Request, Status, Usage, View
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What every call of a leaf shares: its template, decoding, and the method that owns the attention, if one does."""
+    """What every call of a leaf shares.
+
+    Attributes:
+        template: None takes the task's own.
+        decoding: For generated text.
+        attend: The method that owns the attention, if one does.
+        in_words: Verdicts are generated and parsed, not read from the distribution over the labels.
+    """
 
     template: Template | None = None
     decoding: Decoding = Decoding()
     attend: Method | None = None
+    in_words: bool = False
 
 
 Asked: TypeAlias = Generator[list[Call], list[Reply], Output]
