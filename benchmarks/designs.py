@@ -119,7 +119,9 @@ def main() -> None:
         worst = max(cell["se"] for row in table.values() for cell in row.values())
         lines += [f"Ranker `{ranker}` (s.e. at most {worst:.4f}):", ""]
         lines += ["| calls | " + " | ".join(map(str, CALLS)) + " |", "|---" * (len(CALLS) + 1) + "|"]
-        lines += [f"| {arm} | " + " | ".join(f"{row[c]['tau']:.3f}" for c in CALLS) + " |" for arm, row in table.items()]
+        lines += [
+            f"| {arm} | " + " | ".join(f"{row[c]['tau']:.3f}" for c in CALLS) + " |" for arm, row in table.items()
+        ]
         lines.append("")
         lines += [
             f"5 calls of cyclic + Borda minus 8 calls of {arm}: {p['difference']:+.4f} (s.e. {p['se']:.4f})"

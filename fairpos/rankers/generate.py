@@ -45,7 +45,7 @@ class GenerateRanker:
     name: ClassVar[str] = "generate"
     summary: ClassVar[str] = "a listwise reply, [2] > [1]; held to the ids on a local model"
     source: ClassVar[str] = "RankGPT, arXiv 2304.09542"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"generate"})
+    requires: ClassVar[frozenset[Capability]] = frozenset()  # every backend generates: an endpoint needn't be tried out
     constrained: bool = True
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
