@@ -22,8 +22,9 @@ def cyclic(k: int, views: int, seed: int) -> list[tuple[int, ...]]:
     With exactly k views it is the full cycle, none of it backwards: every item stands once in every slot. More views
     than items start with full cycles, forwards and backwards in turn, and space the rest.
 
-    Measured on simulated rankers with a U-shaped bias (20 items): 5 such views are worth 8 random ones, and more;
-    benchmarks/designs.py has the table.
+    Measured on simulated rankers with a U-shaped bias (20 items, benchmarks/designs.py): where bias is most of the
+    error, 5 such views are better than 8 random ones (Kendall tau .846 against .834); where noise is, they are better
+    than 5 random ones (.792 against .774) but not than 8 (.818).
 
     Args:
         k: Number of items.

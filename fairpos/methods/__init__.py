@@ -2,6 +2,7 @@
 
 from fairpos.methods import (
     batch_calibration,
+    capcal,
     contextual,
     cross_labels,
     none,
@@ -10,10 +11,12 @@ from fairpos.methods import (
     pride,
     set_based,
     swap,
+    windows,
 )
 
 __all__ = [
     "batch_calibration",
+    "capcal",
     "contextual",
     "cross_labels",
     "none",
@@ -22,4 +25,5 @@ __all__ = [
     "pride",
     "set_based",
     "swap",
+    "windows",
 ]

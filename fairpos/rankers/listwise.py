@@ -18,6 +18,7 @@ from fairpos.errors import InvalidRequest
 ListStatus: TypeAlias = Literal["ok", "partial", "unparsable", "refused", "empty"]
 
 _BRACKETED = re.compile(r"\[\s*([^\W_]+)\s*\]")
+_ARROW = re.compile(r"\]\s*>\s*\[")
 # Between two ids of one list: signs, and the numbers of a numbered list; no words. Possessive, so that no reply however
 # odd takes long to read.
 _BETWEEN = re.compile(r"(?:[\s>,;=|*-]++(?:\d++[.)](?=\s))?)*+")
@@ -64,13 +65,13 @@ def parse_listing(text: str, labels: Sequence[str]) -> Listing:
         raise InvalidRequest(f"labels must be different words of letters and digits, got {list(labels)}")
     if not text.strip():
         return Listing((), "empty")
-    named, is_list = _named(text)
-    if _REFUSAL.match(text) and not is_list:
+    # "I can't rank [1], [2] and [3]" holds a list as well; only arrows make it a ranking.
+    if _REFUSAL.match(text) and not _ARROW.search(text):
         return Listing((), "refused")
     known = {label: label for label in labels} | {label.lstrip("0"): label for label in labels if label.isdigit()}
     found: dict[str, None] = {}
     dropped = []
-    for name in named:
+    for name in _named(text):
         label = known.get(name.lstrip("0") if name.isdigit() else name)
         if label is None or label in found:
             dropped.append(name)
@@ -80,8 +81,8 @@ def parse_listing(text: str, labels: Sequence[str]) -> Listing:
     return Listing(tuple(found), status, tuple(dropped))
 
 
-def _named(text: str) -> tuple[list[str], bool]:
-    """The ids of the reply in their order, and whether they are a list of at least two."""
+def _named(text: str) -> list[str]:
+    """The ids of the reply in their order."""
     lists: list[list[str]] = []
     end = -1
     for match in _BRACKETED.finditer(text):
@@ -92,9 +93,9 @@ def _named(text: str) -> tuple[list[str], bool]:
         end = match.end()
     longest = max(map(len, lists), default=0)
     if longest > 1:
-        return next(found for found in reversed(lists) if len(found) == longest), True
+        return next(found for found in reversed(lists) if len(found) == longest)
     if lists:
-        return [name for found in lists for name in found], False
-    bare = [name.strip() for name in re.split(r"[>,\n]", text.strip().rstrip("."))]
-    names = [name for name in bare if name]
-    return (names, len(names) > 1) if all(name.isalnum() for name in names) else ([], False)
+        return [name for found in lists for name in found]
+    names = [name.strip() for name in re.split(r"[>,\n]", text.strip().rstrip("."))]
+    names = [name for name in names if name]
+    return names if all(name.isalnum() for name in names) else []

@@ -57,6 +57,7 @@ THREE = ("1", "2", "3")
         # refusals, even if they name ids
         ("I'm sorry, but I can't rank these.", "", "refused"),
         ("I cannot compare [1] and [2].", "", "refused"),
+        ("I'm sorry, I can't rank [1], [2] and [3].", "", "refused"),
         ("As an AI language model, I have no opinion on passage [3].", "", "refused"),
         ("I’m unable to help with that.", "", "refused"),
         ("Unfortunately the passages are short, but: [2] > [1] > [3]", "213", "ok"),
