@@ -31,10 +31,11 @@ class Template:
     """How one task is put into words. Placeholders are those of `str.format`.
 
     Attributes:
-        instruction: Before the segments; may use {query} and {count}.
+        instruction: Before the segments; may use {query}, {count} and {tie}, the label that stands for a tie. Ties are
+            allowed where the instruction or the question names it.
         segment: One segment; may use {label}, {title}, {text}, and {heading}, which is the title with ": " after it, or
             nothing where there is no title.
-        question: After the segments; may use {query} and {count}.
+        question: After the segments; may use {query}, {count} and {tie}.
         answer_start: What the reply is made to start with on a local model.
         chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
     """
@@ -47,9 +48,9 @@ class Template:
 
     def __post_init__(self) -> None:
         allowed = {
-            "instruction": {"query", "count"},
+            "instruction": {"query", "count", "tie"},
             "segment": {"label", "title", "heading", "text"},
-            "question": {"query", "count"},
+            "question": {"query", "count", "tie"},
         }
         for name, names in allowed.items():
             try:
@@ -63,6 +64,12 @@ class Template:
                 )
         if "{text}" not in self.segment:
             raise InvalidOption(f"template segment must contain {{text}}, got {self.segment!r}")
+
+    @property
+    def ties(self) -> bool:
+        """Whether a tie may be answered."""
+        parts = (self.instruction, self.question)
+        return any(field == "tie" for part in parts for _, field, _, _ in string.Formatter().parse(part))
 
 
 TEMPLATES: dict[Task, Template] = {
@@ -112,6 +119,7 @@ class Prompt:
         instruction, segments, question: The user's content, in its three parts.
         answer_start: What the reply is made to start with, where the backend can.
         chat: As in the template.
+        tie: The label that stands for a tie; None where ties are not allowed.
     """
 
     request: Request
@@ -120,6 +128,7 @@ class Prompt:
     question: str
     answer_start: str
     chat: bool | None
+    tie: str | None = None
 
     @property
     def text(self) -> str:
@@ -143,6 +152,8 @@ def render(request: Request, template: Template | None = None) -> Prompt:
     template = template or TEMPLATES[request.task]
     labels = request.labels or slot_labels(request.task, len(request.segments))
     count = len(request.segments)
+    # The letter after the last one, "C" for two answers; labels of the caller's own may have taken it.
+    tie = next(label for label in (*slot_labels("judge", count + 1)[count:], "TIE", "=") if label not in labels)
     segments = tuple(
         template.segment.format(
             label=label,
@@ -154,11 +165,12 @@ def render(request: Request, template: Template | None = None) -> Prompt:
     )
     return Prompt(
         request=replace(request, labels=labels),
-        instruction=template.instruction.format(query=request.query, count=count),
+        instruction=template.instruction.format(query=request.query, count=count, tie=tie),
         segments=segments,
-        question=template.question.format(query=request.query, count=count),
+        question=template.question.format(query=request.query, count=count, tie=tie),
         answer_start=template.answer_start,
         chat=template.chat,
+        tie=tie if template.ties else None,
     )
 
 

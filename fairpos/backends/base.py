@@ -84,6 +84,8 @@ class Generate:
         voters: Further prompts, which continue with the same text and vote on each of its tokens; only for a backend
             that can "vote". The reply's usage is that of all.
         ballot: How they vote.
+        listing: Labels; a local model can then write nothing but a list of them, each once: "[2] > [1]". An endpoint
+            can't be held to that.
     """
 
     prompt: Prompt
@@ -91,6 +93,7 @@ class Generate:
     attend: Method | None = None
     voters: tuple[Prompt, ...] = ()
     ballot: Ballot = Ballot()
+    listing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +116,12 @@ class Reply:
         status: "ok", or why there is nothing.
         text: Generated text.
         log_probs: Natural log-probability of each reply that was to be scored, summed over its tokens.
-        tokens: Number of tokens of each of those.
+        tokens: Number of tokens of each of those; empty where an endpoint doesn't tell.
         greedy: Whether greedy decoding would give that reply.
+        bounded: Of each reply, whether its log-probability is only an upper bound, because an endpoint lists few
+            alternatives; the status is then "partial". Empty: none is.
         usage: Tokens and calls.
+        detail: What went wrong, in words.
     """
 
     status: Status = "ok"
@@ -124,6 +130,8 @@ class Reply:
     tokens: tuple[int, ...] = ()
     greedy: tuple[bool, ...] = ()
     usage: Usage = field(default_factory=lambda: Usage(calls=1))
+    bounded: tuple[bool, ...] = ()
+    detail: str = ""
 
 
 class Backend(Protocol):
