@@ -54,15 +54,8 @@ def run(
     """
     for task in {request.task for request in requests}:
         check(methods, task, backend)
-    can_score = "score" in backend.capabilities
-    if verdicts == "distribution" and not can_score:
-        raise UnsupportedBackend(f"{backend.name!r} gives no distribution over labels; take verdicts='text'")
-    in_words = verdicts == "text" or not can_score
-    for method in methods:
-        if in_words and "score" in method.requires and any(r.task in ("judge", "choose") for r in requests):
-            raise InvalidComposition(
-                f"method {method.name!r} needs the distribution over labels, not verdicts in words"
-            )
+    judged = any(request.task in ("judge", "choose") for request in requests)
+    in_words = judged and answers_in_words(verdicts, methods, backend)
     asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None), in_words)
     outer = [m for m in methods if not m.owns_attention]
     work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
@@ -94,6 +87,22 @@ def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
                 f"method {method.name!r} needs a backend that can {', '.join(sorted(missing))} (a local model can); "
                 f"{backend.name!r} can {', '.join(sorted(backend.capabilities))}"
             )
+
+
+def answers_in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: Backend) -> bool:
+    """Whether verdicts are to be generated, rather than read from the distribution over labels.
+
+    Raises:
+        UnsupportedBackend: the distribution is wanted, and the backend has none.
+        InvalidComposition: words are wanted, and a method needs the distribution.
+    """
+    can_score = verdicts != "text" and "score" in backend.capabilities
+    if verdicts == "distribution" and not can_score:
+        raise UnsupportedBackend(f"{backend.name!r} gives no distribution over labels; take verdicts='text'")
+    for method in methods:
+        if not can_score and "score" in method.requires:
+            raise InvalidComposition(f"method {method.name!r} needs the distribution over labels, not verdicts in words")
+    return not can_score
 
 
 def together(
