@@ -101,7 +101,9 @@ def answers_in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: 
         raise UnsupportedBackend(f"{backend.name!r} gives no distribution over labels; take verdicts='text'")
     for method in methods:
         if not can_score and "score" in method.requires:
-            raise InvalidComposition(f"method {method.name!r} needs the distribution over labels, not verdicts in words")
+            raise InvalidComposition(
+                f"method {method.name!r} needs the distribution over labels; verdicts are in words"
+            )
     return not can_score
 
 
