@@ -286,13 +286,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The record of one call: which order the model saw, and what came of it."""
+    """The record of one call: which order the model saw, and what came of it; `detail` says what went wrong."""
 
     order: tuple[str, ...]
     status: Status = "ok"
     text: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     ranking: tuple[str, ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

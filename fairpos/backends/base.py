@@ -89,9 +89,12 @@ class Reply:
         status: "ok", or why there is nothing.
         text: Generated text.
         log_probs: Natural log-probability of each reply that was to be scored, summed over its tokens.
-        tokens: Number of tokens of each of those.
+        tokens: Number of tokens of each of those; empty where an endpoint doesn't tell.
         greedy: Whether greedy decoding would give that reply.
+        bounded: Of each reply, whether its log-probability is only an upper bound, because an endpoint lists few
+            alternatives; the status is then "partial". Empty: none is.
         usage: Tokens and calls.
+        detail: What went wrong, in words.
     """
 
     status: Status = "ok"
@@ -100,6 +103,8 @@ class Reply:
     tokens: tuple[int, ...] = ()
     greedy: tuple[bool, ...] = ()
     usage: Usage = field(default_factory=lambda: Usage(calls=1))
+    bounded: tuple[bool, ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
