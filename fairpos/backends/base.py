@@ -114,10 +114,12 @@ class Reading:
     Attributes:
         weights: (layers, T), mean over the question's tokens, sum over the heads that were read.
         lengths: Tokens of each segment in the order shown; they sum to T.
+        prompt_tokens: Of the whole prompt.
     """
 
     weights: NDArray[np.float32]
     lengths: tuple[int, ...]
+    prompt_tokens: int = 0
 
     def by_segment(self, *, per_token: bool = False) -> NDArray[np.float64]:
         """Sums (or means) over each segment's tokens, (layers, K)."""

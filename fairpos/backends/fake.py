@@ -104,7 +104,11 @@ class FakeBackend:
     ) -> list[Reading]:
         """One layer, one token a segment: each gets attention in proportion to its probability."""
         return [
-            Reading(np.exp(np.array([self.log_probs(prompt)], dtype=np.float32)), (1,) * len(prompt.segments))
+            Reading(
+                np.exp(np.array([self.log_probs(prompt)], dtype=np.float32)),
+                (1,) * len(prompt.segments),
+                len(prompt.text.split()),
+            )
             for prompt in prompts
         ]
 

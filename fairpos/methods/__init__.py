@@ -1,5 +1,29 @@
 """One published method a file; importing this package registers them all."""
 
-from fairpos.methods import none, permutation, pine, set_based
+from fairpos.methods import (
+    ascending,
+    attention_calibrated,
+    attention_sorting,
+    descending,
+    edges,
+    icr,
+    none,
+    permutation,
+    pine,
+    query_twice,
+    set_based,
+)
 
-__all__ = ["none", "permutation", "pine", "set_based"]
+__all__ = [
+    "ascending",
+    "attention_calibrated",
+    "attention_sorting",
+    "descending",
+    "edges",
+    "icr",
+    "none",
+    "permutation",
+    "pine",
+    "query_twice",
+    "set_based",
+]
