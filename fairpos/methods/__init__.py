@@ -5,6 +5,7 @@ from fairpos.methods import (
     attention_calibrated,
     attention_sorting,
     attn_rank,
+    capcal,
     descending,
     edges,
     icr,
@@ -13,6 +14,7 @@ from fairpos.methods import (
     pine,
     query_twice,
     set_based,
+    windows,
 )
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "attention_calibrated",
     "attention_sorting",
     "attn_rank",
+    "capcal",
     "descending",
     "edges",
     "icr",
@@ -28,4 +31,5 @@ __all__ = [
     "pine",
     "query_twice",
     "set_based",
+    "windows",
 ]
