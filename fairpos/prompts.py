@@ -33,10 +33,11 @@ class Template:
     """How one task is put into words. Placeholders are those of `str.format`.
 
     Attributes:
-        instruction: Before the segments; may use {query} and {count}.
+        instruction: Before the segments; may use {query}, {count} and {tie}, the label that stands for a tie. Ties are
+            allowed where the instruction or the question names it.
         segment: One segment; may use {label}, {title}, {text}, and {heading}, which is the title with ": " after it, or
             nothing where there is no title.
-        question: After the segments; may use {query} and {count}.
+        question: After the segments; may use {query}, {count} and {tie}.
         answer_start: What the reply is made to start with on a local model.
         chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
         repeat: How the query is said a second time, on the side of the segments where the template doesn't have it;
@@ -52,9 +53,9 @@ class Template:
 
     def __post_init__(self) -> None:
         allowed = {
-            "instruction": {"query", "count"},
+            "instruction": {"query", "count", "tie"},
             "segment": {"label", "title", "heading", "text"},
-            "question": {"query", "count"},
+            "question": {"query", "count", "tie"},
             "repeat": {"query", "count"},
         }
         for name, names in allowed.items():
@@ -69,6 +70,11 @@ class Template:
                 )
         if "{text}" not in self.segment:
             raise InvalidOption(f"template segment must contain {{text}}, got {self.segment!r}")
+
+    @property
+    def ties(self) -> bool:
+        """Whether a tie may be answered."""
+        return "tie" in placeholders(self.instruction) | placeholders(self.question)
 
     @property
     def fingerprint(self) -> str:
@@ -131,6 +137,7 @@ class Prompt:
         instruction, segments, question: The user's content, in its three parts.
         answer_start: What the reply is made to start with, where the backend can.
         chat: As in the template.
+        tie: The label that stands for a tie; None where ties are not allowed.
     """
 
     request: Request
@@ -139,6 +146,7 @@ class Prompt:
     question: str
     answer_start: str
     chat: bool | None
+    tie: str | None = None
 
     @property
     def text(self) -> str:
@@ -162,6 +170,8 @@ def render(request: Request, template: Template | None = None) -> Prompt:
     template = template or TEMPLATES[request.task]
     labels = request.labels or slot_labels(request.task, len(request.segments))
     count = len(request.segments)
+    # The letter after the last one, "C" for two answers; labels of the caller's own may have taken it.
+    tie = next(label for label in (*slot_labels("judge", count + 1)[count:], "TIE", "=") if label not in labels)
     segments = tuple(
         template.segment.format(
             label=label,
@@ -179,11 +189,12 @@ def render(request: Request, template: Template | None = None) -> Prompt:
             question = template.repeat + question
     return Prompt(
         request=replace(request, labels=labels),
-        instruction=instruction.format(query=request.query, count=count),
+        instruction=instruction.format(query=request.query, count=count, tie=tie),
         segments=segments,
-        question=question.format(query=request.query, count=count),
+        question=question.format(query=request.query, count=count, tie=tie),
         answer_start=template.answer_start,
         chat=template.chat,
+        tie=tie if template.ties else None,
     )
 
 

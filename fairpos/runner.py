@@ -12,12 +12,13 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply, Score
+from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply
 from fairpos.errors import InvalidComposition, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asking, Ranker, scored
+from fairpos.rankers.base import Asking, Ranker
 from fairpos.types import Output, Request, Task, Usage, View
+from fairpos.verdicts import VerdictForm, verdict
 
 T = TypeVar("T")
 Work = Generator[list[Call], list[Reply], T]
@@ -31,6 +32,7 @@ def run(
     ranker: Ranker,
     template: Template | None = None,
     decoding: Decoding = Decoding(),
+    verdicts: VerdictForm = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Output]:
     """Runs requests with the same methods.
@@ -42,6 +44,8 @@ def run(
         ranker: How a view of task "rank" is asked.
         template: None takes each task's own.
         decoding: For generated text.
+        verdicts: How tasks "judge" and "choose" are answered: "distribution" over the labels, "text" parsed strictly,
+            "auto": the distribution where the backend has one.
         progress: Called with (requests done, requests in all).
 
     Raises:
@@ -51,8 +55,11 @@ def run(
     """
     for task in {request.task for request in requests}:
         check(methods, task, backend)
+        if task == "rank":
+            check_ranker(ranker, backend)
     methods = [method.ready(requests, backend, template) for method in methods]
-    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None))
+    in_words = any(r.task in ("judge", "choose") for r in requests) and _in_words(verdicts, methods, backend)
+    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None), in_words)
     outer = [m for m in methods if not m.owns_attention]
     work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
     replies: list[Reply] | None = None
@@ -77,12 +84,39 @@ def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
             raise InvalidComposition(
                 f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got task {task!r}"
             )
-        missing = method.requires - backend.capabilities
+        missing = method.requires and method.requires - backend.capabilities
         if missing:
             raise UnsupportedBackend(
                 f"method {method.name!r} needs a backend that can {', '.join(sorted(missing))} (a local model can); "
                 f"{backend.name!r} can {', '.join(sorted(backend.capabilities))}"
             )
+
+
+def check_ranker(ranker: Ranker, backend: Backend) -> None:
+    """Refuses a ranker that the backend can't serve.
+
+    Raises:
+        UnsupportedBackend: it lacks a capability.
+    """
+    missing = ranker.requires and ranker.requires - backend.capabilities
+    if missing:
+        raise UnsupportedBackend(
+            f"ranker {ranker.name!r} needs a backend that can {', '.join(sorted(missing))}; {backend.name!r} can "
+            f"{', '.join(sorted(backend.capabilities))}. Rankers 'generate' and 'embedding' need no scores."
+        )
+
+
+def _in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: Backend) -> bool:
+    """Whether verdicts are generated and parsed. What a backend can is asked only here: an endpoint must find out."""
+    can_score = verdicts != "text" and "score" in backend.capabilities
+    if verdicts == "distribution" and not can_score:
+        raise UnsupportedBackend(f"{backend.name!r} gives no distribution over labels; take verdicts='text'")
+    for method in methods:
+        if not can_score and "score" in method.requires:
+            raise InvalidComposition(
+                f"method {method.name!r} needs the distribution over labels, not verdicts in words"
+            )
+    return not can_score
 
 
 def together(
@@ -140,15 +174,14 @@ def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
     if request.task == "rank":
         output = yield from ranker(request, asking)
         return output
+    if request.task in ("judge", "choose"):
+        output = yield from verdict(request, asking)
+        return output
     prompt = render(request, asking.template)
-    if request.task == "answer":
-        [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]
-        view = View(request.ids, reply.status, reply.text)
-        text = reply.text.strip() if reply.status == "ok" else None
-        return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,))
-    space = "" if prompt.answer_start.endswith((" ", "[", '"')) or not prompt.answer_start else " "
-    [reply] = yield [Score(prompt, tuple(space + label for label in prompt.labels), asking.attend)]
-    return scored(request, reply, reply.log_probs)
+    [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]
+    view = View(request.ids, reply.status, reply.text)
+    text = reply.text.strip() if reply.status == "ok" else None
+    return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,))
 
 
 def folded(output: Output, outputs: Sequence[Output]) -> Output:

@@ -306,6 +306,7 @@ class Output:
         ranking: Segment ids, best first.
         scores: Larger is better; log-probabilities where the backend gives a distribution.
         winner: The best segment's id; None for a tie, or where nothing could be parsed.
+        tie: Score of "equally good" on the same scale; None where ties were not offered.
         status: "ok", or why there is no result.
         usage: Tokens and calls over all views.
         views: One record per call, in the order of the calls.
@@ -317,6 +318,7 @@ class Output:
     ranking: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     winner: str | None = None
+    tie: float | None = None
     status: Status = "ok"
     usage: Usage = field(default_factory=Usage)
     views: tuple[View, ...] = ()

@@ -62,11 +62,17 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue the prompt."""
+    """Continue the prompt.
+
+    Attributes:
+        listing: Labels; a local model can then write nothing but a list of them, each once: "[2] > [1]". An endpoint
+            can't be held to that.
+    """
 
     prompt: Prompt
     decoding: Decoding = Decoding()
     attend: Method | None = None
+    listing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields, replace
 from typing import TypeAlias
 
 import torch
@@ -24,6 +25,7 @@ from transformers import (
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
 from fairpos.backends.base import Call, Decoding, Generate, Reading, Reply, Score
+from fairpos.backends.listing import HeldToListing
 from fairpos.errors import NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
@@ -102,7 +104,7 @@ class HFBackend:
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for i, (call, layout) in enumerate(zip(calls, layouts, strict=True)):
             if isinstance(call, Generate):
-                groups[call.attend, id(call.decoding)].append(i)
+                groups[call.attend, _key(call.decoding), bool(call.listing)].append(i)
             else:
                 groups[call.attend, layout.input_ids[: layout.suffix_start], layout.sets].append(i)
         alone: dict[Method | None, list[int]] = defaultdict(list)
@@ -111,7 +113,8 @@ class HFBackend:
             call = calls[members[0]]
             if isinstance(call, Generate):
                 for batch in self._batches(members, layouts):
-                    new = self.generate([layouts[i] for i in batch], call.attend, call.decoding)
+                    decoding = self._held(call.decoding, [calls[i] for i in batch])
+                    new = self.generate([layouts[i] for i in batch], call.attend, decoding)
                     replies.update(
                         (i, self._generated(layouts[i], tokens)) for i, tokens in zip(batch, new, strict=True)
                     )
@@ -254,6 +257,17 @@ class HFBackend:
         ).logits[:, -1]
         return _finite(logits)
 
+    def _held(self, decoding: Decoding, calls: Sequence[Call]) -> Decoding:
+        """The decoding of a batch, held to the listings that its calls want."""
+        listings = [call.listing for call in calls if isinstance(call, Generate) and call.listing]
+        if not listings:
+            return decoding
+        ends = self._generation_config(decoding).eos_token_id
+        end = ends if isinstance(ends, int) else ends[0] if ends else self._pad
+        held = HeldToListing(listings, self.tokenizer, end)
+        processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
+        return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
+
     def _generated(self, layout: Layout, tokens: list[int]) -> Reply:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1))
@@ -380,6 +394,12 @@ def _finite(logits: Tensor) -> Tensor:
     if not torch.isfinite(logits).any(dim=-1).all():
         raise NonFiniteLogits("the model returned no finite logit for a prompt; at least one is needed")
     return logits
+
+
+def _key(decoding: Decoding) -> tuple[object, ...]:
+    """Equal for decodings that can run as one batch; transformers' objects are told apart as objects."""
+    values = (getattr(decoding, field.name) for field in fields(decoding))
+    return tuple(v if v is None or isinstance(v, int | float) else id(v) for v in values)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class Scripted:
 
     replies: list
     seen: list = field(default_factory=list)
+    requires = frozenset()
 
     def __call__(self, view, asking):
         reply = self.replies[len(self.seen) % len(self.replies)]
