@@ -58,7 +58,8 @@ def run(
         if task == "rank":
             check_ranker(ranker, backend)
     methods = [method.ready(requests, backend, template) for method in methods]
-    in_words = any(r.task in ("judge", "choose") for r in requests) and _in_words(verdicts, methods, backend)
+    judged = any(request.task in ("judge", "choose") for request in requests)
+    in_words = judged and answers_in_words(verdicts, methods, backend)
     asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None), in_words)
     outer = [m for m in methods if not m.owns_attention]
     work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
@@ -106,15 +107,20 @@ def check_ranker(ranker: Ranker, backend: Backend) -> None:
         )
 
 
-def _in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: Backend) -> bool:
-    """Whether verdicts are generated and parsed. What a backend can is asked only here: an endpoint must find out."""
+def answers_in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: Backend) -> bool:
+    """Whether verdicts are to be generated, rather than read from the distribution over labels.
+
+    Raises:
+        UnsupportedBackend: the distribution is wanted, and the backend has none.
+        InvalidComposition: words are wanted, and a method needs the distribution.
+    """
     can_score = verdicts != "text" and "score" in backend.capabilities
     if verdicts == "distribution" and not can_score:
         raise UnsupportedBackend(f"{backend.name!r} gives no distribution over labels; take verdicts='text'")
     for method in methods:
         if not can_score and "score" in method.requires:
             raise InvalidComposition(
-                f"method {method.name!r} needs the distribution over labels, not verdicts in words"
+                f"method {method.name!r} needs the distribution over labels; verdicts are in words"
             )
     return not can_score
 

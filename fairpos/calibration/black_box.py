@@ -22,7 +22,7 @@ from fairpos.profiles import Profile, Setting, Signal, Slot
 from fairpos.prompts import Prompt, Template, render
 from fairpos.rankers import ranker
 from fairpos.runner import run
-from fairpos.types import Request, Task
+from fairpos.types import Output, Request, Task
 
 Values = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -217,10 +217,15 @@ def _scored(
     signal: Signal,
     template: Template | None,
 ) -> list[float]:
-    outputs = run(views, [], backend, ranker=ranker("first_token"), template=template)
-    values = []
-    for output, owner in zip(outputs, owners, strict=True):
-        if not output.scores or owner.gold is None:
-            raise BackendError(f"sample {owner.id!r} got no usable reply ({output.status})")
-        values.append(float(output.winner == owner.gold) if signal == "accuracy" else output.scores[owner.gold])
-    return values
+    # An endpoint without probabilities is asked to write its ranking down.
+    how = ranker("first_token" if "score" in backend.capabilities else "generate")
+    outputs = run(views, [], backend, ranker=how, template=template)
+    return [_found(output, owner, signal) for output, owner in zip(outputs, owners, strict=True)]
+
+
+def _found(output: Output, owner: Sample, signal: Signal) -> float:
+    if signal == "accuracy" and output.ranking:
+        return float(output.ranking[0] == owner.gold)
+    if signal == "logprob" and output.scores and owner.gold is not None:
+        return output.scores[owner.gold]
+    raise BackendError(f"sample {owner.id!r} got no usable reply ({output.status})")
