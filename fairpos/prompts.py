@@ -78,8 +78,8 @@ class Template:
 
     @property
     def fingerprint(self) -> str:
-        """12 hexadecimal digits of its content: what a calibration profile belongs to."""
-        fields = [getattr(self, name) for name in self.__slots__]
+        """12 hexadecimal digits of its content, `repeat` aside: what a calibration profile belongs to."""
+        fields = [getattr(self, name) for name in self.__slots__ if name != "repeat"]
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
 
 
@@ -115,6 +115,17 @@ TEMPLATES: dict[Task, Template] = {
         repeat="\nQuestion: {query}\n",
     ),
 }
+
+
+# Key-value retrieval (Liu et al., arXiv 2307.03172) as plain text, whatever the tokenizer has.
+KEY_VALUE = Template(
+    instruction="Extract the value of the requested key from the list of key-value pairs below.\n\n",
+    segment="{text}\n",
+    question='\nKey: "{query}"',
+    answer_start='Corresponding value: "',
+    chat=False,
+    repeat='Key: "{query}"\n\n',
+)
 
 
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def attention_profile(
     layers: str = "auto",
     heads: Sequence[int] = (),
     per: Per = "segment",
-    probes: int = 200,
+    probes: int = 100,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Profile:

@@ -8,19 +8,8 @@ from dataclasses import dataclass
 
 from fairpos.errors import InvalidRequest
 from fairpos.profiles import fingerprint_of
-from fairpos.prompts import Template
 from fairpos.records import Json, Lines, Record, segments_of, text_of
 from fairpos.types import Request, Segment, Task, as_segments
-
-# For records of key-value pairs: the plain prompt of key-value retrieval (Liu et al., arXiv 2307.03172), no chat.
-KEY_VALUE = Template(
-    instruction="Extract the value of the requested key from the list of key-value pairs below.\n\n",
-    segment="{text}\n",
-    question='\nKey: "{query}"',
-    answer_start='Corresponding value: "',
-    chat=False,
-    repeat='Key: "{query}"\n\n',
-)
 
 
 @dataclass(frozen=True, slots=True)

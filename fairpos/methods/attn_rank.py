@@ -84,7 +84,7 @@ class AttnRank(Reordering):
         template: Template | None = None,
         signal: Signal = "attention",
         layers: str = "auto",
-        probes: int = 200,
+        probes: int = 100,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Self:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fairpos.calibration import KEY_VALUE, samples_of
+from fairpos.calibration import samples_of
 from fairpos.calibration.samples import chosen, fingerprint
 from fairpos.errors import InvalidRequest
-from fairpos.prompts import render
+from fairpos.prompts import KEY_VALUE, render
 from fairpos.records import read
 
 PASSAGES = [{"id": name, "text": f"text {name}"} for name in "abcd"]
