@@ -190,7 +190,7 @@ def _answered(
         calls = [Generate(prompt, decoding) for prompt in prompts]
     else:
         calls = [
-            Score(prompt, (_continued(prompt, owner.answers[0]),))
+            Score(prompt, (continued(prompt, owner.answers[0]),))
             for prompt, owner in zip(prompts, owners, strict=True)
         ]
     return [_value(reply, owner, signal) for reply, owner in zip(backend.run(calls), owners, strict=True)]
@@ -204,7 +204,7 @@ def _value(reply: Reply, owner: Sample, signal: Signal) -> float:
     return reply.log_probs[0]
 
 
-def _continued(prompt: Prompt, answer: str) -> str:
+def continued(prompt: Prompt, answer: str) -> str:
     """The answer as it continues the prompt."""
     start = prompt.answer_start
     return answer if not start or start.endswith((" ", "[", '"')) else f" {answer}"

@@ -99,7 +99,7 @@ def attn_rank(
     per: Annotated[
         str, typer.Option(help="Of a segment's tokens: segment (their sum) or token (their mean).")
     ] = "segment",
-    probes: Annotated[int, typer.Option(min=1, help="Prompts that are read for attention, at most.")] = 200,
+    probes: Annotated[int, typer.Option(min=1, help="Prompts that are read for attention, at most.")] = 100,
     budget: Annotated[int, typer.Option(min=1, help="Calls for accuracy or logprob, at most.")] = 1000,
     width: Annotated[
         float | None, typer.Option(help="Stop when intervals are within this (default: .1 of accuracy, .25 nats).")
