@@ -51,11 +51,13 @@ def run(
     Raises:
         InvalidComposition: methods that can't work together or not for this task; before anything runs.
         UnsupportedBackend: the backend lacks a capability; before anything runs.
+        NotCalibrated: a method's profile is missing or doesn't fit; before anything runs.
     """
     for task in {request.task for request in requests}:
         check(methods, task, backend)
         if task == "rank":
             check_ranker(ranker, backend)
+    methods = [method.ready(requests, backend, template) for method in methods]
     judged = any(request.task in ("judge", "choose") for request in requests)
     in_words = judged and answers_in_words(verdicts, methods, backend)
     asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None), in_words)
