@@ -36,6 +36,7 @@ class Method:
         tasks: What it can be used for.
         requires: Capabilities that the backend must have.
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
+        needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
     """
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Method:
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     requires: ClassVar[frozenset[Capability]] = frozenset()
     order_free: ClassVar[bool] = False
+    needs_whole_prompt: ClassVar[bool] = False
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
         """The views in which the request is to be asked."""
