@@ -31,7 +31,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import attend, causal_mask
-from fairpos.attention.rope import Factors, Rotary
+from fairpos.attention.rope import Factors, Pairs, Rotary
 from fairpos.errors import NonFiniteLogits, UnsupportedModel
 from fairpos.types import Layout
 
@@ -111,13 +111,10 @@ class Layer:
 
     def factors(self, like: Tensor, positions: Tensor) -> Factors:
         """Rotary factors at `positions`; computed once a forward pass for the same tensor of positions."""
-        kinds = self._forward.layer_types
-        # Models with one rotary base for all layers take no layer type.
-        kind = kinds[self.index] if kinds is not None else None
-        key = (kind, id(positions))
+        key = (self.kind, id(positions))
         if key not in self._forward.memo:
             # The tensor is kept beside its factors: its id stays its own for as long as the memo lives.
-            self._forward.memo[key] = (positions, self._forward.rotary.factors(like, positions, kind))
+            self._forward.memo[key] = (positions, self._forward.rotary.factors(like, positions, self.kind))
         return self._forward.memo[key][1]
 
     @property
@@ -172,6 +169,20 @@ class Layer:
         """Rotates the last keys of k, in place and so in the cache; one position for each of them."""
         new = positions.shape[-1]
         k[:, :, -new:] = self.rotate(k[:, :, -new:], positions)
+
+    @property
+    def kind(self) -> str | None:
+        """Which rotary base this layer has, where the model has several."""
+        kinds = self._forward.layer_types
+        # Models with one rotary base for all layers take no layer type.
+        return kinds[self.index] if kinds is not None else None
+
+    def phases(self, like: Tensor, n: int) -> tuple[Pairs, Tensor]:
+        """How to move what is already rotated: pairs of dimensions, and turns by 0..n-1 positions, (n, D / 2)."""
+        wide = like[:0] if like.dtype == torch.float64 else like[:0].float()
+        table = self._forward.rotary.factors(wide, torch.arange(max(n, 2), device=like.device), self.kind)
+        pairs = self._forward.rotary.pairs(like.shape[-1], table, like.device)
+        return pairs, pairs.phases(table)[:n]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """`kernel.attend` with this layer's scaling and soft cap."""
