@@ -230,7 +230,12 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
         bounds.append(bounds[-1] + len(part))
     tokens = [token for part in parts for token in part]
     spans = list(itertools.pairwise(bounds[1:-1]))
-    return Layout.of(tokens, [spans], prompt.request.ids)
+    layout = Layout.of(tokens, [spans], prompt.request.ids)
+    links = [segment.links for segment in prompt.request.segments]
+    if all(link is None for link in links):
+        return layout
+    shown = set(prompt.request.ids)  # a view may leave segments out
+    return replace(layout, links=tuple(tuple(id for id in link or () if id in shown) for link in links))
 
 
 def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

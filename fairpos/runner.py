@@ -60,9 +60,12 @@ def run(
     methods = [method.ready(requests, backend, template) for method in methods]
     judged = any(request.task in ("judge", "choose") for request in requests)
     in_words = judged and answers_in_words(verdicts, methods, backend)
-    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None), in_words)
-    outer = [m for m in methods if not m.owns_attention]
-    work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
+    owner = next((m for m in methods if m.owns_attention), None)
+    asking = Asking(template, decoding, owner, in_words)
+    if owner is not None and owner.order_free:
+        # Labels belong to slots: without an order of its own, a request would bring the input order back in.
+        requests = [request.canonical() for request in requests]
+    work = together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
     replies: list[Reply] | None = None
     while True:
         try:
@@ -192,9 +195,6 @@ def _voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
 
 def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
     """One view, asked as its task wants it."""
-    if asking.attend is not None and asking.attend.order_free:
-        # Labels belong to slots: without an order of its own, the view would bring the input order back in.
-        request = request.canonical()
     if request.task == "rank":
         output = yield from ranker(request, asking)
         return output

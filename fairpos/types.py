@@ -36,6 +36,7 @@ class Segment:
         title: Shown before the text where the template has a place for it.
         group: Methods that reorder keep the segments of a group (chunks of one document) together, in the order given.
         pinned: Methods that reorder leave it at this place, from 0; -1 is the last. A group counts as one place.
+        links: Ids of the segments that this one refers to (citations, hyperlinks); None: not known.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Segment:
     title: str | None = None
     group: str | None = None
     pinned: int | None = None
+    links: tuple[str, ...] | None = None
 
     @property
     def content(self) -> tuple[str, str]:
@@ -79,6 +81,12 @@ def as_segments(items: Sequence[str | Segment]) -> tuple[Segment, ...]:
         if segment.id in seen:
             raise InvalidRequest(f"segment id {segment.id!r} appears twice; ids must be unique within a request")
         seen.add(segment.id)
+    for segment in segments:
+        for link in segment.links or ():
+            if link not in seen:
+                raise InvalidRequest(
+                    f"segment {segment.id!r} links to {link!r}, which isn't there; got ids {', '.join(sorted(seen))}"
+                )
     return tuple(segments)
 
 
@@ -137,11 +145,13 @@ class Layout:
         input_ids: Token ids of the whole prompt.
         sets: One tuple of spans per set, in storage order; the spans of a set touch each other.
         ids: Segment ids, aligned with `spans`.
+        links: For each segment the ids of those that it refers to, aligned with `spans`; empty where nothing is known.
     """
 
     input_ids: tuple[int, ...]
     sets: tuple[tuple[Span, ...], ...]
     ids: tuple[str, ...] = field(default=())
+    links: tuple[tuple[str, ...], ...] = field(default=())
 
     @classmethod
     def of(
@@ -203,7 +213,7 @@ class Layout:
         this is what makes order invariance exact to the bit.
         """
         tokens = list(self.input_ids)
-        sets, names, first = [], [], 0
+        sets, names, links, first = [], [], [], 0
         for members in self.sets:
             order = sorted(range(len(members)), key=lambda i: (self.input_ids[slice(*members[i])], self.ids[first + i]))
             cursor = members[0][0]
@@ -213,10 +223,11 @@ class Layout:
                 tokens[cursor : cursor + len(piece)] = piece
                 spans.append((cursor, cursor + len(piece)))
                 names.append(self.ids[first + i])
+                links.append(self.links[first + i] if self.links else ())
                 cursor += len(piece)
             sets.append(tuple(spans))
             first += len(members)
-        return Layout(tuple(tokens), tuple(sets), tuple(names))
+        return Layout(tuple(tokens), tuple(sets), tuple(names), tuple(links) if self.links else ())
 
 
 def _group(spans: Sequence[Span] | Sequence[Sequence[Span]]) -> tuple[tuple[Span, ...], ...]:

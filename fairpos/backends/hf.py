@@ -110,7 +110,8 @@ class HFBackend:
             elif isinstance(call, Generate):
                 groups[call.attend, _key(call.decoding), bool(call.listing)].append(i)
             else:
-                groups[call.attend, layout.input_ids[: layout.suffix_start], layout.sets].append(i)
+                end = len(layout) if call.attend and call.attend.needs_whole_prompt else layout.suffix_start
+                groups[call.attend, layout.input_ids[:end], layout.sets, layout.ids, layout.links].append(i)
         alone: dict[Method | None, list[int]] = defaultdict(list)
         for members in groups.values():
             call = calls[members[0]]
@@ -282,12 +283,13 @@ class HFBackend:
     ) -> list[Scores]:
         """Prompts that differ only in their suffix: everything before it is read once."""
         start = layouts[0].suffix_start
-        head = Layout(layouts[0].input_ids[:start], layouts[0].sets, layouts[0].ids)
+        head = replace(layouts[0], input_ids=layouts[0].input_ids[:start])
         longest = max(len(reply) for each in replies for reply in each)
         scores = []
         single = method is None and all(len(reply) == 1 for each in replies for reply in each)
         with self.attending([head], method, new=max(map(len, layouts)) - start + longest) as (batch, cache):
             self._prefill(batch, cache)
+            stored = cache.get_seq_length()
             if single:
                 logits = self._suffixes(cache, [layout.input_ids[start:] for layout in layouts])
                 first = torch.log_softmax(logits, dim=-1)
@@ -297,7 +299,7 @@ class HFBackend:
                 logits = self.model(suffix, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
                 first = torch.log_softmax(_finite(logits), dim=-1)[0]
                 scores.append(self._continue(cache, first, each))
-                cache.crop(start - cache.get_seq_length())
+                cache.crop(stored - cache.get_seq_length())
         return scores
 
     def _suffixes(self, cache: Cache, suffixes: Sequence[Sequence[int]]) -> Tensor:
@@ -382,9 +384,16 @@ class HFBackend:
             if method is None or not method.owns_attention:
                 yield Batch(layouts), DynamicCache()
                 return
-            canonical = [layout.canonical() for layout in layouts]
-            attention = method.attend(canonical)
-            assert attention is not None
+            # Only where order plays no part may ours replace the caller's.
+            attention = method.attend([layout.canonical() for layout in layouts] if method.order_free else layouts)
+            if attention is None:  # its settings change nothing
+                yield Batch(layouts), DynamicCache()
+                return
+            if attention.extent + new > self.context:
+                raise TooLong(
+                    f"{method.name} places a prompt on {attention.extent} positions, and up to {new} new tokens; "
+                    f"the model's context is {self.context}"
+                )
             with seam_of(self.model).call(attention) as cache:
                 yield attention.batch, cache
 

@@ -37,6 +37,7 @@ class Method:
         tasks: What it can be used for.
         requires: Capabilities that the backend must have.
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
+        needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class Method:
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     requires: ClassVar[frozenset[Capability]] = frozenset()
     order_free: ClassVar[bool] = False
+    needs_whole_prompt: ClassVar[bool] = False
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
         """The method with all that it needs for these requests, before anything runs.
