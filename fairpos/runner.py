@@ -48,11 +48,7 @@ def run(
         InvalidComposition: methods that can't work together or not for this task; before anything runs.
         UnsupportedBackend: the backend lacks a capability; before anything runs.
     """
-    for task in {request.task for request in requests}:
-        check(methods, task, backend)
-    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None))
-    outer = [m for m in methods if not m.owns_attention]
-    work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
+    work = start(requests, methods, backend, ranker=ranker, template=template, decoding=decoding, progress=progress)
     replies: list[Reply] | None = None
     while True:
         try:
@@ -61,6 +57,27 @@ def run(
             outputs: list[Output] = stop.value
             return outputs
         replies = backend.run(calls)
+
+
+def start(
+    requests: Sequence[Request],
+    methods: Sequence[Method],
+    backend: Backend,
+    *,
+    ranker: Ranker,
+    template: Template | None = None,
+    decoding: Decoding = Decoding(),
+    progress: Callable[[int, int], None] | None = None,
+) -> Work[list[Output]]:
+    """`run` for whoever runs the calls: yields lists of calls, receives their replies, returns the outputs.
+
+    So that the calls of several such works can share a batch (the service does that across its users).
+    """
+    for task in {request.task for request in requests}:
+        check(methods, task, backend)
+    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None))
+    outer = [m for m in methods if not m.owns_attention]
+    return together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
 
 
 def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:

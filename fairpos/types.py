@@ -78,6 +78,19 @@ def as_segments(items: Sequence[str | Segment]) -> tuple[Segment, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier message of the conversation.
+
+    Attributes:
+        role: "system", "user", "assistant", or what else the model's chat template knows.
+        content: Its text. Nobody vouches for it: control tokens in it are broken up like those in segments.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question about a list of segments. A VIEW is a request with the same segments in another order.
 
@@ -87,12 +100,14 @@ class Request:
         segments: In the order in which the model shall see them.
         labels: What each segment is called in the prompt ("A", "2"), aligned with `segments`. None: labels belong to
             the slots, so the first segment shown is always "A" or "1". Given: labels travel with their segments.
+        history: Messages that come before this question: a system prompt, earlier turns.
     """
 
     task: Task
     query: str
     segments: tuple[Segment, ...]
     labels: tuple[str, ...] | None = None
+    history: tuple[Turn, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

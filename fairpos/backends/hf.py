@@ -18,15 +18,17 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteriaList,
 )
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
-from fairpos.backends.base import Call, Decoding, Generate, Reply, Score
+from fairpos.backends.base import Call, Decoding, Finish, Generate, Reply, Score
+from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
 from fairpos.errors import NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
-from fairpos.types import Capability, Layout, Usage
+from fairpos.types import Capability, Layout, Status, Usage
 
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
 Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
@@ -77,18 +79,28 @@ class HFBackend:
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for i, (call, layout) in enumerate(zip(calls, layouts, strict=True)):
             if isinstance(call, Generate):
-                groups[call.attend, id(call.decoding)].append(i)
+                together = "by row" if call.decoding.by_row else id(call.decoding)
+                groups[call.attend, together].append(i)
             else:
                 groups[call.attend, layout.input_ids[: layout.suffix_start], layout.sets].append(i)
         alone: dict[Method | None, list[int]] = defaultdict(list)
         replies: dict[int, Reply] = {}
         for members in groups.values():
             call = calls[members[0]]
-            if isinstance(call, Generate):
+            if isinstance(call, Generate) and call.decoding.by_row:
+                for batch in self._batches(members, layouts):
+                    decodings = [c.decoding for c in (calls[i] for i in batch) if isinstance(c, Generate)]
+                    rows = self.generate_rows([layouts[i] for i in batch], call.attend, decodings)
+                    for i, row in zip(batch, rows, strict=True):
+                        usage = Usage(len(layouts[i]), len(row.tokens), calls=1)
+                        status: Status = "cancelled" if row.finish == "cancelled" else "ok"
+                        replies[i] = Reply(status, row.text, usage=usage, finish=row.finish)
+            elif isinstance(call, Generate):
                 for batch in self._batches(members, layouts):
                     new = self.generate([layouts[i] for i in batch], call.attend, call.decoding)
                     replies.update(
-                        (i, self._generated(layouts[i], tokens)) for i, tokens in zip(batch, new, strict=True)
+                        (i, self._generated(layouts[i], tokens, call.decoding))
+                        for i, tokens in zip(batch, new, strict=True)
                     )
             elif len(members) == 1:
                 alone[call.attend] += members
@@ -136,6 +148,26 @@ class HFBackend:
                 )
         sequences = output if isinstance(output, Tensor) else output.sequences
         return [self._until_end(row, config) for row in sequences[:, batch.width :].tolist()]
+
+    def generate_rows(
+        self, layouts: Sequence[Layout], method: Method | None, decodings: Sequence[Decoding]
+    ) -> list[Row]:
+        """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
+        config = self._generation_config(Decoding(max_new_tokens=max(d.max_new_tokens for d in decodings)))
+        ends = config.eos_token_id
+        stops = frozenset([ends] if isinstance(ends, int) else ends or [])
+        rows = [Row(decoding, self.tokenizer, stops) for decoding in decodings]
+        with self.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+            device = self.model.device
+            self.model.generate(
+                batch.input_ids(self._pad, device),
+                attention_mask=batch.attention_mask(device),
+                past_key_values=cache,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([_RefuseNonFinite(), EachRowSamples(decodings)]),
+                stopping_criteria=StoppingCriteriaList([EachRowStops(rows)]),
+            )
+        return rows
 
     def score(
         self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None = None
@@ -214,9 +246,10 @@ class HFBackend:
         ).logits[:, -1]
         return _finite(logits)
 
-    def _generated(self, layout: Layout, tokens: list[int]) -> Reply:
+    def _generated(self, layout: Layout, tokens: list[int], decoding: Decoding) -> Reply:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1))
+        finish: Finish = "length" if len(tokens) >= decoding.max_new_tokens else "stop"
+        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1), finish=finish)
 
     def _continue(self, cache: Cache, first: Tensor, replies: Sequence[Sequence[int]]) -> Scores:
         """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt."""
