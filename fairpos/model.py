@@ -33,17 +33,24 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
     """Loads a model by name.
 
     Args:
-        name: An embedded model ("smollm2"), a folder, or a hub id.
-        dtype: "float32" (exact and repeatable everywhere), "bfloat16", "auto" (as the weights are stored), ...
-        device: Where it runs; None: a CUDA device where there is one, else the CPU.
+        name: An embedded model ("smollm2"), a folder, a hub id, or a model behind an endpoint
+            ("openai:http://host:8000/v1#model"; see `fairpos.backends.openai.connect` for a response cache and more).
+        dtype: "float32" (exact and repeatable everywhere), "bfloat16", "auto" (as the weights are stored), ...; of a
+            local model.
+        device: Where a local model runs; None: a CUDA device where there is one, else the CPU.
 
     Returns:
         The wrapped model.
 
     Raises:
         ModelUnavailable: the weights can't be found or fetched; the message says what to run.
-        MissingDependency: torch or transformers are not installed.
+        MissingDependency: torch or transformers (for an endpoint httpx2) are not installed.
+        InvalidOption: an endpoint's name that isn't complete.
     """
+    if name.startswith("openai:"):
+        from fairpos.backends.openai import connect
+
+        return FairModel(connect(name))
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -69,7 +76,9 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
     finally:
         if bars:
             logging.enable_progress_bar()
-    return wrap(model.to(device).eval(), tokenizer)
+    from fairpos.backends.hf import HFBackend
+
+    return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name))
 
 
 def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> FairModel:

@@ -9,7 +9,9 @@ Each part is tokenised alone, so that a segment has the same tokens wherever it 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 import string
 from collections.abc import Sequence
@@ -39,6 +41,8 @@ class Template:
         question: After the segments; may use {query} and {count}.
         answer_start: What the reply is made to start with on a local model.
         chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
+        repeat: How the query is said a second time, on the side of the segments where the template doesn't have it;
+            may use {query} and {count}. Only for requests with `query_twice`.
     """
 
     instruction: str
@@ -46,16 +50,18 @@ class Template:
     question: str
     answer_start: str = ""
     chat: bool | None = None
+    repeat: str = "Question: {query}\n\n"
 
     def __post_init__(self) -> None:
         allowed = {
             "instruction": {"query", "count"},
             "segment": {"label", "title", "heading", "text"},
             "question": {"query", "count"},
+            "repeat": {"query", "count"},
         }
         for name, names in allowed.items():
             try:
-                used = {field for _, field, _, _ in string.Formatter().parse(getattr(self, name)) if field is not None}
+                used = placeholders(getattr(self, name))
             except ValueError as error:
                 raise InvalidOption(f"template {name}: {error} (double the braces that are meant as text)") from None
             if not used <= names:
@@ -65,6 +71,17 @@ class Template:
                 )
         if "{text}" not in self.segment:
             raise InvalidOption(f"template segment must contain {{text}}, got {self.segment!r}")
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits of its content: what a calibration profile belongs to."""
+        fields = [getattr(self, name) for name in self.__slots__]
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
+
+
+def placeholders(text: str) -> set[str]:
+    """Names of the placeholders in a format string."""
+    return {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
 
 
 TEMPLATES: dict[Task, Template] = {
@@ -84,12 +101,14 @@ TEMPLATES: dict[Task, Template] = {
         segment="[Answer {label}]\n{text}\n[End of answer {label}]\n\n",
         question="Which answer follows the instruction better? Reply with its letter.",
         answer_start="Answer",
+        repeat="Instruction: {query}\n\n",
     ),
     "choose": Template(
         instruction="Question: {query}\n\n",
         segment="{label}. {text}\n",
         question="\nReply with the letter of the right option.",
         answer_start="Answer:",
+        repeat="\nQuestion: {query}\n",
     ),
 }
 
@@ -154,11 +173,17 @@ def render(request: Request, template: Template | None = None) -> Prompt:
         )
         for label, segment in zip(labels, request.segments, strict=True)
     )
+    instruction, question = template.instruction, template.question
+    if request.query_twice:
+        if "query" not in placeholders(instruction):
+            instruction += template.repeat
+        if "query" not in placeholders(question):
+            question = template.repeat + question
     return Prompt(
         request=replace(request, labels=labels),
-        instruction=template.instruction.format(query=request.query, count=count),
+        instruction=instruction.format(query=request.query, count=count),
         segments=segments,
-        question=template.question.format(query=request.query, count=count),
+        question=question.format(query=request.query, count=count),
         answer_start=template.answer_start,
         chat=template.chat,
     )

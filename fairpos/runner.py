@@ -47,6 +47,7 @@ def run(
     Raises:
         InvalidComposition: methods that can't work together or not for this task; before anything runs.
         UnsupportedBackend: the backend lacks a capability; before anything runs.
+        NotCalibrated: a method's profile is missing or doesn't fit; before anything runs.
     """
     work = start(requests, methods, backend, ranker=ranker, template=template, decoding=decoding, progress=progress)
     replies: list[Reply] | None = None
@@ -75,6 +76,7 @@ def start(
     """
     for task in {request.task for request in requests}:
         check(methods, task, backend)
+    methods = [method.ready(requests, backend, template) for method in methods]
     asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None))
     outer = [m for m in methods if not m.owns_attention]
     return together([_request(outer, request, backend, ranker, asking) for request in requests], progress)

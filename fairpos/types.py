@@ -33,12 +33,16 @@ class Segment:
         id: The caller's name for it; unique in a request. Empty: the library numbers it "1", "2", ...
         score: A relevance known beforehand (a retriever's score), larger is better.
         title: Shown before the text where the template has a place for it.
+        group: Methods that reorder keep the segments of a group (chunks of one document) together, in the order given.
+        pinned: Methods that reorder leave it at this place, from 0; -1 is the last. A group counts as one place.
     """
 
     text: str
     id: str = ""
     score: float | None = None
     title: str | None = None
+    group: str | None = None
+    pinned: int | None = None
 
     @property
     def content(self) -> tuple[str, str]:
@@ -100,6 +104,7 @@ class Request:
         segments: In the order in which the model shall see them.
         labels: What each segment is called in the prompt ("A", "2"), aligned with `segments`. None: labels belong to
             the slots, so the first segment shown is always "A" or "1". Given: labels travel with their segments.
+        query_twice: The query stands before and after the segments, not only where the template has it.
         history: Messages that come before this question: a system prompt, earlier turns.
     """
 
@@ -107,6 +112,7 @@ class Request:
     query: str
     segments: tuple[Segment, ...]
     labels: tuple[str, ...] | None = None
+    query_twice: bool = False
     history: tuple[Turn, ...] = ()
 
     def __post_init__(self) -> None:
@@ -295,13 +301,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The record of one call: which order the model saw, and what came of it."""
+    """The record of one call: which order the model saw, and what came of it; `detail` says what went wrong."""
 
     order: tuple[str, ...]
     status: Status = "ok"
     text: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     ranking: tuple[str, ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from transformers import (
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
-from fairpos.backends.base import Call, Decoding, Finish, Generate, Reply, Score
+from fairpos.backends.base import Call, Decoding, Finish, Generate, Reading, Reply, Score
 from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
 from fairpos.errors import NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
@@ -44,12 +45,20 @@ class HFBackend:
         model: Any causal model with a `generate` method.
         tokenizer: Its tokenizer.
         batch_tokens: Padded prompt tokens of one forward pass, at most (one prompt may be longer).
+        name: What it is called in reports and profiles; None: as its config says, or its class.
 
     Raises:
         UnsupportedModel: the model is an encoder-decoder.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int = 8192) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_tokens: int = 8192,
+        name: str | None = None,
+    ) -> None:
         if getattr(model.config, "is_encoder_decoder", False):
             raise UnsupportedModel(
                 f"{type(model).__name__} is an encoder-decoder model; fairpos needs a decoder-only causal model"
@@ -57,11 +66,27 @@ class HFBackend:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
+        self._name = name
+        self._revision: str | None = None
 
     @property
     def name(self) -> str:
-        """The model's own name, or its class."""
-        return str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+        """The name it was loaded by, the model's own, or its class."""
+        return self._name or str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+
+    @property
+    def revision(self) -> str:
+        """12 hexadecimal digits of the weights: a few values of every parameter, the same for every folder and dtype.
+
+        Calibration profiles are kept under it, so that a fine-tuned model doesn't take its base model's.
+        """
+        if self._revision is None:
+            found = hashlib.sha256()
+            for parameter in self.model.parameters():
+                few = parameter.detach().reshape(-1)[:16].to("cpu", torch.bfloat16)
+                found.update(f"{tuple(parameter.shape)} {few.tolist()}".encode())
+            self._revision = found.hexdigest()[:12]
+        return self._revision
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -123,6 +148,21 @@ class HFBackend:
         """
         with self.attending(layouts, method) as (batch, cache):
             return self._prefill(batch, cache)
+
+    def read_attention(
+        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+    ) -> list[Reading]:
+        """Where the question of each prompt looks; see `AttentionReader`.
+
+        Raises:
+            TooLong, UnsupportedModel, InvalidOption: see the errors.
+        """
+        from fairpos.attention.probe import read
+
+        layouts = [self.layout(prompt) for prompt in prompts]
+        for layout in layouts:
+            self._check_length(layout, 0)
+        return read(self.model, layouts, heads=heads, last_only=last_only)
 
     def generate(
         self, layouts: Sequence[Layout], method: Method | None = None, decoding: Decoding = Decoding()
@@ -289,11 +329,7 @@ class HFBackend:
     ) -> Iterator[tuple[Batch, Cache]]:
         """The batch and cache of one call. Where a method owns the attention: canonical layouts, and its cache."""
         for layout in layouts:
-            if len(layout) + new > self.context:
-                raise TooLong(
-                    f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
-                    f"the model's context is {self.context} tokens"
-                )
+            self._check_length(layout, new)
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
         with torch.no_grad():
             if method is None or not method.owns_attention:
@@ -304,6 +340,13 @@ class HFBackend:
             assert attention is not None
             with seam_of(self.model).call(attention) as cache:
                 yield attention.batch, cache
+
+    def _check_length(self, layout: Layout, new: int) -> None:
+        if len(layout) + new > self.context:
+            raise TooLong(
+                f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
+                f"the model's context is {self.context} tokens"
+            )
 
     def _batches(self, members: Sequence[int], layouts: Sequence[Layout]) -> Iterator[list[int]]:
         """Prompts that go together: of like length, within the token limit."""

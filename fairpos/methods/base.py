@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from fairpos.errors import InvalidOption
 from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
@@ -19,6 +19,7 @@ from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
 if TYPE_CHECKING:
     from fairpos.attention.seam import Attention
     from fairpos.backends.base import Backend
+    from fairpos.prompts import Template
 
 Family: TypeAlias = Literal["none", "input", "attention", "output"]
 Steps: TypeAlias = Generator[list[Request], list[Output], Output]
@@ -45,6 +46,19 @@ class Method:
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     requires: ClassVar[frozenset[Capability]] = frozenset()
     order_free: ClassVar[bool] = False
+
+    def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
+        """The method with all that it needs for these requests, before anything runs.
+
+        Args:
+            requests: All requests of the run.
+            backend: The model.
+            template: None: each task's own.
+
+        Raises:
+            NotCalibrated: it needs a profile, and there is none for this model, template and number of segments.
+        """
+        return self
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
         """The views in which the request is to be asked."""

@@ -25,18 +25,24 @@ Ranker: TypeAlias = Callable[[Request, Asking], Generator[list[Call], list[Reply
 
 
 def scored(request: Request, reply: Reply, log_probs: Sequence[float]) -> Output:
-    """The output of a view whose segments all have a score, in the order shown; ties go to the smaller id."""
-    if reply.status != "ok":
-        return Output(request.task, status=reply.status, usage=reply.usage, views=(View(request.ids, reply.status),))
+    """The output of a view whose segments all have a score, in the order shown; ties go to the smaller id.
+
+    Where a score is only an upper bound (status "partial"), its segment is left out of the ranking.
+    """
+    if reply.status not in ("ok", "partial") or not log_probs:
+        view = View(request.ids, reply.status, reply.text or None, detail=reply.detail)
+        return Output(request.task, status=reply.status, usage=reply.usage, views=(view,))
     scores = dict(zip(request.ids, log_probs, strict=True))
-    ranking = by_score(scores)
+    unknown = {id for id, bounded in zip(request.ids, reply.bounded, strict=False) if bounded}
+    ranking = tuple(id for id in by_score(scores) if id not in unknown)
     return Output(
         request.task,
         ranking=ranking,
         scores=scores,
         winner=ranking[0],
+        status=reply.status,
         usage=reply.usage,
-        views=(View(request.ids, scores=scores, ranking=ranking),),
+        views=(View(request.ids, reply.status, scores=scores, ranking=ranking, detail=reply.detail),),
     )
 
 
