@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -46,6 +47,10 @@ def read(items: object, *, first: int = 1, param: str = "documents") -> list[Doc
     """
     if not isinstance(items, list):
         raise InvalidRequest(f"{param} must be a list, got {_kind(items)}")
+    try:
+        json.dumps(items, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:  # infinite numbers, lone surrogates
+        raise InvalidRequest(f"{param} can't be written as JSON: {error}") from None
     return _named([_read(item, number, param) for number, item in enumerate(items, first)])
 
 
@@ -207,12 +212,6 @@ def _clean(text: str, name: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"{name}: the text has a lone surrogate at character {error.start}") from None
     return text
-
-
-def clean_all(texts: Iterable[str], name: str) -> None:
-    """Checks several texts; see `_clean`."""
-    for text in texts:
-        _clean(text, name)
 
 
 def _kind(value: object) -> str:

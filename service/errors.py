@@ -44,6 +44,7 @@ class ServiceError(Exception):
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        message = message.encode(errors="replace").decode()  # it may quote half of a surrogate pair
         super().__init__(message)
         self.status = status
         self.code = code

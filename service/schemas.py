@@ -69,7 +69,7 @@ class Options(Strict):
 
 
 class ChatRequest(Loose):
-    """OpenAI's chat completion, with `documents` and `fairpos`. On an upstream every other field goes through as it is."""
+    """OpenAI's chat completion, with `documents` and `fairpos`; an upstream gets every other field as it is."""
 
     model_config = ConfigDict(
         extra="allow",

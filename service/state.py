@@ -67,8 +67,8 @@ class State:
         if self.upstream is not None:
             await self.upstream.close()
 
-    def target(self, model: str | None) -> Engine | Upstream:
-        """Who answers for this model name.
+    def target(self, model: str | None) -> tuple[Engine | Upstream, str]:
+        """Who answers for this model name, and the model's own name there.
 
         Raises:
             ServiceError: 404 there is no such model; 503 it isn't loaded yet.
@@ -78,12 +78,12 @@ class State:
             if self.loads:
                 name = next(iter(self.loads))
             elif self.upstream is not None:
-                return self.upstream
+                return self.upstream, name
         if name in self.engines:
             engine = self.engines[name]
             if not engine.alive:
                 raise ServiceError(503, "model_unavailable", f"the worker of {name!r} has ended; see the log")
-            return engine
+            return engine, name
         if name in self.failed:
             raise ServiceError(503, "model_unavailable", f"{name!r} could not be loaded: {self.failed[name]}")
         if name in self.loads:
@@ -91,7 +91,7 @@ class State:
                 503, "model_loading", f"{name!r} is being loaded; try again soon", headers={"retry-after": "5"}
             )
         if self.upstream is not None:
-            return self.upstream
+            return self.upstream, name
         known = ", ".join(self.loads) or "none (set FAIRPOS_MODELS or FAIRPOS_UPSTREAM)"
         raise ServiceError(
             404, "model_not_found", f"there is no model {name!r} here; there are: {known}", param="model"
