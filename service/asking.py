@@ -205,7 +205,7 @@ def _arranged(work: Work[list[Output]]) -> Work[list[Output]]:
 
 def done(ask: Ask, outputs: Sequence[Output]) -> Done:
     """The reply's `fairpos` block."""
-    orders = [list(view.order) for output in outputs for view in output.views]
+    orders = [list(view.order) for output in outputs for view in output.views if view.order]
     notes = [*ask.notes, *(note for output in outputs for note in output.notes)]
     return Done(
         methods=ask.spec,

@@ -78,7 +78,7 @@ class Upstream:
 
     def _model(self, model: str) -> OpenAIBackend:
         """The upstream's model as the library asks it, for methods that make several calls."""
-        return OpenAIBackend(self._calls, model)
+        return OpenAIBackend(self._calls, model or "default")
 
     async def close(self) -> None:
         """Closes its connections."""

@@ -20,9 +20,9 @@ from ..state import client_of, state_of
 router = APIRouter(tags=["rerank"], responses=ERRORS)
 
 
-@router.post("/rerank")
-@router.post("/v1/rerank")
-@router.post("/v2/rerank")
+@router.post("/rerank", response_model_exclude_none=True)
+@router.post("/v1/rerank", response_model_exclude_none=True)
+@router.post("/v2/rerank", response_model_exclude_none=True)
 async def rerank(request: Request, body: RerankRequest) -> RerankReply | list[TeiRank]:
     """Ranks documents for a query, best first.
 
