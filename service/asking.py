@@ -24,6 +24,7 @@ from .errors import UNSUPPORTED, ServiceError
 from .metrics import Metrics
 from .schemas import Done, Options
 from .schemas import Usage as TokenUsage
+from .settings import Settings
 
 # The client's own words say what is wanted; documents come before them.
 CHAT = Template(instruction="Documents:\n\n", segment="Document: {heading}{text}\n\n", question="{query}")
@@ -58,9 +59,9 @@ class Ask:
         cls,
         request: Request,
         options: Options,
+        settings: Settings,
         *,
         default: str,
-        ranker: str,
         template: Template | None = None,
         decoding: Decoding | None = None,
         arrange_only: bool = False,
@@ -72,12 +73,12 @@ class Ask:
         """
         given = default if options.methods is None else options.methods
         spec = given if isinstance(given, str) else "+".join(given)
-        methods = tuple(_seeded(_at_home(method), options.seed) for method in parse(spec))
+        methods = tuple(_seeded(_allowed(method, settings), options.seed) for method in parse(spec))
         return cls(
             request=request,
             methods=methods,
             spec=spec if methods else "none",
-            ranker=options.ranker or ranker,
+            ranker=options.ranker or settings.ranker,
             template=options.template.template() if options.template is not None else template,
             decoding=decoding or Decoding(),
             passing=options.on_unsupported == "pass",
@@ -269,14 +270,19 @@ def _seeded(method: Method, seed: int) -> Method:
     return method
 
 
-def _at_home(method: Method) -> Method:
-    """The method with file names kept to the directory of profiles: clients have no business elsewhere on the disk.
+def _allowed(method: Method, settings: Settings) -> Method:
+    """The method, if its options are fit for a service.
+
+    File names are kept to the directory of profiles: clients have no business elsewhere on the disk. Whole numbers are
+    counts of views, rounds and the like; one beyond the number of allowed calls would only fill the memory.
 
     Raises:
-        InvalidOption: an option holds a path.
+        InvalidOption: an option holds a path, or too large a number.
     """
     for f in dataclasses.fields(method):
         value = getattr(method, f.name)
+        if isinstance(value, int) and f.name != "seed" and abs(value) > settings.max_calls:
+            raise InvalidOption(f"{method.name}: {f.name} must be at most {settings.max_calls} here, got {value}")
         if not isinstance(value, str):
             continue
         if "/" in value or "\\" in value or value.startswith("."):

@@ -36,8 +36,8 @@ async def arrange(request: Request, body: ArrangeRequest) -> ArrangeReply:
     ask = Ask.of(
         Question("answer", body.query, as_segments([document.segment for document in found])),
         body.fairpos or Options(),
+        state.settings,
         default=state.settings.methods,
-        ranker=state.settings.ranker,
         template=CHAT,
         arrange_only=True,
     )

@@ -185,8 +185,8 @@ def _ask(body: ChatRequest, conversation: _Conversation, state: State) -> Ask:
     ask = Ask.of(
         replace(Question("answer", query, segments), history=turns),
         options if segments else options.model_copy(update={"methods": "none"}),
+        state.settings,
         default=state.settings.methods,
-        ranker=state.settings.ranker,
         template=CHAT if segments else PLAIN,
         decoding=Decoding(
             max_new_tokens=min(wanted, state.settings.max_new_tokens),
@@ -319,10 +319,10 @@ async def _with_documents(
     messages: list[Any] = body["messages"]
     before = messages[: conversation.last]
     ask = Ask.of(
-        replace(Question("answer", conversation.query or " ", safe), history=_plain_turns(before)),
+        replace(Question("answer", conversation.query, safe), history=_plain_turns(before)),
         options,
+        state.settings,
         default=state.settings.methods,
-        ranker=state.settings.ranker,
         template=CHAT,
         decoding=_decoding(body, options),
     )

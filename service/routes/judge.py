@@ -34,8 +34,8 @@ async def judge(request: Request, body: JudgeRequest) -> JudgeReply:
     ask = Ask.of(
         Question("judge", body.instruction, as_segments(segments)),
         body.fairpos or Options(),
+        state.settings,
         default=state.settings.judge_methods,
-        ranker=state.settings.ranker,
     )
     count(state.metrics, ask)
     if isinstance(target, Engine):

@@ -41,8 +41,8 @@ async def rerank(request: Request, body: RerankRequest) -> RerankReply | list[Te
     ask = Ask.of(
         Question("rank", body.query, segments),
         body.fairpos or Options(),
+        state.settings,
         default=state.settings.rerank_methods,
-        ranker=state.settings.ranker,
     )
     count(state.metrics, ask)
     if isinstance(target, Engine):

@@ -74,7 +74,7 @@ def test_openai_errors(client):
     assert "Did you mean 'set_based'" in caught.value.message
     with pytest.raises(openai.UnprocessableEntityError, match="can't do 'tools'"):
         client.chat.completions.create(model="tiny", messages=QUESTION, tools=[{"type": "function"}])
-    with pytest.raises(openai.UnprocessableEntityError, match="fairpos.method: Extra inputs"):
+    with pytest.raises(openai.UnprocessableEntityError, match=r"fairpos\.method: Extra inputs"):
         client.chat.completions.create(model="tiny", messages=QUESTION, extra_body={"fairpos": {"method": "none"}})
 
 
@@ -85,7 +85,11 @@ def test_openai_through_the_proxy_tools_and_choices(proxy, upstream):
         if request.body.get("stream"):
             first = {"index": 0, "delta": {"tool_calls": [{"index": 0, **call}]}, "finish_reason": None}
             second = {"index": 1, "delta": {"content": "hi"}, "finish_reason": "stop"}
-            last = {**chunk(None), "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
+            last = {
+                **chunk(None),
+                "choices": [],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+            }
             await stream(connection, [{**chunk(None), "choices": [first, second]}, last])
         else:
             await connection.json(whole(None, tool_calls=[call]))

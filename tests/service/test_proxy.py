@@ -37,7 +37,9 @@ def events(text: str) -> list[object]:
 
 
 def test_a_request_goes_up_byte_for_byte_and_the_reply_comes_down_so(proxy, upstream):
-    content = b'{ "model":"m", "messages" : [], "tools":[{"x":1}], "n": 2,"logprobs":true, "unknown": {"\\u00e9": 1e2} }'
+    content = (
+        b'{ "model":"m", "messages" : [], "tools":[{"x":1}], "n": 2,"logprobs":true, "unknown": {"\\u00e9": 1e2} }'
+    )
     reply = httpx2.post(
         proxy.url + CHAT,
         content=content,

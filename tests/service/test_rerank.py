@@ -4,9 +4,10 @@ import math
 
 import httpx2
 import pytest
-from fairpos_service.routes.rerank import relevance
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fairpos_service.routes.rerank import relevance
 
 TEXTS = ["aa", "bb", "cc"]
 
@@ -61,7 +62,10 @@ def test_documents_without_text_come_last(service):
         ({"documents": ["a"], "top_n": -1}, "top_n must be at least 0"),
         ({"documents": ["a"], "query": " "}, "query"),
         ({"documents": ["x" * 9000]}, "context is 4096 tokens"),
-        ({"documents": ["a", "b"], "fairpos": {"methods": "permutation:views=9999"}}, "at most 2000 are allowed"),
+        (
+            {"documents": ["a", "b"], "fairpos": {"methods": "permutation:views=9999"}},
+            "views must be at most 2000 here",
+        ),
         ({"documents": ["a"], "fairpos": {"methods": "permutation:seed=x"}}, "must be of type int"),
         ({"documents": ["a"] * 1001}, "at most 1000"),
     ],
@@ -97,13 +101,11 @@ def test_relevance_strictly_decreases_in_single_precision_too(raw, left, shuffle
     scores = relevance(ranking, rest, dict(enumerate(raw)))
     along = np.array([scores[i] for i in [*ranking, *rest]], dtype=np.float32)
     assert (np.diff(along) < 0).all()
-    assert 0 <= along[-1]
+    assert along[-1] >= 0
     assert along[0] <= 1
     assert all(math.isfinite(score) for score in scores.values())
 
 
 def test_relevance_of_a_known_case():
     scores = relevance([1, 0], [2], {0: 0.0, 1: math.log(3)})
-    assert scores == pytest.approx(
-        {1: 0.999 * 0.75 + 0.001 * 3 / 4, 0: 0.999 * 0.25 + 0.001 * 2 / 4, 2: 0.001 * 1 / 4}
-    )
+    assert scores == pytest.approx({1: 0.999 * 0.75 + 0.001 * 3 / 4, 0: 0.999 * 0.25 + 0.001 * 2 / 4, 2: 0.001 * 1 / 4})

@@ -50,9 +50,7 @@ class Connection:
     async def json(self, value: object, status: int = 200, **headers: str) -> None:
         content = json.dumps(value).encode()
         named = {name.replace("_", "-"): text for name, text in headers.items()}
-        await self.head(
-            status, {"Content-Type": "application/json", "Content-Length": str(len(content)), **named}
-        )
+        await self.head(status, {"Content-Type": "application/json", "Content-Length": str(len(content)), **named})
         await self.send(content)
 
 
