@@ -66,7 +66,6 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         version=fairpos.__version__,
         summary="Answers, rankings and verdicts that do not depend on the order of what a model is shown.",
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         # Exports only where the operator named a collector; no texts, whatever it asks for.
@@ -84,7 +83,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
     app.add_exception_handler(fairpos.FairposError, _told)
     app.add_exception_handler(RequestValidationError, _unfit)
     app.add_exception_handler(HTTPException, _http)
-    app.add_middleware(CancelOnDisconnect)
+    app.add_middleware(CancelOnDisconnect, max_body=settings.max_body_bytes)
     app.add_middleware(Gate, keys=[key.get_secret_value() for key in settings.api_keys], metrics=metrics)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     return app

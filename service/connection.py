@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,17 +15,24 @@ class Gone(Exception):
 
 
 class CancelOnDisconnect:
-    """Cancels a request's task once its client has gone, wherever the task waits: in a queue, upstream, in a stream."""
+    """Cancels a request's task once its client has gone, wherever the task waits: in a queue, upstream, in a stream.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: What is behind it.
+        max_body: Bytes of a request's body, at most; over them 413.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
         self.app = app
+        self.max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Raises Gone when it was cancelled."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        messages: asyncio.Queue[Message] = asyncio.Queue(maxsize=8)  # full: the client has to wait with its body
+        # Full: the client has to wait with its body. None: the body is too large.
+        messages: asyncio.Queue[Message | None] = asyncio.Queue(maxsize=8)
         complete = gone = False
 
         async def answer(message: Message) -> None:
@@ -35,16 +43,26 @@ class CancelOnDisconnect:
 
         async def listen() -> None:
             nonlocal gone
-            while True:
+            received, said = 0, int(dict(scope["headers"]).get(b"content-length", 0))
+            while max(received, said) <= self.max_body:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     if not complete:
                         gone = True
                         task.cancel()
                     return
-                await messages.put(message)
+                received += len(message.get("body", b""))
+                if received <= self.max_body:
+                    await messages.put(message)
+            await messages.put(None)
 
-        task = asyncio.ensure_future(self.app(scope, messages.get, answer))
+        async def next_message() -> Message:
+            message = await messages.get()
+            if message is None:
+                raise HTTPException(413, f"the body is larger than {self.max_body} bytes, as many as are allowed here")
+            return message
+
+        task = asyncio.ensure_future(self.app(scope, next_message, answer))
         listener = asyncio.ensure_future(listen())
         try:
             await task

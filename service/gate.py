@@ -11,10 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .connection import Gone
 from .errors import ServiceError
 from .logs import log, request_id
 from .metrics import Metrics
 
+_GONE = 499  # as nginx counts clients that went away
 _OPEN = ("/health/live", "/health/ready", "/", "/page.js", "/page.css")
 
 
@@ -63,6 +65,8 @@ class Gate:
                     headers={"www-authenticate": "Bearer"},
                 )
                 await JSONResponse(error.body, 401, error.headers)(scope, receive, answer)
+        except Gone:
+            status = _GONE
         finally:
             self.metrics.open.dec()
             seconds = time.perf_counter() - started

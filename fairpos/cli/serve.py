@@ -38,7 +38,7 @@ def serve(
         os.environ["FAIRPOS_CONFIG"] = config
     given = {"models": model, "upstream": upstream, "methods": methods, "host": host, "port": port}
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value})
+        settings = Settings(**{name: value for name, value in given.items() if value not in (None, [])})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise InvalidOption(f"settings: {problems}") from None

@@ -35,7 +35,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny(seed: int = 0, context: int = 4096) -> FairModel:
-    """A random Llama that writes bytes; it never ends by itself before its limit unless it happens to."""
+    """A random Llama that writes bytes, and never ends by itself."""
     config = LlamaConfig(
         vocab_size=258,
         hidden_size=32,
@@ -45,7 +45,7 @@ def tiny(seed: int = 0, context: int = 4096) -> FairModel:
         num_key_value_heads=2,
         max_position_embeddings=context,
         initializer_range=0.3,
-        eos_token_id=257,
+        eos_token_id=None,
         pad_token_id=257,
         bos_token_id=None,
     )

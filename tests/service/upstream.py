@@ -159,6 +159,7 @@ class Scripted:
         done, _ = await asyncio.wait({answer, more}, return_when=asyncio.FIRST_COMPLETED)
         if answer in done:
             more.cancel()
+            await asyncio.wait({more})
             answer.result()
             return not writer.is_closing()
         self.gone += 1
