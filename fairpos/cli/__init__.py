@@ -23,7 +23,7 @@ app = typer.Typer(
 def main() -> None:
     """The `fairpos` command."""
     # Command modules register themselves; imported here, so that `import fairpos.cli.options` stays light.
-    from fairpos.cli import answer, methods, models  # noqa: F401
+    from fairpos.cli import answer, calibrate, methods, models  # noqa: F401
 
     try:
         app()
