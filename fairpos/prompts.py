@@ -9,7 +9,9 @@ Each part is tokenised alone, so that a segment has the same tokens wherever it 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 import string
 from collections.abc import Sequence
@@ -31,12 +33,15 @@ class Template:
     """How one task is put into words. Placeholders are those of `str.format`.
 
     Attributes:
-        instruction: Before the segments; may use {query} and {count}.
+        instruction: Before the segments; may use {query}, {count} and {tie}, the label that stands for a tie. Ties are
+            allowed where the instruction or the question names it.
         segment: One segment; may use {label}, {title}, {text}, and {heading}, which is the title with ": " after it, or
             nothing where there is no title.
-        question: After the segments; may use {query} and {count}.
+        question: After the segments; may use {query}, {count} and {tie}.
         answer_start: What the reply is made to start with on a local model.
         chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
+        repeat: How the query is said a second time, on the side of the segments where the template doesn't have it;
+            may use {query} and {count}. Only for requests with `query_twice`.
     """
 
     instruction: str
@@ -44,16 +49,18 @@ class Template:
     question: str
     answer_start: str = ""
     chat: bool | None = None
+    repeat: str = "Question: {query}\n\n"
 
     def __post_init__(self) -> None:
         allowed = {
-            "instruction": {"query", "count"},
+            "instruction": {"query", "count", "tie"},
             "segment": {"label", "title", "heading", "text"},
-            "question": {"query", "count"},
+            "question": {"query", "count", "tie"},
+            "repeat": {"query", "count"},
         }
         for name, names in allowed.items():
             try:
-                used = {field for _, field, _, _ in string.Formatter().parse(getattr(self, name)) if field is not None}
+                used = placeholders(getattr(self, name))
             except ValueError as error:
                 raise InvalidOption(f"template {name}: {error} (double the braces that are meant as text)") from None
             if not used <= names:
@@ -63,6 +70,22 @@ class Template:
                 )
         if "{text}" not in self.segment:
             raise InvalidOption(f"template segment must contain {{text}}, got {self.segment!r}")
+
+    @property
+    def ties(self) -> bool:
+        """Whether a tie may be answered."""
+        return "tie" in placeholders(self.instruction) | placeholders(self.question)
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits of its content, `repeat` aside: what a calibration profile belongs to."""
+        fields = [getattr(self, name) for name in self.__slots__ if name != "repeat"]
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
+
+
+def placeholders(text: str) -> set[str]:
+    """Names of the placeholders in a format string."""
+    return {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
 
 
 TEMPLATES: dict[Task, Template] = {
@@ -82,14 +105,27 @@ TEMPLATES: dict[Task, Template] = {
         segment="[Answer {label}]\n{text}\n[End of answer {label}]\n\n",
         question="Which answer follows the instruction better? Reply with its letter.",
         answer_start="Answer",
+        repeat="Instruction: {query}\n\n",
     ),
     "choose": Template(
         instruction="Question: {query}\n\n",
         segment="{label}. {text}\n",
         question="\nReply with the letter of the right option.",
         answer_start="Answer:",
+        repeat="\nQuestion: {query}\n",
     ),
 }
+
+
+# Key-value retrieval (Liu et al., arXiv 2307.03172) as plain text, whatever the tokenizer has.
+KEY_VALUE = Template(
+    instruction="Extract the value of the requested key from the list of key-value pairs below.\n\n",
+    segment="{text}\n",
+    question='\nKey: "{query}"',
+    answer_start='Corresponding value: "',
+    chat=False,
+    repeat='Key: "{query}"\n\n',
+)
 
 
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:
@@ -112,6 +148,7 @@ class Prompt:
         instruction, segments, question: The user's content, in its three parts.
         answer_start: What the reply is made to start with, where the backend can.
         chat: As in the template.
+        tie: The label that stands for a tie; None where ties are not allowed.
     """
 
     request: Request
@@ -120,6 +157,7 @@ class Prompt:
     question: str
     answer_start: str
     chat: bool | None
+    tie: str | None = None
 
     @property
     def text(self) -> str:
@@ -143,6 +181,8 @@ def render(request: Request, template: Template | None = None) -> Prompt:
     template = template or TEMPLATES[request.task]
     labels = request.labels or slot_labels(request.task, len(request.segments))
     count = len(request.segments)
+    # The letter after the last one, "C" for two answers; labels of the caller's own may have taken it.
+    tie = next(label for label in (*slot_labels("judge", count + 1)[count:], "TIE", "=") if label not in labels)
     segments = tuple(
         template.segment.format(
             label=label,
@@ -152,13 +192,20 @@ def render(request: Request, template: Template | None = None) -> Prompt:
         )
         for label, segment in zip(labels, request.segments, strict=True)
     )
+    instruction, question = template.instruction, template.question
+    if request.query_twice:
+        if "query" not in placeholders(instruction):
+            instruction += template.repeat
+        if "query" not in placeholders(question):
+            question = template.repeat + question
     return Prompt(
         request=replace(request, labels=labels),
-        instruction=template.instruction.format(query=request.query, count=count),
+        instruction=instruction.format(query=request.query, count=count, tie=tie),
         segments=segments,
-        question=template.question.format(query=request.query, count=count),
+        question=question.format(query=request.query, count=count, tie=tie),
         answer_start=template.answer_start,
         chat=template.chat,
+        tie=tie if template.ties else None,
     )
 
 

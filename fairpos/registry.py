@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _METHODS: dict[str, type[Method]] = {}
 
 M = TypeVar("M", bound="type[Method]")
+T = TypeVar("T")
 
 
 def register(cls: M) -> M:
@@ -67,28 +68,48 @@ def parse(spec: str | Method | Sequence[str | Method]) -> tuple[Method, ...]:
         if isinstance(item, Method):
             found.append(item)
         elif isinstance(item, str):
-            found.extend(_build(part) for part in item.split("+"))
+            found.extend(build("method", part, methods()) for part in item.split("+"))
         else:
             raise InvalidOption(f"methods must be str or Method, got {type(item).__name__}")
     return tuple(method for method in found if method.name != "none")
 
 
-def _build(text: str) -> Method:
+def with_seed(methods: Sequence[Method], seed: int | None) -> tuple[Method, ...]:
+    """The methods, those that draw anything with this seed; None leaves each its own."""
+    if seed is None:
+        return tuple(methods)
+    return tuple(
+        dataclasses.replace(method, seed=seed) if any(f.name == "seed" for f in dataclasses.fields(method)) else method  # type: ignore[call-arg]
+        for method in methods
+    )
+
+
+def build(kind: str, text: str, known: Mapping[str, type[T]]) -> T:
+    """An object from its text form `name` or `name:key=value,key=value`.
+
+    Args:
+        kind: What it is, for messages: "method", "ranker", ...
+        text: The text form.
+        known: Dataclasses by name; their fields are the options.
+
+    Raises:
+        UnknownName: no such name.
+        InvalidOption: an option that isn't a field, or a value of a wrong type.
+    """
     name, _, options = text.strip().partition(":")
-    known = methods()
     if name not in known:
-        raise unknown("method", name, known)
+        raise unknown(kind, name, known)
     cls = known[name]
     values: dict[str, object] = {}
     kinds = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for part in filter(None, (p.strip() for p in options.split(","))):
         key, sign, value = part.partition("=")
         key = key.strip()
         if not sign:
-            raise InvalidOption(f"options are key=value, got {part!r} for method {name!r}")
+            raise InvalidOption(f"options are key=value, got {part!r} for {kind} {name!r}")
         if key not in fields:
-            raise InvalidOption(f"method {name!r} has no option {key!r}; it has: {', '.join(sorted(fields)) or 'none'}")
+            raise InvalidOption(f"{kind} {name!r} has no option {key!r}; it has: {', '.join(sorted(fields)) or 'none'}")
         values[key] = _convert(name, key, value.strip(), kinds[key])
     return cls(**values)
 

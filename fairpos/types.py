@@ -17,8 +17,9 @@ Task: TypeAlias = Literal["answer", "rank", "judge", "choose"]
 TASKS: tuple[Task, ...] = ("answer", "rank", "judge", "choose")
 
 Span: TypeAlias = tuple[int, int]  # start, end (exclusive), counted in tokens
-# What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it.
-Capability: TypeAlias = Literal["generate", "score", "attention"]
+# What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it; vote:
+# several prompts decode in step.
+Capability: TypeAlias = Literal["generate", "score", "attention", "vote"]
 Status: TypeAlias = Literal[
     "ok", "partial", "unparsable", "refused", "empty", "malformed", "http_error", "timeout", "cancelled"
 ]
@@ -33,6 +34,8 @@ class Segment:
         id: The caller's name for it; unique in a request. Empty: the library numbers it "1", "2", ...
         score: A relevance known beforehand (a retriever's score), larger is better.
         title: Shown before the text where the template has a place for it.
+        group: Methods that reorder keep the segments of a group (chunks of one document) together, in the order given.
+        pinned: Methods that reorder leave it at this place, from 0; -1 is the last. A group counts as one place.
         links: Ids of the segments that this one refers to (citations, hyperlinks); None: not known.
     """
 
@@ -40,6 +43,8 @@ class Segment:
     id: str = ""
     score: float | None = None
     title: str | None = None
+    group: str | None = None
+    pinned: int | None = None
     links: tuple[str, ...] | None = None
 
     @property
@@ -95,12 +100,14 @@ class Request:
         segments: In the order in which the model shall see them.
         labels: What each segment is called in the prompt ("A", "2"), aligned with `segments`. None: labels belong to
             the slots, so the first segment shown is always "A" or "1". Given: labels travel with their segments.
+        query_twice: The query stands before and after the segments, not only where the template has it.
     """
 
     task: Task
     query: str
     segments: tuple[Segment, ...]
     labels: tuple[str, ...] | None = None
+    query_twice: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -291,13 +298,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The record of one call: which order the model saw, and what came of it."""
+    """The record of one call: which order the model saw, and what came of it; `detail` says what went wrong."""
 
     order: tuple[str, ...]
     status: Status = "ok"
     text: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     ranking: tuple[str, ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +318,7 @@ class Output:
         ranking: Segment ids, best first.
         scores: Larger is better; log-probabilities where the backend gives a distribution.
         winner: The best segment's id; None for a tie, or where nothing could be parsed.
+        tie: Score of "equally good" on the same scale; None where ties were not offered.
         status: "ok", or why there is no result.
         usage: Tokens and calls over all views.
         views: One record per call, in the order of the calls.
@@ -321,6 +330,7 @@ class Output:
     ranking: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     winner: str | None = None
+    tie: float | None = None
     status: Status = "ok"
     usage: Usage = field(default_factory=Usage)
     views: tuple[View, ...] = ()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
-from fairpos.errors import InvalidOption
+import numpy as np
+from numpy.typing import NDArray
+
+from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Status, Usage
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
     from fairpos.methods.base import Method
+
+Weights: TypeAlias = Literal["uniform", "entropy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,40 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Ballot:
+    """How prompts that decode in step agree on each token.
+
+    Attributes:
+        weights: "uniform": the mean of the log-probabilities, renormalised. "entropy": the mean of the probabilities,
+            weighted by softmax(-beta * entropy), so that the prompts speak that know.
+        beta: Of the entropy weights, at least 0; 0 weighs all alike.
+    """
+
+    weights: Weights = "uniform"
+    beta: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue the prompt."""
+    """Continue the prompt.
+
+    Attributes:
+        prompt: The prompt.
+        decoding: How.
+        attend: The method that owns the attention.
+        voters: Further prompts, which continue with the same text and vote on each of its tokens; only for a backend
+            that can "vote". The reply's usage is that of all.
+        ballot: How they vote.
+        listing: Labels; a local model can then write nothing but a list of them, each once: "[2] > [1]". An endpoint
+            can't be held to that.
+    """
 
     prompt: Prompt
     decoding: Decoding = Decoding()
     attend: Method | None = None
+    voters: tuple[Prompt, ...] = ()
+    ballot: Ballot = Ballot()
+    listing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +119,12 @@ class Reply:
         status: "ok", or why there is nothing.
         text: Generated text.
         log_probs: Natural log-probability of each reply that was to be scored, summed over its tokens.
-        tokens: Number of tokens of each of those.
+        tokens: Number of tokens of each of those; empty where an endpoint doesn't tell.
         greedy: Whether greedy decoding would give that reply.
+        bounded: Of each reply, whether its log-probability is only an upper bound, because an endpoint lists few
+            alternatives; the status is then "partial". Empty: none is.
         usage: Tokens and calls.
+        detail: What went wrong, in words.
     """
 
     status: Status = "ok"
@@ -97,6 +133,47 @@ class Reply:
     tokens: tuple[int, ...] = ()
     greedy: tuple[bool, ...] = ()
     usage: Usage = field(default_factory=lambda: Usage(calls=1))
+    bounded: tuple[bool, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where the question looks: attention of the tokens after the segments to each token of the segments.
+
+    Attributes:
+        weights: (layers, T), mean over the question's tokens, sum over the heads that were read.
+        lengths: Tokens of each segment in the order shown; they sum to T.
+        prompt_tokens: Of the whole prompt.
+    """
+
+    weights: NDArray[np.float32]
+    lengths: tuple[int, ...]
+    prompt_tokens: int = 0
+
+    def by_segment(self, *, per_token: bool = False) -> NDArray[np.float64]:
+        """Sums (or means) over each segment's tokens, (layers, K)."""
+        ends = np.cumsum(self.lengths)
+        sums = np.stack(
+            [self.weights[:, e - n : e].sum(axis=1, dtype=np.float64) for e, n in zip(ends, self.lengths, strict=True)],
+            axis=1,
+        )
+        return sums / np.asarray(self.lengths) if per_token else sums
+
+
+class AttentionReader(Protocol):
+    """A backend with the capability "attention" can also tell where the model looked."""
+
+    def read_attention(
+        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+    ) -> list[Reading]:
+        """One forward pass a prompt, in the order shown; prompts that differ only in the question share most of it.
+
+        Args:
+            prompts: In the orders in which they are to be read.
+            heads: Query heads to sum over, in every layer; empty: all.
+            last_only: Only the last token of the prompt, which is about to be answered, not the whole question.
+        """
 
 
 class Backend(Protocol):
@@ -112,3 +189,16 @@ class Backend(Protocol):
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """Replies in the order of the calls."""
+
+
+def attention_reader(backend: Backend) -> AttentionReader:
+    """The backend as one whose attention can be read.
+
+    Raises:
+        UnsupportedBackend: it has no attention to read (an endpoint).
+    """
+    if "attention" not in backend.capabilities:
+        raise UnsupportedBackend(
+            f"reading attention needs a local model; {backend.name!r} can {', '.join(sorted(backend.capabilities))}"
+        )
+    return cast(AttentionReader, backend)

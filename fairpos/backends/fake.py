@@ -11,7 +11,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fairpos.backends.base import Call, Generate, Reply, Score
+import numpy as np
+
+from fairpos.backends.base import Call, Generate, Reading, Reply, Score
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Segment, Usage
 
@@ -39,6 +41,8 @@ class FakeBackend:
         noise: Standard deviation of a Gaussian added to each preference; seeded by the prompt's text, so that the same
             prompt gets the same reply.
         first_with: With this probability the reply names the first slot, whatever it holds.
+        tie_within: Says that the best two are equal where their preferences differ by at most so much and the prompt
+            offers a tie; below 0: never.
         seed: Of the noise.
     """
 
@@ -47,12 +51,16 @@ class FakeBackend:
     label_bias: Mapping[str, float] = field(default_factory=dict)
     noise: float = 0.0
     first_with: float = 0.0
+    tie_within: float = -1.0
     seed: int = 0
     capabilities: frozenset[Capability] = frozenset({"generate", "score"})
     name: str = "fake"
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
-        """Scores are log-softmax preferences; text is "[label] > [label] > ...", or the preferred passage's."""
+        """Scores of labels or whole segments are log-softmax preferences.
+
+        Text is "[label] > [label] > ...", or the preferred passage's.
+        """
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply:
@@ -61,14 +69,20 @@ class FakeBackend:
         usage = Usage(prompt_tokens=len(prompt.text.split()), completion_tokens=1, calls=1)
         order = sorted(range(len(log_probs)), key=lambda i: -log_probs[i])
         if isinstance(call, Score):
-            by_label = dict(zip(prompt.labels, log_probs, strict=True))
-            found = tuple(by_label.get(reply.strip(" []"), -math.inf) for reply in call.replies)
+            texts = [segment.text for segment in prompt.request.segments]
+            by_reply = dict(zip(texts, log_probs, strict=True)) | dict(zip(prompt.labels, log_probs, strict=True))
+            if prompt.tie is not None:
+                by_reply[prompt.tie] = 0.0 if self._tied(log_probs) else -math.inf
+            found = tuple(by_reply.get(reply.strip(" []"), -math.inf) for reply in call.replies)
             return Reply(
                 log_probs=found, greedy=tuple(p == max(found) for p in found), tokens=(1,) * len(found), usage=usage
             )
         assert isinstance(call, Generate)
         if prompt.request.task == "answer":
             return Reply(text=prompt.request.segments[order[0]].text, usage=usage)
+        if prompt.request.task in ("judge", "choose"):
+            tied = prompt.tie is not None and self._tied(log_probs)
+            return Reply(text=f"I prefer it. [[{prompt.tie if tied else prompt.labels[order[0]]}]]", usage=usage)
         return Reply(text=" > ".join(f"[{prompt.labels[i]}]" for i in order), usage=usage)
 
     def log_probs(self, prompt: Prompt) -> tuple[float, ...]:
@@ -88,6 +102,27 @@ class FakeBackend:
         top = max(preference)
         total = top + math.log(sum(math.exp(p - top) for p in preference))
         return tuple(p - total for p in preference)
+
+    def read_attention(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),  # noqa: ARG002
+        last_only: bool = False,  # noqa: ARG002
+    ) -> list[Reading]:
+        """One layer, one token a segment: each gets attention in proportion to its probability."""
+        return [
+            Reading(
+                np.exp(np.array([self.log_probs(prompt)], dtype=np.float32)),
+                (1,) * len(prompt.segments),
+                len(prompt.text.split()),
+            )
+            for prompt in prompts
+        ]
+
+    def _tied(self, log_probs: Sequence[float]) -> bool:
+        best = sorted(log_probs, reverse=True)[:2]
+        return best[0] - best[-1] <= self.tie_within
 
     def _slot(self, slot: int, count: int) -> float:
         if callable(self.slot_bias):

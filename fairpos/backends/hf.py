@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TypeAlias
 
 import torch
@@ -23,8 +24,10 @@ from transformers import (
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
-from fairpos.backends.base import Call, Decoding, Generate, Reply, Score
-from fairpos.errors import NonFiniteLogits, TooLong, UnsupportedModel
+from fairpos.backends.base import Ballot, Call, Decoding, Generate, Reading, Reply, Score
+from fairpos.backends.listing import HeldToListing
+from fairpos.backends.voting import pooled, voting
+from fairpos.errors import InvalidOption, NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
 from fairpos.types import Capability, Layout, Usage
@@ -43,12 +46,20 @@ class HFBackend:
         model: Any causal model with a `generate` method.
         tokenizer: Its tokenizer.
         batch_tokens: Padded prompt tokens of one forward pass, at most (one prompt may be longer).
+        name: What it is called in reports and profiles; None: as its config says, or its class.
 
     Raises:
         UnsupportedModel: the model is an encoder-decoder.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int = 8192) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_tokens: int = 8192,
+        name: str | None = None,
+    ) -> None:
         if getattr(model.config, "is_encoder_decoder", False):
             raise UnsupportedModel(
                 f"{type(model).__name__} is an encoder-decoder model; fairpos needs a decoder-only causal model"
@@ -56,16 +67,32 @@ class HFBackend:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
+        self._name = name
+        self._revision: str | None = None
 
     @property
     def name(self) -> str:
-        """The model's own name, or its class."""
-        return str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+        """The name it was loaded by, the model's own, or its class."""
+        return self._name or str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+
+    @property
+    def revision(self) -> str:
+        """12 hexadecimal digits of the weights: a few values of every parameter, the same for every folder and dtype.
+
+        Calibration profiles are kept under it, so that a fine-tuned model doesn't take its base model's.
+        """
+        if self._revision is None:
+            found = hashlib.sha256()
+            for parameter in self.model.parameters():
+                few = parameter.detach().reshape(-1)[:16].to("cpu", torch.bfloat16)
+                found.update(f"{tuple(parameter.shape)} {few.tolist()}".encode())
+            self._revision = found.hexdigest()[:12]
+        return self._revision
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Everything."""
-        return frozenset({"generate", "score", "attention"})
+        return frozenset({"generate", "score", "attention", "vote"})
 
     @property
     def context(self) -> int:
@@ -76,19 +103,22 @@ class HFBackend:
         """Runs calls in batches; scored prompts that differ only after their segments share one prefill of the rest."""
         layouts = [self.layout(call.prompt) for call in calls]
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        replies: dict[int, Reply] = {}
         for i, (call, layout) in enumerate(zip(calls, layouts, strict=True)):
-            if isinstance(call, Generate):
-                groups[call.attend, id(call.decoding)].append(i)
+            if isinstance(call, Generate) and call.voters:
+                replies[i] = self._voted(call)
+            elif isinstance(call, Generate):
+                groups[call.attend, _key(call.decoding), bool(call.listing)].append(i)
             else:
                 end = len(layout) if call.attend and call.attend.needs_whole_prompt else layout.suffix_start
                 groups[call.attend, layout.input_ids[:end], layout.sets, layout.ids, layout.links].append(i)
         alone: dict[Method | None, list[int]] = defaultdict(list)
-        replies: dict[int, Reply] = {}
         for members in groups.values():
             call = calls[members[0]]
             if isinstance(call, Generate):
                 for batch in self._batches(members, layouts):
-                    new = self.generate([layouts[i] for i in batch], call.attend, call.decoding)
+                    decoding = self._held(call.decoding, [calls[i] for i in batch])
+                    new = self.generate([layouts[i] for i in batch], call.attend, decoding)
                     replies.update(
                         (i, self._generated(layouts[i], tokens)) for i, tokens in zip(batch, new, strict=True)
                     )
@@ -114,6 +144,21 @@ class HFBackend:
         with self.attending(layouts, method) as (batch, cache):
             return self._prefill(batch, cache)
 
+    def read_attention(
+        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+    ) -> list[Reading]:
+        """Where the question of each prompt looks; see `AttentionReader`.
+
+        Raises:
+            TooLong, UnsupportedModel, InvalidOption: see the errors.
+        """
+        from fairpos.attention.probe import read
+
+        layouts = [self.layout(prompt) for prompt in prompts]
+        for layout in layouts:
+            self._check_length(layout, 0)
+        return read(self.model, layouts, heads=heads, last_only=last_only)
+
     def generate(
         self, layouts: Sequence[Layout], method: Method | None = None, decoding: Decoding = Decoding()
     ) -> list[list[int]]:
@@ -138,6 +183,62 @@ class HFBackend:
                 )
         sequences = output if isinstance(output, Tensor) else output.sequences
         return [self._until_end(row, config) for row in sequences[:, batch.width :].tolist()]
+
+    def vote(
+        self,
+        layouts: Sequence[Layout],
+        method: Method | None = None,
+        decoding: Decoding = Decoding(),
+        ballot: Ballot = Ballot(),
+    ) -> list[int]:
+        """New tokens that all prompts continue with: they decode in step and vote at every token.
+
+        Processors, stopping criteria and the streamer see one sequence, the first prompt's.
+        """
+        config = self._generation_config(decoding)
+        if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
+            raise InvalidOption(
+                "voting while generating follows one sequence; "
+                f"got num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}"
+            )
+        with self.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+            device = self.model.device
+            mask = batch.attention_mask(device)
+            with _seeded(decoding.seed) if config.do_sample else nullcontext():
+                output = self.model.generate(
+                    batch.input_ids(self._pad, device),
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    generation_config=config,
+                    logits_processor=decoding.logits_processor,
+                    stopping_criteria=decoding.stopping_criteria,
+                    custom_generate=voting(ballot, mask, decoding.streamer),
+                )
+        return self._until_end(output[0, batch.width :].tolist(), config)
+
+    def vote_score(
+        self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None, ballot: Ballot = Ballot()
+    ) -> float:
+        """Log-probability that the vote gives a reply, summed over its tokens."""
+        with self.attending(layouts, method, new=len(reply)) as (batch, cache):
+            device = self.model.device
+            first = self._prefill(batch, cache)[:, None]
+            logits = first
+            if len(reply) > 1:
+                head = torch.tensor([list(reply[:-1])] * len(layouts), device=device)
+                mask = batch.attention_mask(device)
+                positions = mask.sum(-1, keepdim=True) + torch.arange(len(reply) - 1, device=device)
+                rest = self.model(
+                    input_ids=head,
+                    attention_mask=torch.cat([mask, mask.new_ones(head.shape)], dim=1),
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
+                logits = torch.cat([first, _finite(rest)], dim=1)
+            log_probs = torch.log_softmax(logits, dim=-1)
+        voted = torch.stack([pooled(log_probs[:, step], ballot) for step in range(len(reply))])
+        return float(voted.gather(1, torch.tensor(reply, device=device)[:, None]).sum())
 
     def score(
         self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None = None
@@ -217,6 +318,24 @@ class HFBackend:
         ).logits[:, -1]
         return _finite(logits)
 
+    def _voted(self, call: Generate) -> Reply:
+        layouts = [self.layout(prompt) for prompt in (call.prompt, *call.voters)]
+        tokens = self.vote(layouts, call.attend, call.decoding, call.ballot)
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        cost = Usage(sum(map(len, layouts)), len(tokens) * len(layouts), calls=len(layouts))
+        return Reply(text=text, usage=cost)
+
+    def _held(self, decoding: Decoding, calls: Sequence[Call]) -> Decoding:
+        """The decoding of a batch, held to the listings that its calls want."""
+        listings = [call.listing for call in calls if isinstance(call, Generate) and call.listing]
+        if not listings:
+            return decoding
+        ends = self._generation_config(decoding).eos_token_id
+        end = ends if isinstance(ends, int) else ends[0] if ends else self._pad
+        held = HeldToListing(listings, self.tokenizer, end)
+        processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
+        return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
+
     def _generated(self, layout: Layout, tokens: list[int]) -> Reply:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1))
@@ -259,11 +378,7 @@ class HFBackend:
     ) -> Iterator[tuple[Batch, Cache]]:
         """The batch and cache of one call. Where a method owns the attention: canonical layouts, and its cache."""
         for layout in layouts:
-            if len(layout) + new > self.context:
-                raise TooLong(
-                    f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
-                    f"the model's context is {self.context} tokens"
-                )
+            self._check_length(layout, new)
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
         with torch.no_grad():
             if method is None or not method.owns_attention:
@@ -281,6 +396,13 @@ class HFBackend:
                 )
             with seam_of(self.model).call(attention) as cache:
                 yield attention.batch, cache
+
+    def _check_length(self, layout: Layout, new: int) -> None:
+        if len(layout) + new > self.context:
+            raise TooLong(
+                f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
+                f"the model's context is {self.context} tokens"
+            )
 
     def _batches(self, members: Sequence[int], layouts: Sequence[Layout]) -> Iterator[list[int]]:
         """Prompts that go together: of like length, within the token limit."""
@@ -347,6 +469,12 @@ def _finite(logits: Tensor) -> Tensor:
     if not torch.isfinite(logits).any(dim=-1).all():
         raise NonFiniteLogits("the model returned no finite logit for a prompt; at least one is needed")
     return logits
+
+
+def _key(decoding: Decoding) -> tuple[object, ...]:
+    """Equal for decodings that can run as one batch; transformers' objects are told apart as objects."""
+    values = (getattr(decoding, field.name) for field in fields(decoding))
+    return tuple(v if v is None or isinstance(v, int | float) else id(v) for v in values)
 
 
 @contextmanager

@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="An embedded model (see `fairpos models`), a folder, or a hub id.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="An embedded model (see `fairpos models`), a folder, a hub id, or openai:http://host:8000/v1#model.",
+    ),
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32 repeats everywhere; bfloat16 is faster.")]
 Methods = Annotated[

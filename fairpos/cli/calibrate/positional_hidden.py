@@ -1,4 +1,4 @@
-"""`fairpos calibrate`: what a method has to know about a model, measured and written to a file."""
+"""`fairpos calibrate positional_hidden`: which channel of a model encodes position."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fairpos.cli import app, options
+from fairpos.cli import options
+from fairpos.cli.calibrate import group
 from fairpos.cli.terminal import errors, progress
 from fairpos.model import load
-
-group = typer.Typer(help="Measure what a method has to know about a model.", no_args_is_help=True)
-app.add_typer(group, name="calibrate")
 
 
 @group.command("positional_hidden")

@@ -1,0 +1,63 @@
+"""What a source of relevance is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from fairpos.errors import InvalidOption
+from fairpos.types import Segment
+
+
+@runtime_checkable
+class Relevance(Protocol):
+    """Scores segments for a query; larger is more relevant. Sources are frozen dataclasses, their fields the options.
+
+    Class attributes:
+        name: By which users call it.
+        summary: One line for tables.
+        source: Where it comes from.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:
+        """A finite score for every segment, by id; the same for every order of the segments."""
+
+
+def canonical(segments: Sequence[Segment]) -> list[Segment]:
+    """Segments in the order of their contents: what is summed or batched in this order repeats to the bit."""
+    return sorted(segments, key=lambda segment: (*segment.content, segment.id))
+
+
+def passage(segment: Segment) -> str:
+    """What is matched with the query: the title, where there is one, and the text."""
+    return f"{segment.title}: {segment.text}" if segment.title else segment.text
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Base of sources with options: a helper that refuses bad ones."""
+
+    def require(self, ok: bool, option: str, allowed: str) -> None:
+        """Raises InvalidOption unless `ok`, saying what was got and what is allowed."""
+        if not ok:
+            raise InvalidOption(f"{type(self).__name__}: {option} must be {allowed}, got {getattr(self, option)!r}")
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' own progress bar: reading local weights takes seconds, and it would break ours."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,74 @@
+"""Similarity of embeddings: query and segment are read alone, each by a bi-encoder.
+
+Reimers and Gurevych, "Sentence-BERT", arXiv 1908.10084; models of sentence-transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
+
+from fairpos import demo_models
+from fairpos.errors import MissingDependency, ModelUnavailable
+from fairpos.relevance.base import canonical, passage, quiet_loading
+from fairpos.types import Segment
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The cosine between the embeddings of query and segment.
+
+    COST: one short forward pass a segment and one for the query, in one batch; the model is loaded once a process.
+    HURTS: texts past the model's length (minilm reads 256 tokens) are cut, so what stands late in a long passage is
+    not seen; that is a position bias inside a passage, not between passages.
+
+    Attributes:
+        model: "minilm", a folder, or a hub id of a sentence-transformers bi-encoder.
+        query_prompt, passage_prompt: Put before the texts, for models that want it ("query: ").
+    """
+
+    name: ClassVar[str] = "embedding"
+    summary: ClassVar[str] = "cosine of the embeddings of query and passage (a bi-encoder)"
+    source: ClassVar[str] = "Sentence-BERT, arXiv 1908.10084"
+    model: str = "minilm"
+    query_prompt: str = ""
+    passage_prompt: str = ""
+
+    def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:
+        """Cosines, in [-1, 1].
+
+        Raises:
+            MissingDependency: sentence-transformers isn't installed.
+            ModelUnavailable: the model can't be loaded.
+        """
+        ordered = canonical(segments)
+        texts = [self.query_prompt + query, *(self.passage_prompt + passage(segment) for segment in ordered)]
+        vectors = bi_encoder(self.model).encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        cosines = vectors[1:] @ vectors[0]
+        return {segment.id: float(cosine) for segment, cosine in zip(ordered, cosines, strict=True)}
+
+
+@lru_cache(maxsize=4)
+def bi_encoder(model: str) -> SentenceTransformer:
+    """A bi-encoder, loaded once a process.
+
+    Raises:
+        MissingDependency, ModelUnavailable: see the errors.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise MissingDependency(
+            f"embeddings need sentence-transformers: pip install 'fairpos[embeddings]' ({error})"
+        ) from None
+    where = str(demo_models.path(model)) if model in demo_models.EMBEDDED else model
+    try:
+        with quiet_loading():
+            return SentenceTransformer(where)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"can't load {model!r} as a bi-encoder: {str(error).splitlines()[0]}") from error
