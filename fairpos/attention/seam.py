@@ -132,8 +132,9 @@ class Layer:
         """
         args, kwargs = self._arguments
         given = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
-        if given.get("position_embeddings") is not None:  # neutral, so one position serves for all
-            given["position_embeddings"] = tuple(factor[:1, :1] for factor in given["position_embeddings"])
+        neutral = given.get("position_embeddings")
+        if neutral is not None:  # cos = 1, sin = 0: one position serves for all
+            given["position_embeddings"] = tuple(factor[:1, :1] for factor in neutral)
         if not args:
             given["hidden_states"] = hidden
         self._forward.projecting = True
