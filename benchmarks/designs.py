@@ -10,7 +10,9 @@ on the slot in which an item is shown, U = (2 slot / 19 - 1)^2 being 1 at both e
 
 The parameters are such that one call reaches a tau near .6 in both. In the first, bias is most of the error, and 5
 spread-out calls beat 8 random ones; in the second, noise is, which only more calls average out: there they beat 5
-random ones, and not 8. Noise is Gaussian and new in each call. The table shows Kendall's tau between the aggregated order and the order by
+random ones, and not 8.
+
+Noise is Gaussian and new in each call. The table shows Kendall's tau between the aggregated order and the order by
 quality, which a ranker without bias and noise would give.
 """
 

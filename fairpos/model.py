@@ -78,7 +78,9 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
     finally:
         if bars:
             logging.enable_progress_bar()
-    return wrap(model.to(device).eval(), tokenizer)
+    from fairpos.backends.hf import HFBackend
+
+    return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name))
 
 
 def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> FairModel:

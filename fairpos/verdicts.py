@@ -57,24 +57,28 @@ def verdict(request: Request, asking: Asking) -> Generator[list[Call], list[Repl
     space = "" if prompt.answer_start.endswith((" ", "[", '"')) or not prompt.answer_start else " "
     labels = prompt.labels if prompt.tie is None else (*prompt.labels, prompt.tie)
     [reply] = yield [Score(prompt, tuple(space + label for label in labels), asking.attend)]
-    output = scored(request, reply, reply.log_probs[: len(prompt.labels)])
-    if prompt.tie is None or not output.scores:
-        return output
-    tie = reply.log_probs[-1]
-    return replace(output, tie=tie, winner=None if tie > max(output.scores.values()) else output.winner)
+    if prompt.tie is None or not reply.log_probs:
+        return scored(request, reply, reply.log_probs)
+    *log_probs, tie = reply.log_probs
+    if tie <= max(log_probs):
+        return replace(scored(request, reply, log_probs), tie=tie)
+    scores = dict(zip(request.ids, log_probs, strict=True))
+    view = View(request.ids, reply.status, scores=scores, detail=reply.detail)
+    return Output(request.task, scores=scores, tie=tie, status=reply.status, usage=reply.usage, views=(view,))
 
 
 def _in_words(request: Request, asking: Asking) -> Generator[list[Call], list[Reply], Output]:
     prompt = render(request, asking.template or IN_WORDS[request.task])
     [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]
     if reply.status != "ok":
-        view = View(request.ids, reply.status, reply.text)
+        view = View(request.ids, reply.status, reply.text, detail=reply.detail)
         return Output(request.task, status=reply.status, usage=reply.usage, views=(view,))
     label = parse_verdict(reply.text, prompt.labels, prompt.tie)
     status: Literal["ok", "unparsable"] = "unparsable" if label is None else "ok"
     winner = dict(zip(prompt.labels, request.ids, strict=True)).get(label or "")
-    view = View(request.ids, status, reply.text)
-    return Output(request.task, winner=winner, status=status, usage=reply.usage, views=(view,))
+    ranking = () if winner is None else (winner,)  # empty where the status is "ok": a tie
+    view = View(request.ids, status, reply.text, ranking=ranking)
+    return Output(request.task, ranking=ranking, winner=winner, status=status, usage=reply.usage, views=(view,))
 
 
 def parse_verdict(text: str, labels: Sequence[str], tie: str | None = None) -> str | None:

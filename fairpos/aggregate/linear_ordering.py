@@ -54,10 +54,10 @@ def linear_order(
     while True:
         cost = cost_of(weight, best)
         if bound >= cost or time.monotonic() >= deadline:
-            return LinearOrder(best, cost, bound)
+            return LinearOrder(best, cost, min(bound, cost))
         found = relaxed.solve(deadline)
         if found is None:
-            return LinearOrder(best, cost, bound)
+            return LinearOrder(best, cost, min(bound, cost))
         before, proved = found
         bound = max(bound, math.ceil(proved - _ROUNDING))
         if before is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -47,6 +47,8 @@ def checked(rankings: Rankings, n: int, unranked: Unranked = "last") -> list[tup
         raise InvalidOption(f"n, the number of items, must be an integer of at least 1, got {n!r}")
     if unranked not in get_args(Unranked):
         raise InvalidOption(f"unranked must be one of {', '.join(get_args(Unranked))}, got {unranked!r}")
+    if not isinstance(rankings, Iterable):
+        raise InvalidRequest(f"rankings must be a list of lists of item numbers, got {rankings!r}")
     found = []
     for number, ranking in enumerate(rankings, 1):
         try:

@@ -61,7 +61,9 @@ class Contextual(Method):
         ranking = by_score(scores)
         tied = tie is not None and tie > scores[ranking[0]]
         winner = None if tied else ranking[0]
-        return folded(Output(request.task, ranking=ranking, scores=scores, winner=winner, tie=tie), outputs)
+        status = found.status if found.status != "ok" else empty.status
+        output = Output(request.task, ranking=ranking, scores=scores, winner=winner, tie=tie, status=status)
+        return folded(output, outputs)
 
     @staticmethod
     def _stand_ins(request: Request) -> list[str]:

@@ -16,7 +16,7 @@ from fairpos.methods.base import Family, Method
 from fairpos.rankers.base import by_score
 from fairpos.registry import register
 from fairpos.runner import folded
-from fairpos.types import Output, Request, Task
+from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
@@ -55,12 +55,14 @@ class Swap(Method):
 
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
         """One verdict; none where an order gave none."""
-        failed = [output for output in outputs if output.status != "ok"]
+        # "partial" with scores: some label was not among the few alternatives that an endpoint lists.
+        failed = [output for output in outputs if output.status != "ok" and not output.scores]
         if failed:
-            status = failed[0].status if len(failed) == len(outputs) else "partial"
+            why = failed[0].status if len(failed) == len(outputs) else "partial"
             note = f"{len(failed)} of {len(outputs)} orders gave no verdict, so there is none"
-            return folded(Output(request.task, status=status, notes=(note,)), outputs)
-        output = mean_verdict(request, outputs)
+            return folded(Output(request.task, status=why, notes=(note,)), outputs)
+        status: Status = "ok" if all(output.status == "ok" for output in outputs) else "partial"
+        output = replace(mean_verdict(request, outputs), status=status)
         if self.verdict == "tie":
             winners = {each.winner for each in outputs}
             output = replace(output, winner=winners.pop() if len(winners) == 1 else None)

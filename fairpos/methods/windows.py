@@ -35,7 +35,7 @@ class Windows(Method):
     COST: sliding: one window after the other, (K - size) / stride + 1 of them. Disjoint: K / size windows at once, then
     rounds over their best. Requests run together in both.
     HURTS: what a window drops never comes back; one pass of sliding windows finds the best `size - stride` segments,
-    the order below them stays rough.
+    the order below them stays rough. permutation+windows (the other way round) asks the same windows again and again.
 
     Attributes:
         size: Segments in a window, at least 2.

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from fairpos.errors import InvalidRequest
 from fairpos.metrics.by_position import gap
 
+_CELLS = 4_000_000  # of shuffled values held at once
+
 
 @dataclass(frozen=True, slots=True)
 class GapTest:
@@ -47,6 +49,11 @@ def position_gap_test(table: npt.ArrayLike, *, permutations: int = 1000, seed: i
         )
     draw = np.random.default_rng(seed)
     observed = float(gap(values))
-    shuffled = np.array([float(gap(draw.permuted(values, axis=1))) for _ in range(permutations)])
+    block = max(1, _CELLS // values.size)
+    drawn = []
+    for start in range(0, permutations, block):
+        copies = np.broadcast_to(values, (min(block, permutations - start), *values.shape))
+        drawn.append(gap(draw.permuted(copies, axis=-1)))
+    shuffled = np.concatenate(drawn)
     reached = int((shuffled >= observed - 1e-12).sum())
     return GapTest(observed, float(shuffled.mean()), (reached + 1) / (permutations + 1))

@@ -136,6 +136,7 @@ def test_results_repeat_and_dont_depend_on_the_order_of_the_rankings():
         ([[0, 1, 0]], 3, {}, InvalidRequest, "ranking 1 has item 0 twice"),
         ([[0, "1"]], 3, {}, InvalidRequest, "ranking 1 must be a list of item numbers"),
         ([0, 1], 3, {}, InvalidRequest, "ranking 1 must be a list of item numbers, got 0"),
+        (None, 3, {}, InvalidRequest, "rankings must be a list of lists of item numbers, got None"),
         ([[0.5]], 3, {}, InvalidRequest, "ranking 1 must be"),
         ([], 3, {}, InvalidRequest, "got no rankings"),
         ([[0]], 0, {}, InvalidOption, "at least 1, got 0"),
@@ -147,3 +148,10 @@ def test_results_repeat_and_dont_depend_on_the_order_of_the_rankings():
 def test_what_is_refused(rankings, n, options, error, words):
     with pytest.raises(error, match=words):
         kemeny(rankings, n, **options)
+
+
+def test_arrays_will_do():
+    found = kemeny(np.array([[2, 0, 1], [2, 1, 0], [2, 0, 1]]), np.int64(3))
+    assert found.order == (2, 0, 1)
+    assert all(type(item) is int for item in found.order)
+    assert (type(found.distance), found.distance) == (int, 1)
