@@ -85,7 +85,8 @@ def text_of(record: Mapping[str, Json], key: str) -> str:
 
 
 def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
-    """A field that must be a list of texts or of objects with `text` (and `id`, `title`, `score`).
+    """A field that must be a list of texts or of objects with `text` (and `id`, `title`, `score`, `group`,
+    `pinned`).
 
     Raises:
         InvalidRequest: it is missing, or something else.
@@ -103,8 +104,14 @@ def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
                 raise InvalidRequest(f"{key}[{number}]: title must be text, got {title!r}")
             if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
                 raise InvalidRequest(f"{key}[{number}]: score must be a number, got {score!r}")
+            group, pinned = item.get("group"), item.get("pinned")
+            if group is not None and not isinstance(group, str):
+                raise InvalidRequest(f"{key}[{number}]: group must be text, got {group!r}")
+            if pinned is not None and (isinstance(pinned, bool) or not isinstance(pinned, int)):
+                raise InvalidRequest(f"{key}[{number}]: pinned must be a whole number, got {pinned!r}")
             id = text_of(item, "id") if item.get("id") is not None else str(number)
-            segments.append(Segment(id=id, text=text_of(item, "text"), title=title, score=score))
+            text = text_of(item, "text")
+            segments.append(Segment(id=id, text=text, title=title, score=score, group=group, pinned=pinned))
         else:
             raise InvalidRequest(f"{key}[{number}] must be text or an object with a field 'text', got {item!r}")
     return segments
