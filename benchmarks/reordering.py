@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import fairpos
 from fairpos import Request, Segment
@@ -41,6 +42,15 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "reordering.md"
 PROFILES = ("fit", "u_shape", "logprob")  # attn_rank's, by how they were measured
+PAGE_HEAD = """# Does reordering help?
+
+Drawn by `python -m benchmarks.reordering kv` and `... nq` from benchmarks/results/reordering.json; the benchmark's
+docstring says what is measured. Whether it helps on your data: `fairpos audit --methods none,ascending,...,attn_rank`.
+
+`fit`, `u_shape` and `logprob` are three ways to measure attn_rank's profile: attention in the layer that agrees best
+with the answers' log-probability, attention in the shallowest U-shaped layer (the published rule), and that
+log-probability itself. Items needed: how many items would tell a difference as large as the one seen from none.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ def profiles(fair: fairpos.FairModel, part: Part, folder: Path) -> Iterator[None
         path = folder / f"reordering-{part.name}-{name}.json"
         if path.exists():
             continue
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         if name == "logprob":
             until = Until(0.02, budget=100)
             found = black_box_profile(
@@ -106,10 +116,14 @@ def profiles(fair: fairpos.FairModel, part: Part, folder: Path) -> Iterator[None
             found = attention_profile(
                 fair.backend, part.calibration, template=part.template, layers=name, probes=100, seed=0
             )
-        seconds = time.monotonic() - started
+        cost = {
+            "seconds": round(time.monotonic() - started, 1),
+            "cpu_seconds": round(time.process_time() - worked, 1),
+            "threads": torch.get_num_threads(),
+        }
         record = json.loads(found.save(path).read_text())
-        path.write_text(json.dumps(record | {"seconds": round(seconds, 1)}, indent=1) + "\n")
-        print(f"{part.name} {name}: {seconds:.0f} s", flush=True)
+        path.write_text(json.dumps(record | {"cost": cost}, indent=1) + "\n")
+        print(f"{part.name} {name}: {cost}", flush=True)
         yield
 
 
@@ -195,9 +209,54 @@ def summary(part: Part, rows: list[dict[str, Any]], folder: Path) -> dict[str, A
         path = folder / f"reordering-{part.name}-{name}.json"
         profile = Profile.load(path)
         slots = [[slot.value, slot.low, slot.high] for slot in profile.slots]
-        seconds = json.loads(path.read_text())["seconds"]
-        measured[name] = {"rule": profile.rule, "samples": profile.samples, "seconds": seconds, "slots": slots}
+        cost = json.loads(path.read_text())["cost"]
+        measured[name] = {"rule": profile.rule, "samples": profile.samples, "cost": cost, "slots": slots}
     return {"measure": measure, "items": len(order), "by_slot": by_slot, "methods": table, "profiles": measured}
+
+
+def page(results: dict[str, Any]) -> str:
+    """docs/reordering.md from the results."""
+    parts = [PAGE_HEAD]
+    for name, title in (("kv", "10 key-value pairs"), ("nq", "5 passages of Natural Questions")):
+        if name not in results:
+            continue
+        found = results[name]
+        exact = found["measure"] == "exact"
+        what = "Exact match of the value" if exact else "Log-probability of the answer, nats per token"
+        parts.append(
+            f"## {title} ({found['model']}, {found['items']} test items)\n\n{what}. By the gold segment's slot:\n"
+        )
+        curve = [f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in found["by_slot"]]
+        parts.append("| slot | plain | " + " | ".join(f"profile {p}" for p in PROFILES) + " |")
+        parts.append("|---" * (2 + len(PROFILES)) + "|")
+        for i, cell in enumerate(curve):
+            cells = []
+            for profile in PROFILES:
+                value, low, high = found["profiles"][profile]["slots"][i]
+                best = value == max(slot[0] for slot in found["profiles"][profile]["slots"])
+                cells.append(f"{'**' * best}{value:.3f}{'**' * best} ({low:.3f} to {high:.3f})")
+            parts.append(f"| {i + 1} | {cell} | " + " | ".join(cells) + " |")
+        parts.append("")
+        for profile in PROFILES:
+            measured = found["profiles"][profile]
+            cost = measured["cost"]
+            parts.append(
+                f"- profile {profile}: {measured['rule']}; {measured['samples']} calibration samples, "
+                f"{cost['seconds']:.0f} s ({cost['cpu_seconds']:.0f} s of processor time, {cost['threads']} threads)"
+            )
+        parts.append("\n| order | value | against the mean over rotations | items needed | gold's slot, mean |")
+        parts.append("|---|---|---|---|---|")
+        for method, row in found["methods"].items():
+            label = f"attn_rank, profile {method}" if method in PROFILES else method
+            value = "{:.2f} ({:.2f} to {:.2f})".format(*row["value"])
+            if "difference" not in row:
+                parts.append(f"| {label} | {value} | | | |")
+                continue
+            difference = "{:+.2f} ({:+.2f} to {:+.2f})".format(*row["difference"])
+            needed = row["items_needed"] if row["items_needed"] is not None else ""
+            parts.append(f"| {label} | {value} | {difference} | {needed} | {row['gold_slot']:.1f} |")
+        parts.append("")
+    return "\n".join(parts)
 
 
 def main() -> None:
@@ -229,6 +288,7 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     results[part.name] = found | {"model": fair.backend.name}
     path.write_text(json.dumps(results, indent=1) + "\n")
+    PAGE.write_text(page(results), encoding="utf-8")
     print(json.dumps(found["methods"], indent=1))
 
 
