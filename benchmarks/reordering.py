@@ -17,6 +17,7 @@ order that isn't known. Intervals are 95 % bootstraps of whole records (kv) or o
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -29,11 +30,13 @@ import torch
 
 import fairpos
 from fairpos import Request, Segment
-from fairpos.backends.base import Score
-from fairpos.calibration import Sample, attention_profile, black_box_profile, samples_of
-from fairpos.calibration.black_box import Until, continued
+from fairpos.backends.base import Score, attention_reader
+from fairpos.calibration import Sample, samples_of
+from fairpos.calibration.attention import fitted_layer, layers_by_rule, shares_of
+from fairpos.calibration.black_box import continued, intervals, slot_values
+from fairpos.calibration.samples import chosen, fingerprint
 from fairpos.metrics import bootstrap_interval, items_needed, wilson_interval
-from fairpos.profiles import Profile
+from fairpos.profiles import Profile, Setting, Signal
 from fairpos.prompts import KEY_VALUE, Template, render
 from fairpos.records import Journal, Lines, read
 from fairpos.registry import parse
@@ -42,6 +45,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "reordering.md"
 PROFILES = ("fit", "u_shape", "logprob")  # attn_rank's, by how they were measured
+PROBES = 100  # prompts read for a profile, and as many scored
 PAGE_HEAD = """# Does reordering help?
 
 Drawn by `python -m benchmarks.reordering kv` and `... nq` from benchmarks/results/reordering.json; the benchmark's
@@ -100,31 +104,63 @@ def nq() -> Part:
     return Part("nq", 5, None, calibration, test, methods)
 
 
-def profiles(fair: fairpos.FairModel, part: Part, folder: Path) -> Iterator[None]:
-    """Measures what isn't there yet; yields after each so that the minutes can be looked at."""
-    for name in PROFILES:
-        path = folder / f"reordering-{part.name}-{name}.json"
-        if path.exists():
+def calibrate(fair: fairpos.FairModel, part: Part, journal: Journal) -> Iterator[None]:
+    """Reads the attention and scores the answers of the calibration samples; yields after each."""
+    for sample in chosen(part.calibration, PROBES // part.count, seed=0):
+        key = f"{part.name}|{sample.id}|calibration"
+        if key in journal.done:
             continue
-        started, worked = time.monotonic(), time.process_time()
-        if name == "logprob":
-            until = Until(0.02, budget=100)
-            found = black_box_profile(
-                fair.backend, part.calibration, signal="logprob", template=part.template, until=until
-            )
-        else:
-            found = attention_profile(
-                fair.backend, part.calibration, template=part.template, layers=name, probes=100, seed=0
-            )
-        cost = {
-            "seconds": round(time.monotonic() - started, 1),
-            "cpu_seconds": round(time.process_time() - worked, 1),
-            "threads": torch.get_num_threads(),
-        }
-        record = json.loads(found.save(path).read_text())
-        path.write_text(json.dumps(record | {"cost": cost}, indent=1) + "\n")
-        print(f"{part.name} {name}: {cost}", flush=True)
+        clock = [(time.monotonic(), time.process_time())]
+        shares = shares_of(attention_reader(fair.backend), sample, "answer", part.template)
+        clock.append((time.monotonic(), time.process_time()))
+        [log_probs] = slot_values(fair.backend, [sample], "logprob", "answer", part.template)
+        clock.append((time.monotonic(), time.process_time()))
+        read_cost, score_cost = ([b - a for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(clock))
+        journal.append(
+            {
+                "key": key,
+                "part": part.name,
+                "method": "calibration",
+                "item": sample.id,
+                "shares": np.round(shares, 6).tolist(),
+                "log_probs": log_probs.tolist(),
+                "read": read_cost,
+                "score": score_cost,
+            }
+        )
         yield
+
+
+def profiles(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path) -> dict[str, Any]:
+    """The three profiles from what was read and scored: the same as `fairpos calibrate` makes from these samples."""
+    used = chosen(part.calibration, PROBES // part.count, seed=0)
+    rows = {row["item"]: row for row in journal.results() if row["part"] == part.name and "shares" in row}
+    shares = np.array([rows[sample.id]["shares"] for sample in used])  # (samples, layers, K)
+    log_probs = np.array([rows[sample.id]["log_probs"] for sample in used])
+    cost = {name: np.sum([rows[sample.id][name] for sample in used], axis=0) for name in ("read", "score")}
+    fit, fit_words = fitted_layer(shares.mean(axis=0), log_probs.mean(axis=0))
+    shallow, shallow_words = layers_by_rule(shares.mean(axis=0), "u_shape")
+    made = {
+        "fit": (intervals(shares[:, fit].mean(axis=1), "attention"), fit_words, cost["read"] + cost["score"]),
+        "u_shape": (intervals(shares[:, shallow].mean(axis=1), "attention"), shallow_words, cost["read"]),
+        "logprob": (intervals(log_probs, "logprob"), "log-probability of the answer, black box", cost["score"]),
+    }
+    setting = Setting.of(fair.backend, "answer", part.template, part.count)
+    for name, (slots, words, _) in made.items():
+        signal: Signal = "logprob" if name == "logprob" else "attention"
+        found = Profile(setting, signal, words, fingerprint(used), len(used), slots)
+        found.save(folder / f"reordering-{part.name}-{name}.json")
+    return {
+        name: {
+            "rule": words,
+            "samples": len(used),
+            "seconds": round(float(spent[0]), 1),
+            "cpu_seconds": round(float(spent[1]), 1),
+            "threads": torch.get_num_threads(),
+            "slots": [[slot.value, slot.low, slot.high] for slot in slots],
+        }
+        for name, (slots, words, spent) in made.items()
+    }
 
 
 def views(fair: fairpos.FairModel, part: Part, sample: Sample, method: str, folder: Path) -> list[Request]:
@@ -136,8 +172,9 @@ def views(fair: fairpos.FairModel, part: Part, sample: Sample, method: str, fold
     if method in PROFILES:
         spec = f"attn_rank:profile={folder / f'reordering-{part.name}-{method}.json'}"
     [chosen] = parse(spec)
-    # Any input order gives the same view; query_twice keeps it, so it gets another one from sample to sample.
-    given = rotations[part.test.index(sample) % part.count]
+    # Any input order gives the same view but for query_twice, which keeps it: the five questions about one list of
+    # passages see one rotation, so that the gold passage of each stands in another slot.
+    given = rotations[part.test.index(sample) // 5 % part.count]
     return chosen.ready([given], fair.backend, part.template).arrange(given, fair.backend)
 
 
@@ -168,7 +205,7 @@ def trials(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path) 
             yield
 
 
-def summary(part: Part, rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+def summary(part: Part, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Every method against the mean over rotations, on the items that all methods have."""
     done = [{r["item"] for r in rows if r["method"] == m} for m in ("none", *part.methods)]
     items = set.intersection(*done)
@@ -204,14 +241,7 @@ def summary(part: Part, rows: list[dict[str, Any]], folder: Path) -> dict[str, A
             "gold_slot": float(np.mean([by[method, i]["slots"][0] + 1 for i in order])),
             "seconds": float(np.mean([by[method, i]["seconds"] for i in order])),
         }
-    measured = {}
-    for name in PROFILES:
-        path = folder / f"reordering-{part.name}-{name}.json"
-        profile = Profile.load(path)
-        slots = [[slot.value, slot.low, slot.high] for slot in profile.slots]
-        cost = json.loads(path.read_text())["cost"]
-        measured[name] = {"rule": profile.rule, "samples": profile.samples, "cost": cost, "slots": slots}
-    return {"measure": measure, "items": len(order), "by_slot": by_slot, "methods": table, "profiles": measured}
+    return {"measure": measure, "items": len(order), "by_slot": by_slot, "methods": table}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -239,10 +269,10 @@ def page(results: dict[str, Any]) -> str:
         parts.append("")
         for profile in PROFILES:
             measured = found["profiles"][profile]
-            cost = measured["cost"]
             parts.append(
                 f"- profile {profile}: {measured['rule']}; {measured['samples']} calibration samples, "
-                f"{cost['seconds']:.0f} s ({cost['cpu_seconds']:.0f} s of processor time, {cost['threads']} threads)"
+                f"{measured['seconds']:.0f} s ({measured['cpu_seconds']:.0f} s of processor time, "
+                f"{measured['threads']} threads)"
             )
         parts.append("\n| order | value | against the mean over rotations | items needed | gold's slot, mean |")
         parts.append("|---|---|---|---|---|")
@@ -276,14 +306,15 @@ def main() -> None:
         return any(time.monotonic() - started > 60 * options.minutes for _ in steps)
 
     with Journal(options.work / "trials.jsonl", resume=True, key="key") as journal:
-        if late(profiles(fair, part, options.work)) or late(trials(fair, part, journal, options.work)):
+        if late(calibrate(fair, part, journal)):
+            print(f"out of minutes, {len(journal.done)} lines in the journal; run it again to go on")
+            return
+        measured = profiles(fair, part, journal, options.work)
+        print(json.dumps(measured, indent=1), flush=True)
+        if late(trials(fair, part, journal, options.work)):
             print(f"out of minutes, {len(journal.done)} lines in the journal; run it again to go on")
         rows: list[dict[str, Any]] = [row for row in journal.results() if row["part"] == part.name]
-    try:
-        found = summary(part, rows, options.work)
-    except (KeyError, ValueError, TypeError, fairpos.FairposError):
-        print("not enough yet to sum up")
-        return
+    found = summary(part, rows) | {"profiles": measured}
     path = RESULTS / "reordering.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results[part.name] = found | {"model": fair.backend.name}

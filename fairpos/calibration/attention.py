@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpos.backends.base import Backend, attention_reader
+from fairpos.backends.base import AttentionReader, Backend, attention_reader
 from fairpos.calibration.black_box import intervals, slot_values
 from fairpos.calibration.samples import Sample, chosen, fingerprint
 from fairpos.errors import InvalidOption, InvalidRequest
@@ -74,23 +74,18 @@ def attention_profile(
         raise InvalidOption(f"per must be segment or token, got {per!r}")
     if not samples:
         raise InvalidRequest("got no calibration samples; at least 1 is needed")
-    count = len(samples[0].segments)
-    used = chosen(samples, max(1, probes // count), seed)
-    shares = []  # of each sample: (layers, K)
-    answered = []  # of each sample: (K,)
+    used = chosen(samples, max(1, probes // len(samples[0].segments)), seed)
+    shares, answered = [], []  # of each sample: (layers, K), (K,)
     fit = layers == "fit" or (layers == "auto" and all(_answerable(sample, task) for sample in used))
     for number, sample in enumerate(used, 1):
-        readings = reader.read_attention([render(view, template) for view in sample.views(task)], heads=heads)
-        # Over a cycle of shifts every segment has stood in every slot once.
-        mean = np.mean([reading.by_segment(per_token=per == "token") for reading in readings], axis=0)
-        shares.append(mean / mean.sum(axis=1, keepdims=True))
+        shares.append(shares_of(reader, sample, task, template, heads=heads, per=per))
         if fit:
             if not _answerable(sample, task):
                 raise InvalidRequest(f"layers=fit needs a gold segment and answers; sample {sample.id!r} has none")
             answered.append(slot_values(backend, [sample], "logprob", task, template)[0])
         if progress is not None:
             progress(number, len(used))
-    by_layer = np.array(shares)  # (samples, layers, K)
+    by_layer = np.array(shares)
     if fit:
         picked, words = fitted_layer(by_layer.mean(axis=0), np.mean(answered, axis=0))
     else:
@@ -98,13 +93,31 @@ def attention_profile(
     what = "sum" if per == "segment" else "mean"
     which = f"heads {', '.join(map(str, heads))}" if heads else "all heads"
     return Profile(
-        Setting.of(backend, task, template, count),
+        Setting.of(backend, task, template, by_layer.shape[2]),
         "attention",
         f"attention of the question, {words} of {by_layer.shape[1]}, {which}, {what} over a segment's tokens",
         fingerprint(used),
         len(used),
         intervals(by_layer[:, picked].mean(axis=1), "attention"),
     )
+
+
+def shares_of(
+    reader: AttentionReader,
+    sample: Sample,
+    task: Task,
+    template: Template | None,
+    *,
+    heads: Sequence[int] = (),
+    per: Per = "segment",
+) -> Shares:
+    """Share of the attention that each slot gets in each layer over a sample's cyclic shifts, (layers, K).
+
+    Over a cycle of shifts every segment stands in every slot once, so what they say cancels.
+    """
+    readings = reader.read_attention([render(view, template) for view in sample.views(task)], heads=heads)
+    mean = np.mean([reading.by_segment(per_token=per == "token") for reading in readings], axis=0)
+    return np.asarray(mean / mean.sum(axis=1, keepdims=True))
 
 
 def layers_by_rule(shares: Shares, rule: str) -> tuple[list[int], str]:
