@@ -17,7 +17,6 @@ order that isn't known. Intervals are 95 % bootstraps of whole records (kv) or o
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -32,8 +31,8 @@ import fairpos
 from fairpos import Request, Segment
 from fairpos.backends.base import Score, attention_reader
 from fairpos.calibration import Sample, samples_of
-from fairpos.calibration.attention import fitted_layer, layers_by_rule, shares_of
-from fairpos.calibration.black_box import continued, intervals, slot_values
+from fairpos.calibration.attention import fitted_layer, layers_by_rule, looked
+from fairpos.calibration.black_box import continued, intervals
 from fairpos.calibration.samples import chosen, fingerprint
 from fairpos.metrics import bootstrap_interval, items_needed, wilson_interval
 from fairpos.profiles import Profile, Setting, Signal
@@ -45,15 +44,28 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "reordering.md"
 PROFILES = ("fit", "u_shape", "logprob")  # attn_rank's, by how they were measured
-PROBES = 100  # prompts read for a profile, and as many scored
-PAGE_HEAD = """# Does reordering help?
+PAGE_HEAD = """# Reordering: does it help?
 
-Drawn by `python -m benchmarks.reordering kv` and `... nq` from benchmarks/results/reordering.json; the benchmark's
-docstring says what is measured. Whether it helps on your data: `fairpos audit --methods none,ascending,...,attn_rank`.
+Methods that put segments into a better order: `ascending`, `descending`, `edges`, `attn_rank`, and by the model's own
+attention `icr`, `attention_calibrated`, `attention_sorting`; `query_twice` keeps the order and says the query on both
+sides. [methods.md](methods.md) says what each costs and when it hurts. All of them show the same order whatever order
+came in; it is returned as the view's `order`, and results refer to ids. Relevance is the score given with each segment,
+or bm25 where there is none, or `relevance=embedding`, `icr`, ... A segment's `pinned` is a place that it keeps; those
+of one `group` stay together, in the order given.
 
-`fit`, `u_shape` and `logprob` are three ways to measure attn_rank's profile: attention in the layer that agrees best
-with the answers' log-probability, attention in the shallowest U-shaped layer (the published rule), and that
-log-probability itself. Items needed: how many items would tell a difference as large as the one seen from none.
+    fairpos calibrate attn_rank --model M --data FILE -k 10             attention by slot, for a local model
+    fairpos calibrate attn_rank --model M --data FILE -k 10 --signal accuracy    by replies alone, for any model
+    fairpos audit --task qa --data FILE --methods ascending,descending,edges,query_twice,attn_rank
+
+The first two write a profile, which belongs to one model, one template and one number of segments. The last says on
+your own questions which order helps, or to leave the order alone.
+
+What follows was drawn by `python -m benchmarks.reordering kv` (and `nq`) from benchmarks/results/reordering.json. The
+reference is the mean over all rotations of the segments; intervals are 95 % bootstraps of whole records. Relevance is
+bm25. `fit`, `u_shape` and `logprob` are three ways to measure attn_rank's profile: attention in the layer that agrees
+best with the answers' log-probability (the default where answers are known), attention in the shallowest U-shaped layer
+(the published rule), and that log-probability itself. All three come from one pass over the calibration samples, whose
+cost is given. Items needed: how many would tell a difference as large as the one seen from none.
 """
 
 
@@ -104,18 +116,16 @@ def nq() -> Part:
     return Part("nq", 5, None, calibration, test, methods)
 
 
-def calibrate(fair: fairpos.FairModel, part: Part, journal: Journal) -> Iterator[None]:
+def calibrate(fair: fairpos.FairModel, part: Part, journal: Journal, probes: int) -> Iterator[None]:
     """Reads the attention and scores the answers of the calibration samples; yields after each."""
-    for sample in chosen(part.calibration, PROBES // part.count, seed=0):
+    for sample in chosen(part.calibration, probes // part.count, seed=0):
         key = f"{part.name}|{sample.id}|calibration"
         if key in journal.done:
             continue
-        clock = [(time.monotonic(), time.process_time())]
-        shares = shares_of(attention_reader(fair.backend), sample, "answer", part.template)
-        clock.append((time.monotonic(), time.process_time()))
-        [log_probs] = slot_values(fair.backend, [sample], "logprob", "answer", part.template)
-        clock.append((time.monotonic(), time.process_time()))
-        read_cost, score_cost = ([b - a for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(clock))
+        started, worked = time.monotonic(), time.process_time()
+        reader = attention_reader(fair.backend)
+        shares, log_probs = looked(reader, sample, "answer", part.template, score=True)
+        assert log_probs is not None
         journal.append(
             {
                 "key": key,
@@ -124,29 +134,32 @@ def calibrate(fair: fairpos.FairModel, part: Part, journal: Journal) -> Iterator
                 "item": sample.id,
                 "shares": np.round(shares, 6).tolist(),
                 "log_probs": log_probs.tolist(),
-                "read": read_cost,
-                "score": score_cost,
+                "seconds": time.monotonic() - started,
+                "cpu_seconds": time.process_time() - worked,
             }
         )
         yield
 
 
-def profiles(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path) -> dict[str, Any]:
-    """The three profiles from what was read and scored: the same as `fairpos calibrate` makes from these samples."""
-    used = chosen(part.calibration, PROBES // part.count, seed=0)
+def profiles(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path, probes: int) -> dict[str, Any]:
+    """The three profiles from what was read and scored: the same as `fairpos calibrate` makes from these samples.
+
+    Their cost is that of reading and scoring together.
+    """
+    used = chosen(part.calibration, probes // part.count, seed=0)
     rows = {row["item"]: row for row in journal.results() if row["part"] == part.name and "shares" in row}
     shares = np.array([rows[sample.id]["shares"] for sample in used])  # (samples, layers, K)
     log_probs = np.array([rows[sample.id]["log_probs"] for sample in used])
-    cost = {name: np.sum([rows[sample.id][name] for sample in used], axis=0) for name in ("read", "score")}
+    cost = {name: sum(rows[sample.id][name] for sample in used) for name in ("seconds", "cpu_seconds")}
     fit, fit_words = fitted_layer(shares.mean(axis=0), log_probs.mean(axis=0))
     shallow, shallow_words = layers_by_rule(shares.mean(axis=0), "u_shape")
     made = {
-        "fit": (intervals(shares[:, fit].mean(axis=1), "attention"), fit_words, cost["read"] + cost["score"]),
-        "u_shape": (intervals(shares[:, shallow].mean(axis=1), "attention"), shallow_words, cost["read"]),
-        "logprob": (intervals(log_probs, "logprob"), "log-probability of the answer, black box", cost["score"]),
+        "fit": (intervals(shares[:, fit].mean(axis=1), "attention"), fit_words),
+        "u_shape": (intervals(shares[:, shallow].mean(axis=1), "attention"), shallow_words),
+        "logprob": (intervals(log_probs, "logprob"), "log-probability of the answer, black box"),
     }
     setting = Setting.of(fair.backend, "answer", part.template, part.count)
-    for name, (slots, words, _) in made.items():
+    for name, (slots, words) in made.items():
         signal: Signal = "logprob" if name == "logprob" else "attention"
         found = Profile(setting, signal, words, fingerprint(used), len(used), slots)
         found.save(folder / f"reordering-{part.name}-{name}.json")
@@ -154,12 +167,12 @@ def profiles(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path
         name: {
             "rule": words,
             "samples": len(used),
-            "seconds": round(float(spent[0]), 1),
-            "cpu_seconds": round(float(spent[1]), 1),
+            "seconds": round(cost["seconds"], 1),
+            "cpu_seconds": round(cost["cpu_seconds"], 1),
             "threads": torch.get_num_threads(),
             "slots": [[slot.value, slot.low, slot.high] for slot in slots],
         }
-        for name, (slots, words, spent) in made.items()
+        for name, (slots, words) in made.items()
     }
 
 
@@ -294,6 +307,7 @@ def main() -> None:
     parser.add_argument("part", choices=("kv", "nq"))
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next run goes on")
+    parser.add_argument("--probes", type=int, default=100, help="prompts that are read and scored for the profiles")
     parser.add_argument("--work", type=Path, default=RESULTS / "reordering-work", help="journal and profiles")
     options = parser.parse_args()
     started = time.monotonic()
@@ -306,10 +320,10 @@ def main() -> None:
         return any(time.monotonic() - started > 60 * options.minutes for _ in steps)
 
     with Journal(options.work / "trials.jsonl", resume=True, key="key") as journal:
-        if late(calibrate(fair, part, journal)):
+        if late(calibrate(fair, part, journal, options.probes)):
             print(f"out of minutes, {len(journal.done)} lines in the journal; run it again to go on")
             return
-        measured = profiles(fair, part, journal, options.work)
+        measured = profiles(fair, part, journal, options.work, options.probes)
         print(json.dumps(measured, indent=1), flush=True)
         if late(trials(fair, part, journal, options.work)):
             print(f"out of minutes, {len(journal.done)} lines in the journal; run it again to go on")
