@@ -190,8 +190,7 @@ def _answered(
         calls = [Generate(prompt, decoding) for prompt in prompts]
     else:
         calls = [
-            Score(prompt, (continued(prompt, owner.answers[0]),))
-            for prompt, owner in zip(prompts, owners, strict=True)
+            Score(prompt, (continued(prompt, owner.answers[0]),)) for prompt, owner in zip(prompts, owners, strict=True)
         ]
     return [_value(reply, owner, signal) for reply, owner in zip(backend.run(calls), owners, strict=True)]
 
