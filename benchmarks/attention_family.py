@@ -210,11 +210,11 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# The attention methods on real prompts",
         "",
-        "Written by `python -m benchmarks.attention_family`; do not edit. SmolLM2-135M-Instruct, float32, one CPU thread.",
-        "Brackets are 95 % bootstrap intervals, paired within records (kv) or lists of passages (nq). `first - middle` and",
-        "`last - middle` compare positions of the gold segment; an order-free method has the same value everywhere, so its",
-        "worst position is its mean. `string` at its default S (2703 tokens here) leaves these prompts as they are, so it",
-        "is shown with S = 128.",
+        "Written by `python -m benchmarks.attention_family`; do not edit. SmolLM2-135M-Instruct, float32, one CPU",
+        "thread. Brackets are 95 % bootstrap intervals, paired within records (kv) or lists of passages (nq).",
+        "`first - middle` and `last - middle` compare positions of the gold segment; an order-free method has the same",
+        "value everywhere, so its worst position is its mean. `string` at its default S (2703 tokens here) leaves",
+        "these prompts as they are, so it is shown with S = 128.",
         "",
     ]
     titles = {
