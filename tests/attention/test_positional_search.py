@@ -53,11 +53,11 @@ def positional_model(tokenizer):
         torch.manual_seed(1)
         model = LlamaForCausalLM(config).eval()
 
-    def grow(_, __, output):
-        output[..., 5] = torch.arange(output.shape[1]) / 100
+    def grow(_, __, kwargs, output):
+        output[..., 5] = kwargs["position_ids"] / 100
 
     for block in model.model.layers:
-        block.register_forward_hook(grow)
+        block.register_forward_hook(grow, with_kwargs=True)
     return model
 
 
