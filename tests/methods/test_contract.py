@@ -43,7 +43,7 @@ def wrapped(name: str, tokenizer, dtype=torch.float32) -> fairpos.FairModel:
 
 def state(model) -> tuple:
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
-    weights = torch.cat([parameter.flatten() for parameter in model.parameters()]).double()
+    weights = torch.cat([parameter.flatten() for parameter in model.parameters()]).detach().double()
     return hooks, model.config._attn_implementation, float(weights.sum()), float(weights.square().sum())
 
 
