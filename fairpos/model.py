@@ -13,6 +13,7 @@ from fairpos.backends.base import Backend, Decoding
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template
+from fairpos.rankers import Ranker
 from fairpos.rankers import ranker as find_ranker
 from fairpos.registry import parse
 from fairpos.runner import check, run
@@ -77,7 +78,9 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
     finally:
         if bars:
             logging.enable_progress_bar()
-    return wrap(model.to(device).eval(), tokenizer)
+    from fairpos.backends.hf import HFBackend
+
+    return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name))
 
 
 def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> FairModel:
@@ -145,10 +148,23 @@ class FairModel:
         passages: Sequence[str | Segment],
         methods: Methods = "none",
         *,
-        ranker: str = "first_token",
+        ranker: str | Ranker = "first_token",
         template: Template | None = None,
     ) -> Output:
-        """Ranks passages for a query. Returns Output with `.ranking` (ids, best first) and `.scores`."""
+        """Ranks passages for a query.
+
+        Args:
+            query: What they are to be relevant to.
+            passages: Texts or segments.
+            methods: Against position bias.
+            ranker: How a view is asked: "first_token", "generate", "pointwise", "pairwise", "embedding", options after
+                a colon ("generate:constrained=false").
+            template: How it is put into words; None takes the ranker's own.
+
+        Returns:
+            Output with `.ranking` (ids, best first; without passages that no reply ranked) and, where the ranker gives
+            any, `.scores`.
+        """
         return self.run([Request("rank", query, as_segments(passages))], methods, ranker=ranker, template=template)[0]
 
     def judge(
@@ -193,7 +209,7 @@ class FairModel:
         requests: Sequence[Request],
         methods: Methods = "none",
         *,
-        ranker: str = "first_token",
+        ranker: str | Ranker = "first_token",
         template: Template | None = None,
         decoding: Decoding | None = None,
         verdicts: VerdictForm = "auto",

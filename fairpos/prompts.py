@@ -9,7 +9,9 @@ Each part is tokenised alone, so that a segment has the same tokens wherever it 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 import string
 from collections.abc import Sequence
@@ -17,8 +19,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
+
 from fairpos.errors import InvalidLayout, InvalidOption, InvalidRequest
-from fairpos.types import Layout, Request, Task
+from fairpos.types import Layout, Request, Task, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +42,8 @@ class Template:
         question: After the segments; may use {query}, {count} and {tie}.
         answer_start: What the reply is made to start with on a local model.
         chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
+        repeat: How the query is said a second time, on the side of the segments where the template doesn't have it;
+            may use {query} and {count}. Only for requests with `query_twice`.
     """
 
     instruction: str
@@ -45,16 +51,18 @@ class Template:
     question: str
     answer_start: str = ""
     chat: bool | None = None
+    repeat: str = "Question: {query}\n\n"
 
     def __post_init__(self) -> None:
         allowed = {
             "instruction": {"query", "count", "tie"},
             "segment": {"label", "title", "heading", "text"},
             "question": {"query", "count", "tie"},
+            "repeat": {"query", "count"},
         }
         for name, names in allowed.items():
             try:
-                used = {field for _, field, _, _ in string.Formatter().parse(getattr(self, name)) if field is not None}
+                used = placeholders(getattr(self, name))
             except ValueError as error:
                 raise InvalidOption(f"template {name}: {error} (double the braces that are meant as text)") from None
             if not used <= names:
@@ -68,8 +76,18 @@ class Template:
     @property
     def ties(self) -> bool:
         """Whether a tie may be answered."""
-        parts = (self.instruction, self.question)
-        return any(field == "tie" for part in parts for _, field, _, _ in string.Formatter().parse(part))
+        return "tie" in placeholders(self.instruction) | placeholders(self.question)
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits of its content, `repeat` aside: what a calibration profile belongs to."""
+        fields = [getattr(self, name) for name in self.__slots__ if name != "repeat"]
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
+
+
+def placeholders(text: str) -> set[str]:
+    """Names of the placeholders in a format string."""
+    return {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
 
 
 TEMPLATES: dict[Task, Template] = {
@@ -79,9 +97,9 @@ TEMPLATES: dict[Task, Template] = {
         question="Question: {query}\nAnswer with a few words.",
     ),
     "rank": Template(
-        instruction="Answer the question with the given passages and cite the passage that has the answer.\n\n",
-        segment="[{label}] {heading}{text}\n\n",
-        question="Question: {query}",
+        instruction="Passages:\n\n",
+        segment="Passage [{label}]: {heading}{text}\n\n",
+        question="Question: {query}\nWhich passage contains the answer to the question?",
         answer_start="The answer is in passage [",
     ),
     "judge": Template(
@@ -89,14 +107,27 @@ TEMPLATES: dict[Task, Template] = {
         segment="[Answer {label}]\n{text}\n[End of answer {label}]\n\n",
         question="Which answer follows the instruction better? Reply with its letter.",
         answer_start="Answer",
+        repeat="Instruction: {query}\n\n",
     ),
     "choose": Template(
         instruction="Question: {query}\n\n",
         segment="{label}. {text}\n",
         question="\nReply with the letter of the right option.",
         answer_start="Answer:",
+        repeat="\nQuestion: {query}\n",
     ),
 }
+
+
+# Key-value retrieval (Liu et al., arXiv 2307.03172) as plain text, whatever the tokenizer has.
+KEY_VALUE = Template(
+    instruction="Extract the value of the requested key from the list of key-value pairs below.\n\n",
+    segment="{text}\n",
+    question='\nKey: "{query}"',
+    answer_start='Corresponding value: "',
+    chat=False,
+    repeat='Key: "{query}"\n\n',
+)
 
 
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:
@@ -163,11 +194,17 @@ def render(request: Request, template: Template | None = None) -> Prompt:
         )
         for label, segment in zip(labels, request.segments, strict=True)
     )
+    instruction, question = template.instruction, template.question
+    if request.query_twice:
+        if "query" not in placeholders(instruction):
+            instruction += template.repeat
+        if "query" not in placeholders(question):
+            question = template.repeat + question
     return Prompt(
         request=replace(request, labels=labels),
-        instruction=template.instruction.format(query=request.query, count=count, tie=tie),
+        instruction=instruction.format(query=request.query, count=count, tie=tie),
         segments=segments,
-        question=template.question.format(query=request.query, count=count, tie=tie),
+        question=question.format(query=request.query, count=count, tie=tie),
         answer_start=template.answer_start,
         chat=template.chat,
         tie=tie if template.ties else None,
@@ -181,9 +218,9 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
         InvalidLayout: a part has no tokens at all.
         InvalidRequest: `chat=True` and the tokenizer has no chat template.
     """
-    head, tail = _chat_frame(tokenizer, prompt.chat)
+    head, tail = _chat_frame(tokenizer, prompt.chat, prompt.request.history)
     parts = [
-        _bos(tokenizer, head) + _encode(tokenizer, [(head, True), (prompt.instruction, False)]),
+        _bos(tokenizer, head[0][0]) + _encode(tokenizer, [*head, (prompt.instruction, False)]),
         *(_encode(tokenizer, [(segment, False)]) for segment in prompt.segments),
         _encode(tokenizer, [(prompt.question, False), (tail, True), (prompt.answer_start, False)]),
     ]
@@ -195,7 +232,12 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
         bounds.append(bounds[-1] + len(part))
     tokens = [token for part in parts for token in part]
     spans = list(itertools.pairwise(bounds[1:-1]))
-    return Layout.of(tokens, [spans], prompt.request.ids)
+    layout = Layout.of(tokens, [spans] if spans else [], prompt.request.ids)
+    links = [segment.links for segment in prompt.request.segments]
+    if all(link is None for link in links):
+        return layout
+    shown = set(prompt.request.ids)  # a view may leave segments out
+    return replace(layout, links=tuple(tuple(id for id in link or () if id in shown) for link in links))
 
 
 def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -203,23 +245,35 @@ def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ..
     return tuple(_encode(tokenizer, [(text, False)]))
 
 
-def _chat_frame(tokenizer: PreTrainedTokenizerBase, chat: bool | None) -> tuple[str, str]:
-    """What the chat template puts before and after the user's content; nothing for base models."""
+def _chat_frame(
+    tokenizer: PreTrainedTokenizerBase, chat: bool | None, history: Sequence[Turn]
+) -> tuple[list[tuple[str, bool]], str]:
+    """What comes before the user's content, as (text, written by the chat template), and what comes after it.
+
+    Base models get earlier messages as paragraphs, and nothing else.
+    """
     has = getattr(tokenizer, "chat_template", None) is not None
     if chat and not has:
         raise InvalidRequest("the template wants a chat model (chat=True), but the tokenizer has no chat template")
     if not (has if chat is None else chat):
-        return "", "\n"
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": _SENTINEL}],
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=False,  # the first token of the reply counts; templates without it ignore it
-    )
-    head, found, tail = str(rendered).partition(_SENTINEL)
-    if not found or _SENTINEL in tail:
-        raise InvalidRequest("the tokenizer's chat template doesn't show the user's content exactly once")
-    return head, tail
+        return [("", True), *((f"{turn.content}\n\n", False) for turn in history)], "\n"
+    roles = [*(turn.role for turn in history), "user"]
+    try:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": role, "content": f"{_SENTINEL}-{i}-"} for i, role in enumerate(roles)],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,  # the first token of the reply counts; templates without it ignore it
+        )
+    except TemplateError as error:  # raised by templates that know no system message, or want roles to alternate
+        raise InvalidRequest(f"the model's chat template refuses messages of roles {roles}: {error}") from None
+    frame = re.split(f"{_SENTINEL}-(\\d+)-", str(rendered))
+    if frame[1::2] != [str(i) for i in range(len(roles))]:
+        raise InvalidRequest("the tokenizer's chat template doesn't show every message exactly once, in order")
+    head = [(frame[0], True)]
+    for turn, after in zip(history, frame[2::2], strict=False):
+        head += [(turn.content, False), (after, True)]
+    return head, frame[-1]
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:

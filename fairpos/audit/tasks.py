@@ -21,7 +21,7 @@ from pathlib import Path
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidRequest
 from fairpos.judging import case_of
-from fairpos.prompts import Template
+from fairpos.prompts import KEY_VALUE, Template
 from fairpos.records import Bad, Json, Record, read, segments_of, text_of
 from fairpos.types import Output, Request, Segment, Task, as_segments
 
@@ -228,14 +228,6 @@ def _value_is_gold(item: Item, output: Output) -> float:
     return float(_named_value(item, output) == item.gold)
 
 
-KV_TEMPLATE = Template(
-    instruction="Extract the value of the requested key from the list of key-value pairs below.\n\n",
-    segment="{text}\n",
-    question='\nKey: "{query}"',
-    answer_start='Corresponding value: "',
-    chat=False,
-)
-
 TASKS: Mapping[str, AuditTask] = {
     task.name: task
     for task in (
@@ -250,7 +242,7 @@ TASKS: Mapping[str, AuditTask] = {
             _named_value,
             _value_is_gold,
             chance=False,
-            template=KV_TEMPLATE,
+            template=KEY_VALUE,
             decoding=Decoding(max_new_tokens=12),
         ),
     )

@@ -11,7 +11,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fairpos.backends.base import Call, Generate, Reply, Score
+import numpy as np
+
+from fairpos.backends.base import Call, Generate, Reading, Reply, Score
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Segment, Usage
 
@@ -55,7 +57,10 @@ class FakeBackend:
     name: str = "fake"
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
-        """Scores are log-softmax preferences; text is "[label] > [label] > ...", or the preferred passage's."""
+        """Scores of labels or whole segments are log-softmax preferences.
+
+        Text is "[label] > [label] > ...", or the preferred passage's.
+        """
         return [self._reply(call) for call in calls]
 
     def _reply(self, call: Call) -> Reply:
@@ -64,10 +69,11 @@ class FakeBackend:
         usage = Usage(prompt_tokens=len(prompt.text.split()), completion_tokens=1, calls=1)
         order = sorted(range(len(log_probs)), key=lambda i: -log_probs[i])
         if isinstance(call, Score):
-            by_label = dict(zip(prompt.labels, log_probs, strict=True))
+            texts = [segment.text for segment in prompt.request.segments]
+            by_reply = dict(zip(texts, log_probs, strict=True)) | dict(zip(prompt.labels, log_probs, strict=True))
             if prompt.tie is not None:
-                by_label[prompt.tie] = 0.0 if self._tied(log_probs) else -math.inf
-            found = tuple(by_label.get(reply.strip(" []"), -math.inf) for reply in call.replies)
+                by_reply[prompt.tie] = 0.0 if self._tied(log_probs) else -math.inf
+            found = tuple(by_reply.get(reply.strip(" []"), -math.inf) for reply in call.replies)
             return Reply(
                 log_probs=found, greedy=tuple(p == max(found) for p in found), tokens=(1,) * len(found), usage=usage
             )
@@ -96,6 +102,23 @@ class FakeBackend:
         top = max(preference)
         total = top + math.log(sum(math.exp(p - top) for p in preference))
         return tuple(p - total for p in preference)
+
+    def read_attention(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),  # noqa: ARG002
+        last_only: bool = False,  # noqa: ARG002
+    ) -> list[Reading]:
+        """One layer, one token a segment: each gets attention in proportion to its probability."""
+        return [
+            Reading(
+                np.exp(np.array([self.log_probs(prompt)], dtype=np.float32)),
+                (1,) * len(prompt.segments),
+                len(prompt.text.split()),
+            )
+            for prompt in prompts
+        ]
 
     def _tied(self, log_probs: Sequence[float]) -> bool:
         best = sorted(log_probs, reverse=True)[:2]

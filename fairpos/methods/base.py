@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from fairpos.errors import InvalidOption
 from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
 
 if TYPE_CHECKING:
     from fairpos.attention.seam import Attention
-    from fairpos.backends.base import Backend
+    from fairpos.backends.base import Backend, Ballot
+    from fairpos.prompts import Template
 
 Family: TypeAlias = Literal["none", "input", "attention", "output"]
 Steps: TypeAlias = Generator[list[Request], list[Output], Output]
@@ -36,6 +37,7 @@ class Method:
         tasks: What it can be used for.
         requires: Capabilities that the backend must have.
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
+        needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
     """
 
     name: ClassVar[str]
@@ -45,6 +47,20 @@ class Method:
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     requires: ClassVar[frozenset[Capability]] = frozenset()
     order_free: ClassVar[bool] = False
+    needs_whole_prompt: ClassVar[bool] = False
+
+    def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
+        """The method with all that it needs for these requests, before anything runs.
+
+        Args:
+            requests: All requests of the run.
+            backend: The model.
+            template: None: each task's own.
+
+        Raises:
+            NotCalibrated: it needs a profile, and there is none for this model, template and number of segments.
+        """
+        return self
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
         """The views in which the request is to be asked."""
@@ -60,6 +76,10 @@ class Method:
         views = self.arrange(request, backend)
         outputs = yield views
         return self.combine(request, views, outputs)
+
+    def ballot(self, request: Request, backend: Backend) -> Ballot | None:  # noqa: ARG002
+        """How the views' texts are voted on token by token; None: every view has a text of its own."""
+        return None
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:  # noqa: ARG002
         """The attention of one call over these prompts; None leaves the model's own."""

@@ -6,6 +6,7 @@ from fairpos.metrics.by_position import accuracy, accuracy_by_position, gap, pri
 from fairpos.metrics.consistency import consistency, flip_rate, is_consistent
 from fairpos.metrics.crossed import label_effect, position_effect
 from fairpos.metrics.gap_test import GapTest, position_gap_test
+from fairpos.metrics.graded_tau import graded_tau
 from fairpos.metrics.interval import wilson_interval
 from fairpos.metrics.items_needed import items_needed
 from fairpos.metrics.kendall_tau import kendall_tau, mean_pairwise_tau
@@ -33,6 +34,7 @@ __all__ = [
     "difference_interval",
     "flip_rate",
     "gap",
+    "graded_tau",
     "is_consistent",
     "items_needed",
     "kendall_tau",
