@@ -13,10 +13,12 @@ from fairpos.backends.base import Backend, Decoding
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template
+from fairpos.rankers import Ranker
 from fairpos.rankers import ranker as find_ranker
 from fairpos.registry import parse
 from fairpos.runner import check, run
 from fairpos.types import Layout, Output, Request, Segment, Span, as_segments
+from fairpos.verdicts import VerdictForm
 
 if TYPE_CHECKING:
     import torch
@@ -146,10 +148,23 @@ class FairModel:
         passages: Sequence[str | Segment],
         methods: Methods = "none",
         *,
-        ranker: str = "first_token",
+        ranker: str | Ranker = "first_token",
         template: Template | None = None,
     ) -> Output:
-        """Ranks passages for a query. Returns Output with `.ranking` (ids, best first) and `.scores`."""
+        """Ranks passages for a query.
+
+        Args:
+            query: What they are to be relevant to.
+            passages: Texts or segments.
+            methods: Against position bias.
+            ranker: How a view is asked: "first_token", "generate", "pointwise", "pairwise", "embedding", options after
+                a colon ("generate:constrained=false").
+            template: How it is put into words; None takes the ranker's own.
+
+        Returns:
+            Output with `.ranking` (ids, best first; without passages that no reply ranked) and, where the ranker gives
+            any, `.scores`.
+        """
         return self.run([Request("rank", query, as_segments(passages))], methods, ranker=ranker, template=template)[0]
 
     def judge(
@@ -159,9 +174,24 @@ class FairModel:
         methods: Methods = "none",
         *,
         template: Template | None = None,
+        verdicts: VerdictForm = "auto",
+        decoding: Decoding | None = None,
     ) -> Output:
-        """Finds the best of several answers. Returns Output with `.winner` (an id, None for a tie) and `.scores`."""
-        return self.run([Request("judge", instruction, as_segments(answers))], methods, template=template)[0]
+        """Finds the best of several answers.
+
+        Args:
+            instruction: What the answers follow.
+            answers: At least 2 to be judged against each other.
+            methods: See the class.
+            template: None takes the default, without ties; `fairpos.verdicts.JUDGE_WITH_TIES` allows them.
+            verdicts: "distribution" over the labels, "text" with its reasons, or "auto": what the backend can.
+            decoding: For "text".
+
+        Returns:
+            Output with `.winner` (an id; None for a tie, or where `.status` isn't "ok") and `.scores`.
+        """
+        request = Request("judge", instruction, as_segments(answers))
+        return self.run([request], methods, template=template, verdicts=verdicts, decoding=decoding)[0]
 
     def choose(
         self,
@@ -179,9 +209,10 @@ class FairModel:
         requests: Sequence[Request],
         methods: Methods = "none",
         *,
-        ranker: str = "first_token",
+        ranker: str | Ranker = "first_token",
         template: Template | None = None,
         decoding: Decoding | None = None,
+        verdicts: VerdictForm = "auto",
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Output]:
         """Asks many requests together: their calls are batched. Outputs in the order of the requests."""
@@ -192,6 +223,7 @@ class FairModel:
             ranker=find_ranker(ranker),
             template=template,
             decoding=decoding or Decoding(),
+            verdicts=verdicts,
             progress=progress,
         )
 

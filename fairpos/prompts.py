@@ -35,10 +35,11 @@ class Template:
     """How one task is put into words. Placeholders are those of `str.format`.
 
     Attributes:
-        instruction: Before the segments; may use {query} and {count}.
+        instruction: Before the segments; may use {query}, {count} and {tie}, the label that stands for a tie. Ties are
+            allowed where the instruction or the question names it.
         segment: One segment; may use {label}, {title}, {text}, and {heading}, which is the title with ": " after it, or
             nothing where there is no title.
-        question: After the segments; may use {query} and {count}.
+        question: After the segments; may use {query}, {count} and {tie}.
         answer_start: What the reply is made to start with on a local model.
         chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
         repeat: How the query is said a second time, on the side of the segments where the template doesn't have it;
@@ -54,9 +55,9 @@ class Template:
 
     def __post_init__(self) -> None:
         allowed = {
-            "instruction": {"query", "count"},
+            "instruction": {"query", "count", "tie"},
             "segment": {"label", "title", "heading", "text"},
-            "question": {"query", "count"},
+            "question": {"query", "count", "tie"},
             "repeat": {"query", "count"},
         }
         for name, names in allowed.items():
@@ -73,9 +74,14 @@ class Template:
             raise InvalidOption(f"template segment must contain {{text}}, got {self.segment!r}")
 
     @property
+    def ties(self) -> bool:
+        """Whether a tie may be answered."""
+        return "tie" in placeholders(self.instruction) | placeholders(self.question)
+
+    @property
     def fingerprint(self) -> str:
-        """12 hexadecimal digits of its content: what a calibration profile belongs to."""
-        fields = [getattr(self, name) for name in self.__slots__]
+        """12 hexadecimal digits of its content, `repeat` aside: what a calibration profile belongs to."""
+        fields = [getattr(self, name) for name in self.__slots__ if name != "repeat"]
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
 
 
@@ -113,6 +119,17 @@ TEMPLATES: dict[Task, Template] = {
 }
 
 
+# Key-value retrieval (Liu et al., arXiv 2307.03172) as plain text, whatever the tokenizer has.
+KEY_VALUE = Template(
+    instruction="Extract the value of the requested key from the list of key-value pairs below.\n\n",
+    segment="{text}\n",
+    question='\nKey: "{query}"',
+    answer_start='Corresponding value: "',
+    chat=False,
+    repeat='Key: "{query}"\n\n',
+)
+
+
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:
     """Labels of the slots: numbers for passages, letters (A to Z, AA, AB, ...) for answers and options."""
     if task in ("rank", "answer"):
@@ -133,6 +150,7 @@ class Prompt:
         instruction, segments, question: The user's content, in its three parts.
         answer_start: What the reply is made to start with, where the backend can.
         chat: As in the template.
+        tie: The label that stands for a tie; None where ties are not allowed.
     """
 
     request: Request
@@ -141,6 +159,7 @@ class Prompt:
     question: str
     answer_start: str
     chat: bool | None
+    tie: str | None = None
 
     @property
     def text(self) -> str:
@@ -164,6 +183,8 @@ def render(request: Request, template: Template | None = None) -> Prompt:
     template = template or TEMPLATES[request.task]
     labels = request.labels or slot_labels(request.task, len(request.segments))
     count = len(request.segments)
+    # The letter after the last one, "C" for two answers; labels of the caller's own may have taken it.
+    tie = next(label for label in (*slot_labels("judge", count + 1)[count:], "TIE", "=") if label not in labels)
     segments = tuple(
         template.segment.format(
             label=label,
@@ -181,11 +202,12 @@ def render(request: Request, template: Template | None = None) -> Prompt:
             question = template.repeat + question
     return Prompt(
         request=replace(request, labels=labels),
-        instruction=instruction.format(query=request.query, count=count),
+        instruction=instruction.format(query=request.query, count=count, tie=tie),
         segments=segments,
-        question=question.format(query=request.query, count=count),
+        question=question.format(query=request.query, count=count, tie=tie),
         answer_start=template.answer_start,
         chat=template.chat,
+        tie=tie if template.ties else None,
     )
 
 
@@ -210,7 +232,12 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
         bounds.append(bounds[-1] + len(part))
     tokens = [token for part in parts for token in part]
     spans = list(itertools.pairwise(bounds[1:-1]))
-    return Layout.of(tokens, [spans] if spans else [], prompt.request.ids)
+    layout = Layout.of(tokens, [spans] if spans else [], prompt.request.ids)
+    links = [segment.links for segment in prompt.request.segments]
+    if all(link is None for link in links):
+        return layout
+    shown = set(prompt.request.ids)  # a view may leave segments out
+    return replace(layout, links=tuple(tuple(id for id in link or () if id in shown) for link in links))
 
 
 def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ def text_of(record: Mapping[str, Json], key: str) -> str:
 
 
 def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
-    """A field that must be a list of texts or of objects with `text` (and `id`, `title`, `score`).
+    """A field that must be a list of texts or of objects with `text` (and `id`, `title`, `score`, `links`).
 
     Raises:
         InvalidRequest: it is missing, or something else.
@@ -103,8 +103,13 @@ def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
                 raise InvalidRequest(f"{key}[{number}]: title must be text, got {title!r}")
             if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
                 raise InvalidRequest(f"{key}[{number}]: score must be a number, got {score!r}")
+            links = item.get("links")
+            if links is not None and not (isinstance(links, list) and all(isinstance(x, str | int) for x in links)):
+                raise InvalidRequest(f"{key}[{number}]: links must be a list of ids, got {links!r}")
             id = text_of(item, "id") if item.get("id") is not None else str(number)
-            segments.append(Segment(id=id, text=text_of(item, "text"), title=title, score=score))
+            text = text_of(item, "text")
+            to = None if links is None else tuple(str(link) for link in links)
+            segments.append(Segment(id=id, text=text, title=title, score=score, links=to))
         else:
             raise InvalidRequest(f"{key}[{number}] must be text or an object with a field 'text', got {item!r}")
     return segments

@@ -74,6 +74,16 @@ def parse(spec: str | Method | Sequence[str | Method]) -> tuple[Method, ...]:
     return tuple(method for method in found if method.name != "none")
 
 
+def with_seed(methods: Sequence[Method], seed: int | None) -> tuple[Method, ...]:
+    """The methods, those that draw anything with this seed; None leaves each its own."""
+    if seed is None:
+        return tuple(methods)
+    return tuple(
+        dataclasses.replace(method, seed=seed) if any(f.name == "seed" for f in dataclasses.fields(method)) else method  # type: ignore[call-arg]
+        for method in methods
+    )
+
+
 def build(kind: str, text: str, known: Mapping[str, type[T]]) -> T:
     """An object from its text form `name` or `name:key=value,key=value`.
 

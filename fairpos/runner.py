@@ -12,12 +12,13 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply, Score
+from fairpos.backends.base import Backend, Ballot, Call, Decoding, Generate, Reply
 from fairpos.errors import InvalidComposition, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asking, Ranker, scored
+from fairpos.rankers.base import Asking, Ranker
 from fairpos.types import Output, Request, Task, Usage, View
+from fairpos.verdicts import VerdictForm, verdict
 
 T = TypeVar("T")
 Work = Generator[list[Call], list[Reply], T]
@@ -31,6 +32,7 @@ def run(
     ranker: Ranker,
     template: Template | None = None,
     decoding: Decoding = Decoding(),
+    verdicts: VerdictForm = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Output]:
     """Runs requests with the same methods.
@@ -42,6 +44,8 @@ def run(
         ranker: How a view of task "rank" is asked.
         template: None takes each task's own.
         decoding: For generated text.
+        verdicts: How tasks "judge" and "choose" are answered: "distribution" over the labels, "text" parsed strictly,
+            "auto": the distribution where the backend has one.
         progress: Called with (requests done, requests in all).
 
     Raises:
@@ -49,7 +53,16 @@ def run(
         UnsupportedBackend: the backend lacks a capability; before anything runs.
         NotCalibrated: a method's profile is missing or doesn't fit; before anything runs.
     """
-    work = start(requests, methods, backend, ranker=ranker, template=template, decoding=decoding, progress=progress)
+    work = start(
+        requests,
+        methods,
+        backend,
+        ranker=ranker,
+        template=template,
+        decoding=decoding,
+        verdicts=verdicts,
+        progress=progress,
+    )
     replies: list[Reply] | None = None
     while True:
         try:
@@ -68,6 +81,7 @@ def start(
     ranker: Ranker,
     template: Template | None = None,
     decoding: Decoding = Decoding(),
+    verdicts: VerdictForm = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Work[list[Output]]:
     """`run` for whoever runs the calls: yields lists of calls, receives their replies, returns the outputs.
@@ -76,10 +90,17 @@ def start(
     """
     for task in {request.task for request in requests}:
         check(methods, task, backend)
+        if task == "rank":
+            check_ranker(ranker, backend)
     methods = [method.ready(requests, backend, template) for method in methods]
-    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None))
-    outer = [m for m in methods if not m.owns_attention]
-    return together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
+    judged = any(request.task in ("judge", "choose") for request in requests)
+    in_words = judged and answers_in_words(verdicts, methods, backend)
+    owner = next((m for m in methods if m.owns_attention), None)
+    asking = Asking(template, decoding, owner, in_words)
+    if owner is not None and owner.order_free:
+        # Labels belong to slots: without an order of its own, a request would bring the input order back in.
+        requests = [request.canonical() for request in requests]
+    return together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
 
 
 def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
@@ -94,12 +115,44 @@ def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
             raise InvalidComposition(
                 f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got task {task!r}"
             )
-        missing = method.requires - backend.capabilities
+        missing = method.requires and method.requires - backend.capabilities
         if missing:
             raise UnsupportedBackend(
                 f"method {method.name!r} needs a backend that can {', '.join(sorted(missing))} (a local model can); "
                 f"{backend.name!r} can {', '.join(sorted(backend.capabilities))}"
             )
+
+
+def check_ranker(ranker: Ranker, backend: Backend) -> None:
+    """Refuses a ranker that the backend can't serve.
+
+    Raises:
+        UnsupportedBackend: it lacks a capability.
+    """
+    missing = ranker.requires and ranker.requires - backend.capabilities
+    if missing:
+        raise UnsupportedBackend(
+            f"ranker {ranker.name!r} needs a backend that can {', '.join(sorted(missing))}; {backend.name!r} can "
+            f"{', '.join(sorted(backend.capabilities))}. Rankers 'generate' and 'embedding' need no scores."
+        )
+
+
+def answers_in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: Backend) -> bool:
+    """Whether verdicts are to be generated, rather than read from the distribution over labels.
+
+    Raises:
+        UnsupportedBackend: the distribution is wanted, and the backend has none.
+        InvalidComposition: words are wanted, and a method needs the distribution.
+    """
+    can_score = verdicts != "text" and "score" in backend.capabilities
+    if verdicts == "distribution" and not can_score:
+        raise UnsupportedBackend(f"{backend.name!r} gives no distribution over labels; take verdicts='text'")
+    for method in methods:
+        if not can_score and "score" in method.requires:
+            raise InvalidComposition(
+                f"method {method.name!r} needs the distribution over labels; verdicts are in words"
+            )
+    return not can_score
 
 
 def together(
@@ -140,8 +193,9 @@ def _request(
     steps = methods[0].steps(request, backend)
     views = next(steps)
     while True:
-        inner = [_request(methods[1:], view, backend, ranker, asking) for view in views]
-        outputs = yield from together(inner)
+        inner = together([_request(methods[1:], view, backend, ranker, asking) for view in views])
+        ballot = methods[0].ballot(request, backend)
+        outputs = yield from (inner if ballot is None else _voted(inner, ballot))
         try:
             views = steps.send(outputs)
         except StopIteration as stop:
@@ -149,23 +203,36 @@ def _request(
             return combined
 
 
+def _voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
+    """Views whose texts are one text, voted on token by token: their calls as one, whose reply all of them get."""
+    try:
+        calls = next(inner)
+        while True:
+            texts = [call for call in calls if isinstance(call, Generate) and not call.voters]
+            if len(texts) < len(calls):
+                raise InvalidComposition("voting while generating can't go inside of itself: name permutation once")
+            voters = tuple(call.prompt for call in texts[1:])
+            [reply] = yield [replace(texts[0], voters=voters, ballot=ballot)]
+            # One of them carries the cost of all.
+            calls = inner.send([reply] + [replace(reply, usage=Usage())] * len(voters))
+    except StopIteration as stop:
+        outputs: list[Output] = stop.value
+        return outputs
+
+
 def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
     """One view, asked as its task wants it."""
-    if asking.attend is not None and asking.attend.order_free:
-        # Labels belong to slots: without an order of its own, the view would bring the input order back in.
-        request = request.canonical()
     if request.task == "rank":
         output = yield from ranker(request, asking)
         return output
+    if request.task in ("judge", "choose"):
+        output = yield from verdict(request, asking)
+        return output
     prompt = render(request, asking.template)
-    if request.task == "answer":
-        [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]
-        view = View(request.ids, reply.status, reply.text)
-        text = reply.text.strip() if reply.status == "ok" else None
-        return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,))
-    space = "" if prompt.answer_start.endswith((" ", "[", '"')) or not prompt.answer_start else " "
-    [reply] = yield [Score(prompt, tuple(space + label for label in prompt.labels), asking.attend)]
-    return scored(request, reply, reply.log_probs)
+    [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]
+    view = View(request.ids, reply.status, reply.text)
+    text = reply.text.strip() if reply.status == "ok" else None
+    return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,))
 
 
 def folded(output: Output, outputs: Sequence[Output]) -> Output:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import fairpos
 from fairpos import FairModel, demo_models
@@ -27,9 +27,9 @@ def smollm2_bfloat16() -> FairModel:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(smollm2: FairModel):
+def tokenizer() -> PreTrainedTokenizerBase:
     """A tokenizer for tiny models, which are asked in tokens and never need it."""
-    return smollm2.tokenizer
+    return AutoTokenizer.from_pretrained(demo_models.path("smollm2"))
 
 
 @pytest.fixture(scope="session")

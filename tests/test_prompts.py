@@ -40,7 +40,7 @@ def test_braces_in_content_are_content():
     ("fields", "words"),
     [
         ({"segment": "no text"}, "must contain {text}"),
-        ({"question": "{qestion}"}, r"placeholders \['qestion'\]; allowed: \['count', 'query'\]"),
+        ({"question": "{qestion}"}, r"placeholders \['qestion'\]; allowed: \['count', 'query', 'tie'\]"),
         ({"instruction": "{"}, "double the braces"),
     ],
 )

@@ -1,24 +1,52 @@
 """Segments ordered anew by every query's own attention: the attention of PINE.
 
-Logits depend on relative positions alone. So nothing is stored more than once: keys keep their base positions; a
-segment's queries, which share one order per head, meet keys moved by their segment's shift; a later token, which has an
-order of its own, is moved the other way instead, once for each segment.
+Logits depend on relative positions alone. So nothing is rotated twice: keys stand in the cache at their base positions,
+and one complex multiplication moves them. A segment's queries share one order per head: their keys are moved down, once
+for each segment that looks. A later token has an order of its own: it is moved up itself, once for each segment.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import capped, precise, repeat_heads, softmax
+from fairpos.attention.rope import Pairs
 from fairpos.attention.seam import Layer
 from fairpos.attention.segments import Row, SegmentAttention, visible
 from fairpos.errors import InvalidLayout
 from fairpos.types import Layout
 
-# Scores of later tokens that are materialised at once, in elements.
+# Scores that are materialised at once, in elements.
 _CHUNK = 1 << 23
+
+
+@dataclass(frozen=True)
+class _Set:
+    """The segments of one prompt, as tensors.
+
+    Attributes:
+        lengths: Tokens of each segment, (K,).
+        owner: Segment of each of their T tokens, (T,).
+        mean: Takes sums over tokens to means over each segment's tokens, (T, K).
+        size: The length where all are equally long, else None.
+    """
+
+    lengths: Tensor
+    owner: Tensor
+    mean: Tensor
+    size: int | None
+
+    @classmethod
+    def of(cls, layout: Layout, like: Tensor) -> _Set:
+        sizes = [end - start for start, end in layout.spans]
+        lengths = torch.tensor(sizes, device=like.device)
+        owner = torch.repeat_interleave(torch.arange(len(sizes), device=like.device), lengths)
+        mean = torch.nn.functional.one_hot(owner, len(sizes)).to(precise(like).dtype) / lengths
+        return cls(lengths, owner, mean, sizes[0] if len(set(sizes)) == 1 else None)
 
 
 class PineAttention(SegmentAttention):
@@ -39,7 +67,8 @@ class PineAttention(SegmentAttention):
                 )
         # Un-rotated keys of a prompt's segments by (layer, prompt row), for the importance of later tokens.
         self._raw: dict[tuple[int, int], Tensor] = {}
-        self._places: Tensor | None = None
+        self._sets: dict[int, _Set] = {}
+        self._phases: dict[str | None, tuple[Pairs, Tensor]] = {}
 
     def positions(self, layout: Layout) -> Tensor:
         """(N,); every segment ends where the suffix starts."""
@@ -58,19 +87,19 @@ class PineAttention(SegmentAttention):
                 "pine needs the prefix and all segments in one forward pass, since every segment sees all others; "
                 f"got one with tokens {row.first} to {new_end} of {end} (prefill_chunk_size?)"
             )
-        assert row.k_new is not None
-        if row.first == 0:
-            self._raw[layer.index, row.number] = row.k_new[:, :, a:end].clone()
         out = torch.empty_like(row.q)
         if row.first == 0:
+            assert row.k_new is not None
+            self._raw[layer.index, row.number] = row.k_new[:, :, a:end].clone()
             causal = row.positions[:a]
             window = None if layer.window is None or a <= layer.window else visible(causal, a, layer.window)
             keys, values = row.k[:, :, :a], row.v[:, :, :a]
             out[:, :, :a] = layer.attend(row.q_rotated[:, :, :a], keys, values, mask=window, causal=window is None)
-            for i, (start, stop) in enumerate(layout.spans):
-                out[:, :, start:stop] = self._segment(layer, layout, row, i)
+            self._segments(layer, layout, row, out)
         later = slice(max(end - row.first, 0), None)
-        out[:, :, later] = self._later(layer, layout, row.number, row.q[:, :, later], row.k, row.v)
+        self._later(
+            layer, layout, row.number, row.q[:, :, later], row.q_rotated[:, :, later], row.k, row.v, out[:, :, later]
+        )
         return out
 
     def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:  # noqa: ARG002
@@ -78,103 +107,141 @@ class PineAttention(SegmentAttention):
         out = torch.empty_like(q)
         for b, layout in enumerate(self.batch.rows(q.shape[0])):
             pad, one = self.batch.pad(layout), slice(b, b + 1)
-            out[one] = self._later(layer, layout, b, q[one], k[one, :, pad:], v[one, :, pad:])
+            self._later(layer, layout, b, q[one], q_rotated[one], k[one, :, pad:], v[one, :, pad:], out[one])
         return out
 
-    def _segment(self, layer: Layer, layout: Layout, row: Row, i: int) -> Tensor:
-        """Queries of segment i: its own segment nearest, the others by importance, one order per head."""
-        spans, a, end = layout.spans, layout.prefix_end, layout.suffix_start
-        start, stop = spans[i]
-        device = row.q.device
-        raw = self._raw[layer.index, row.number]  # (1, Hkv, T, D)
-        lengths = torch.tensor([e - s for s, e in spans], device=device)
-        others = torch.arange(len(spans), device=device) != i
-        owner = torch.repeat_interleave(torch.arange(len(spans), device=device), lengths)  # (T,)
+    def _segments(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
+        """Every segment's queries: their own segment nearest, the others by importance, one order per head."""
+        a, end, heads = layout.prefix_end, layout.suffix_start, row.q.shape[1]
+        if end == a:
+            return
+        kv = row.k.shape[1]
+        members = self._set(layout, row.number, row.q)
+        pairs, turns = self._turns(layer, row.q, end - a)
+        raw = self._raw[layer.index, row.number]
+        # With up to two segments the order is forced, and the same for every head: no copy for each query head.
+        forced = len(layout.spans) <= 2
+        keys = row.q.new_empty(1, kv if forced else heads, end, row.q.shape[-1])  # pair by pair
+        keys[:, :, :a] = repeat_heads(row.k[:, :, :a], keys.shape[1])[..., pairs.order]
+        based = pairs.of(row.k[:, :, None, a:end])  # (1, Hkv, 1, T, D/2)
+        q = row.q_rotated[:, :, :end, pairs.order]
+        v = repeat_heads(row.v[:, :, :end], heads)
         base = row.positions[a:end]
-        if len(spans) <= 2:  # the order is forced, and the same for every head
-            shift = torch.where(others, lengths[i], 0)[None]
-            keys = raw
-        else:
-            importance = self._importance(layer, row.q[:, :, start:stop], raw, owner, lengths, exclude=i)
-            score = importance.sum(dim=-2)[0]  # (H, K): over the query tokens
-            shift = shifts(score.masked_fill(~others, float("inf")), lengths)
-            keys = repeat_heads(raw, row.q.shape[1])
-        positions = base - shift[:, owner]  # (1 or H, T)
-        heads = keys.shape[1]
-        places = positions if positions.shape[0] == 1 else positions[None]
-        moved = layer.rotate_by(keys, places, self._range(row.k.shape[2] + end - a, device))
-        k = torch.cat([repeat_heads(row.k[:, :, :a], heads), moved], dim=2)
-        v = row.v[:, :, :end]
+        longest = int(members.lengths.max())
         # Visible is what stands at or before the query, in position space: all other segments, its own causally.
-        own = base[start - a : stop - a]
-        mask = torch.ones(stop - start, end, dtype=torch.bool, device=device)
-        mask[:, start:stop] = own[:, None] >= own[None, :]
-        if layer.window is not None and end > layer.window:
-            prefix = row.positions[:a].expand(positions.shape[0], a)
-            distance = own[:, None] - torch.cat([prefix, positions], dim=1)[:, None, :]  # (1 or H, L, end)
-            mask = mask & (distance < layer.window)
-        return layer.attend(row.q_rotated[:, :, start:stop], k, v, mask=mask)
+        mask = torch.ones(longest, end, dtype=torch.bool, device=row.q.device)
+        order = torch.ones(longest, longest, dtype=torch.bool, device=row.q.device).tril()
+        for i, (start, stop) in enumerate(layout.spans):
+            size = stop - start
+            if forced:
+                shift = torch.full_like(members.lengths, size)[None]
+            else:
+                score = self._score(layer, row.q[:, :, start:stop], raw, members, slice(start - a, stop - a))
+                score[:, i] = float("inf")
+                shift = shifts(score, members.lengths)  # (H, K); the own length above all others
+            shift[:, i] = 0
+            # (1, 1 or Hkv, 1 or G, K, D/2): a turn back for each segment
+            back = turns[shift].conj().view(1, *((1, 1) if forced else (kv, -1)), *shift.shape[1:], turns.shape[1])
+            if members.size is None:
+                moved = based * back[:, :, :, members.owner]
+            else:
+                moved = (based.view(1, kv, 1, -1, members.size, turns.shape[1]) * back[:, :, :, :, None]).flatten(3, 4)
+            keys[:, :, a:] = torch.view_as_real(moved).flatten(-2).flatten(1, 2)
+            mask[:size, start:stop] = order[:size, :size]
+            seen = mask[:size]
+            if layer.window is not None and end > layer.window:
+                stands = torch.cat([row.positions[:a].expand(len(shift), a), base - shift[:, members.owner]], dim=1)
+                distance = base[start - a : stop - a, None] - stands[:, None, :]  # (1 or H, L, end)
+                seen = seen & (distance < layer.window)
+            out[:, :, start:stop] = layer.attend(q[:, :, start:stop], keys, v, mask=seen)
+            mask[:size, start:stop] = True
 
-    def _later(self, layer: Layer, layout: Layout, number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _score(self, layer: Layer, q: Tensor, raw: Tensor, members: _Set, own: slice) -> Tensor:
+        """Importance of each segment to all queries of one segment, which doesn't count itself. (H, K)."""
+        heads, tokens = q.shape[1], raw.shape[2]
+        total = members.mean.new_zeros(heads, tokens)
+        for part in torch.split(q, max(1, _CHUNK // (heads * tokens)), dim=2):
+            scores = self._unplaced(layer, part, raw)
+            scores[..., own] = float("-inf")
+            total += softmax(scores).view(heads, -1, tokens).sum(dim=1)
+        return total @ members.mean
+
+    def _later(
+        self, layer: Layer, layout: Layout, number: int, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, out: Tensor
+    ) -> None:
         """Queries of the suffix or after it, the last Lq of the keys: one order per head and token."""
-        _, heads, n_query, _ = q.shape
-        n_key = k.shape[2]
-        raw = self._raw[layer.index, number]
+        heads, n_query, n_key = q.shape[1], q.shape[2], k.shape[2]
         step = max(1, _CHUNK // (heads * n_key))
-        out = torch.empty_like(q)
         for first in range(0, n_query, step):
             rows = slice(first, min(first + step, n_query))
             at = torch.arange(n_key - n_query + rows.start, n_key - n_query + rows.stop, device=q.device)
-            out[:, :, rows] = self._tokens(layer, layout, raw, q[:, :, rows], at, k, v)
-        return out
+            out[:, :, rows] = self._tokens(layer, layout, number, q[:, :, rows], q_rotated[:, :, rows], at, k, v)
 
-    def _tokens(self, layer: Layer, layout: Layout, raw: Tensor, q: Tensor, at: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Queries at plain positions `at` (Lq,), all at or after the suffix's start."""
-        spans, a, end = layout.spans, layout.prefix_end, layout.suffix_start
-        _, heads, n_query, dim = q.shape
-        lengths = torch.tensor([e - s for s, e in spans], device=q.device)
-        owner = torch.repeat_interleave(torch.arange(len(spans), device=q.device), lengths)
-        shift = shifts(self._importance(layer, q, raw, owner, lengths)[0], lengths)  # (H, Lq, K)
-        # The same distance: the query moved up by what the key would be moved down.
-        moved = (at[:, None] + shift).reshape(1, heads, n_query * len(spans))
-        spread = q[:, :, :, None].expand(1, heads, n_query, len(spans), dim).reshape(1, heads, -1, dim)
-        table = self._range(k.shape[2] + end - a, q.device)
-        q_moved = layer.rotate_by(spread, moved, table).reshape(1, heads, n_query, len(spans), dim)
-        q_rotated = layer.rotate(q, at)
-        k, v = repeat_heads(k, heads), repeat_heads(v, heads)
-        parts = [q_rotated @ k[:, :, :a].transpose(-1, -2)]
-        parts += [q_moved[:, :, :, j] @ k[:, :, s:e].transpose(-1, -2) for j, (s, e) in enumerate(spans)]
-        parts.append(q_rotated @ k[:, :, end:].transpose(-1, -2))
-        scores = capped(precise(torch.cat(parts, dim=-1)) * layer.scaling, layer.softcap)
-        index = torch.arange(k.shape[2], device=q.device)
-        hidden = index[None, :] > at[:, None]  # (Lq, Lk)
-        if layer.window is not None:
-            stands = index.expand(heads, n_query, -1).clone()  # plain, but for the segments
-            base = self.positions(layout)[a:end].to(q.device)
-            stands[:, :, a:end] = base - shift[:, :, owner]
-            hidden = hidden | (at[:, None] - stands >= layer.window)
-        return softmax(scores.masked_fill(hidden, float("-inf"))).to(v.dtype) @ v
-
-    def _range(self, n: int, device: torch.device) -> Tensor:
-        """0..n-1; the same tensor as long as n is the same, so that its rotary factors are computed once."""
-        if self._places is None or self._places.shape[0] != n:
-            self._places = torch.arange(n, device=device)
-        return self._places
-
-    def _importance(
-        self, layer: Layer, q: Tensor, raw: Tensor, owner: Tensor, lengths: Tensor, exclude: int | None = None
+    def _tokens(
+        self, layer: Layer, layout: Layout, number: int, q: Tensor, q_rotated: Tensor, at: Tensor, k: Tensor, v: Tensor
     ) -> Tensor:
-        """Mean attention of each query to each segment's tokens, without positions. (1, H, Lq, K)."""
-        _, heads, n_query, _ = q.shape
-        groups = heads // raw.shape[1]
-        # Grouped query heads become query rows: no copy of the keys.
-        grouped = precise(q).reshape(1, raw.shape[1], groups * n_query, -1)
-        scores = capped(grouped @ precise(raw).transpose(-1, -2) * layer.scaling, layer.softcap)
-        if exclude is not None:
-            scores = scores.masked_fill(owner == exclude, float("-inf"))
-        weights = softmax(scores).reshape(1, heads, n_query, -1)
-        mean = torch.nn.functional.one_hot(owner, len(lengths)).to(weights.dtype) / lengths
-        return weights @ mean
+        """Queries at plain positions `at` (Lq,), all at or after the suffix's start."""
+        a, end = layout.prefix_end, layout.suffix_start
+        _, heads, n_query, dim = q.shape
+        kv, n_key = k.shape[1], k.shape[2]
+        shift: Tensor | None = None
+        grouped = q_rotated.reshape(1, kv, -1, dim)  # query heads of a key/value head as query rows
+        parts = [grouped @ k[:, :, :a].transpose(-1, -2)]
+        if end > a:
+            members = self._set(layout, number, q)
+            pairs, turns = self._turns(layer, q, end - a)
+            weights = softmax(self._unplaced(layer, q, self._raw[layer.index, number])) @ members.mean
+            shift = shifts(weights.view(heads, n_query, -1), members.lengths)  # (H, Lq, K)
+            # The same distance: the query moved up by what the key would be moved down.
+            moved = torch.view_as_real(pairs.of(q_rotated[:, :, :, None]) * turns[shift]).flatten(-2)
+            moved = moved[..., pairs.inverse].to(q.dtype).reshape(1, kv, grouped.shape[2], -1, dim)
+            if members.size is None:
+                parts += [
+                    moved[:, :, :, j] @ k[:, :, start:stop].transpose(-1, -2)
+                    for j, (start, stop) in enumerate(layout.spans)
+                ]
+            else:
+                segments = k[:, :, a:end].reshape(1, kv, -1, members.size, dim).transpose(-1, -2)
+                parts.append((moved.transpose(2, 3) @ segments).transpose(2, 3).flatten(3))
+        parts.append(grouped @ k[:, :, end:].transpose(-1, -2))
+        scores = capped(precise(torch.cat(parts, dim=-1)) * layer.scaling, layer.softcap)
+        scores = scores.view(1, heads, n_query, n_key)
+        if n_query > 1 or layer.window is not None:
+            scores = scores.masked_fill(self._hidden(layer, layout, shift, at, n_key), float("-inf"))
+        weights = softmax(scores).to(v.dtype).view(1, kv, -1, n_key)
+        return (weights @ v).view(1, heads, n_query, dim)
+
+    def _hidden(self, layer: Layer, layout: Layout, shift: Tensor | None, at: Tensor, n_key: int) -> Tensor:
+        """What tokens at `at` don't see: later tokens, and what stands outside of the window. (Lq or H, Lq, Lk)."""
+        index = torch.arange(n_key, device=at.device)
+        hidden = index[None, :] > at[:, None]
+        if layer.window is None:
+            return hidden
+        stands = index.expand(1, len(at), -1)
+        if shift is not None:  # plain, but for the segments
+            a, end = layout.prefix_end, layout.suffix_start
+            lengths = torch.tensor([stop - start for start, stop in layout.spans], device=at.device)
+            owner = torch.repeat_interleave(torch.arange(len(lengths), device=at.device), lengths)
+            stands = index.expand(len(shift), len(at), -1).clone()
+            stands[:, :, a:end] = self.positions(layout)[a:end].to(at.device) - shift[:, :, owner]
+        return hidden | (at[:, None] - stands >= layer.window)
+
+    def _unplaced(self, layer: Layer, q: Tensor, raw: Tensor) -> Tensor:
+        """Scores of queries with the segments' tokens, both without positions. (Hkv, G * Lq, T)."""
+        grouped = precise(q).reshape(raw.shape[1], -1, q.shape[-1]) * layer.scaling
+        return capped(grouped @ precise(raw)[0].transpose(-1, -2), layer.softcap)
+
+    def _set(self, layout: Layout, number: int, like: Tensor) -> _Set:
+        if number not in self._sets:
+            self._sets[number] = _Set.of(layout, like)
+        return self._sets[number]
+
+    def _turns(self, layer: Layer, like: Tensor, n: int) -> tuple[Pairs, Tensor]:
+        """Pairs of dimensions, and turns by up to n positions; once for all layers and steps."""
+        known = self._phases.get(layer.kind)
+        if known is None or len(known[1]) <= n:
+            known = self._phases[layer.kind] = layer.phases(like, n + 1)
+        return known
 
 
 def shifts(score: Tensor, lengths: Tensor) -> Tensor:

@@ -124,6 +124,6 @@ def read(
             for i in members:
                 suffix = torch.tensor([layouts[i].input_ids[start:]], device=device)
                 model.base_model(suffix, past_key_values=cache, use_cache=True)
-                found[i] = Reading(probe.take(0).numpy().astype(np.float32), lengths)
+                found[i] = Reading(probe.take(0).numpy().astype(np.float32), lengths, len(layouts[i]))
                 cache.crop(start - cache.get_seq_length())
     return [found[i] for i in range(len(layouts))]

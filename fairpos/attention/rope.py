@@ -8,13 +8,43 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fairpos.errors import UnsupportedModel
 
 Factors = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which dimensions of a head a rotary embedding turns together, each pair as one complex number.
+
+    Attributes:
+        order: Head dimensions pair by pair, dimensions that are not rotated last, (D,).
+        inverse: Undoes `order`, (D,).
+        columns: Column of the rotary factors for each rotated pair, (at most D / 2,).
+    """
+
+    order: Tensor
+    inverse: Tensor
+    columns: Tensor
+
+    def of(self, x: Tensor) -> Tensor:
+        """x of shape (..., D) as complex numbers, (..., D / 2), in float32 or better."""
+        x = x if x.dtype == torch.float64 else x.float()
+        return torch.view_as_complex(x[..., self.order].view(*x.shape[:-1], -1, 2))
+
+    def phases(self, factors: Factors) -> Tensor:
+        """Factors (P, R) at positions 0, 1, ... as turns from position 0, (P, D / 2) complex."""
+        cos, sin = (f[:, self.columns] for f in factors)
+        # Some scalings (YaRN) lengthen vectors too; a turn doesn't.
+        turns = torch.complex(cos / cos[:1], sin / cos[:1])
+        still = turns.new_ones(len(turns), len(self.order) // 2 - len(self.columns))
+        return torch.cat([turns, still], dim=-1)
 
 
 class Rotary:
@@ -71,3 +101,38 @@ class Rotary:
             cos, sin = cos[None], sin[None]
         # The model's function rotates a query and a key at once; a key without heads costs nothing.
         return self._apply(x, x[:, :0], cos, sin)[0]
+
+    def pairs(self, dim: int, factors: Factors, device: torch.device) -> Pairs:
+        """Finds the pairs by rotating every unit vector, and proves them on random vectors.
+
+        Args:
+            dim: Size of a head.
+            factors: The model's own, (P, R), at positions from 0; at least two.
+            device: Where the pairs shall be.
+
+        Raises:
+            UnsupportedModel: the model's function doesn't turn pairs of dimensions.
+        """
+        width = factors[0].shape[-1]
+        unit = torch.eye(dim, dtype=torch.float64)[None, None]
+        # With cos = 0 a pair (m, n) turns by a right angle: m to n, n to -m; sin tells the column that was used.
+        sin = torch.arange(1.0, width + 1, dtype=torch.float64).expand(dim, width)
+        turned = self.apply(unit, (torch.zeros_like(sin), sin))[0, 0]
+        still = [m for m in range(dim) if turned[m, m] != 0]
+        first = [m for m in range(dim) if turned[m].max() > 0 and m not in still]
+        second = [int(turned[m].argmax()) for m in first]
+        order = [m for pair in zip(first, second, strict=True) for m in pair] + still
+        if sorted(order) != list(range(dim)) or len(still) % 2:
+            raise UnsupportedModel("the rotary embedding doesn't turn pairs of dimensions, as far as fairpos can see")
+        columns = [round(float(turned[m, n])) - 1 for m, n in zip(first, second, strict=True)]
+        found = Pairs(
+            order=torch.tensor(order, device=device),
+            inverse=torch.tensor(order, device=device).argsort(),
+            columns=torch.tensor(columns, device=device),
+        )
+        x = torch.sin(torch.arange(1.0, dim + 1, device=device, dtype=factors[0].dtype)).expand(1, 1, 1, dim)
+        start, end = (self.apply(x, (factors[0][[i]], factors[1][[i]])) for i in (0, -1))
+        moved = torch.view_as_real(found.of(start) * found.phases(factors)[-1]).flatten(-2)[..., found.inverse]
+        if not torch.allclose(moved, end.to(moved.dtype), atol=1e-3):
+            raise UnsupportedModel("the rotary embedding turns pairs of dimensions by different angles")
+        return found

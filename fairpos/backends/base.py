@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from fairpos.methods.base import Method
 
+Weights: TypeAlias = Literal["uniform", "entropy"]
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -90,12 +92,40 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Ballot:
+    """How prompts that decode in step agree on each token.
+
+    Attributes:
+        weights: "uniform": the mean of the log-probabilities, renormalised. "entropy": the mean of the probabilities,
+            weighted by softmax(-beta * entropy), so that the prompts speak that know.
+        beta: Of the entropy weights, at least 0; 0 weighs all alike.
+    """
+
+    weights: Weights = "uniform"
+    beta: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue the prompt."""
+    """Continue the prompt.
+
+    Attributes:
+        prompt: The prompt.
+        decoding: How.
+        attend: The method that owns the attention.
+        voters: Further prompts, which continue with the same text and vote on each of its tokens; only for a backend
+            that can "vote". The reply's usage is that of all.
+        ballot: How they vote.
+        listing: Labels; a local model can then write nothing but a list of them, each once: "[2] > [1]". An endpoint
+            can't be held to that.
+    """
 
     prompt: Prompt
     decoding: Decoding = Decoding()
     attend: Method | None = None
+    voters: tuple[Prompt, ...] = ()
+    ballot: Ballot = Ballot()
+    listing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +175,12 @@ class Reading:
     Attributes:
         weights: (layers, T), mean over the question's tokens, sum over the heads that were read.
         lengths: Tokens of each segment in the order shown; they sum to T.
+        prompt_tokens: Of the whole prompt.
     """
 
     weights: NDArray[np.float32]
     lengths: tuple[int, ...]
+    prompt_tokens: int = 0
 
     def by_segment(self, *, per_token: bool = False) -> NDArray[np.float64]:
         """Sums (or means) over each segment's tokens, (layers, K)."""

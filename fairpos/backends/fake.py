@@ -41,6 +41,8 @@ class FakeBackend:
         noise: Standard deviation of a Gaussian added to each preference; seeded by the prompt's text, so that the same
             prompt gets the same reply.
         first_with: With this probability the reply names the first slot, whatever it holds.
+        tie_within: Says that the best two are equal where their preferences differ by at most so much and the prompt
+            offers a tie; below 0: never.
         seed: Of the noise.
     """
 
@@ -49,6 +51,7 @@ class FakeBackend:
     label_bias: Mapping[str, float] = field(default_factory=dict)
     noise: float = 0.0
     first_with: float = 0.0
+    tie_within: float = -1.0
     seed: int = 0
     capabilities: frozenset[Capability] = frozenset({"generate", "score"})
     name: str = "fake"
@@ -68,6 +71,8 @@ class FakeBackend:
         if isinstance(call, Score):
             texts = [segment.text for segment in prompt.request.segments]
             by_reply = dict(zip(texts, log_probs, strict=True)) | dict(zip(prompt.labels, log_probs, strict=True))
+            if prompt.tie is not None:
+                by_reply[prompt.tie] = 0.0 if self._tied(log_probs) else -math.inf
             found = tuple(by_reply.get(reply.strip(" []"), -math.inf) for reply in call.replies)
             return Reply(
                 log_probs=found, greedy=tuple(p == max(found) for p in found), tokens=(1,) * len(found), usage=usage
@@ -75,6 +80,9 @@ class FakeBackend:
         assert isinstance(call, Generate)
         if prompt.request.task == "answer":
             return Reply(text=prompt.request.segments[order[0]].text, usage=usage)
+        if prompt.request.task in ("judge", "choose"):
+            tied = prompt.tie is not None and self._tied(log_probs)
+            return Reply(text=f"I prefer it. [[{prompt.tie if tied else prompt.labels[order[0]]}]]", usage=usage)
         return Reply(text=" > ".join(f"[{prompt.labels[i]}]" for i in order), usage=usage)
 
     def log_probs(self, prompt: Prompt) -> tuple[float, ...]:
@@ -104,9 +112,17 @@ class FakeBackend:
     ) -> list[Reading]:
         """One layer, one token a segment: each gets attention in proportion to its probability."""
         return [
-            Reading(np.exp(np.array([self.log_probs(prompt)], dtype=np.float32)), (1,) * len(prompt.segments))
+            Reading(
+                np.exp(np.array([self.log_probs(prompt)], dtype=np.float32)),
+                (1,) * len(prompt.segments),
+                len(prompt.text.split()),
+            )
             for prompt in prompts
         ]
+
+    def _tied(self, log_probs: Sequence[float]) -> bool:
+        best = sorted(log_probs, reverse=True)[:2]
+        return best[0] - best[-1] <= self.tie_within
 
     def _slot(self, slot: int, count: int) -> float:
         if callable(self.slot_bias):

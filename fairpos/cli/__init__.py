@@ -11,6 +11,8 @@ import typer
 
 from fairpos.errors import FairposError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="fairpos",
     help="Answers, rankings and verdicts of language models that do not depend on the order of what they are shown.",
@@ -23,13 +25,15 @@ app = typer.Typer(
 def main() -> None:
     """The `fairpos` command."""
     # Command modules register themselves; imported here, so that `import fairpos.cli.options` stays light.
-    from fairpos.cli import answer, methods, models, serve  # noqa: F401
+    from fairpos.cli import answer, audit, calibrate, judge, methods, models, rank, serve  # noqa: F401
 
     try:
         app()
     except FairposError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:  # which typer makes of Ctrl-C
+            raise
         typer.echo("stopped; what was finished is kept", err=True)
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)

@@ -1,20 +1,29 @@
 """Permutation self-consistency: ask in several orders and fold the answers into one.
 
 Tang et al., "Found in the Middle: Permutation Self-Consistency Improves Listwise Ranking in Large Language Models",
-arXiv 2310.07712. Unlike the published code: spread-out cyclic shifts instead of uniform random orders, and a base order
-made from the segments' contents, so that the result is the same for every input order.
+arXiv 2310.07712. Unlike the published code: spread-out cyclic shifts instead of uniform random orders, a base order
+made from the segments' contents, so that the result is the same for every input order, and Borda's count or the mean
+log-probability instead of an integer program, which is there (and fast) if it is wanted. A call that gave no ranking
+is no vote, and what a ranking leaves out is never filled up in the order shown.
+
+Answers are voted on while they are generated (`fairpos/backends/voting.py`): the views decode in step. On a backend
+that gives no distributions, over whole answers.
 """
 
 from __future__ import annotations
 
 import math
+import string
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
-from fairpos.designs import cyclic
-from fairpos.methods.base import Family, Method
-from fairpos.rankers.base import by_score
+from fairpos import designs
+from fairpos.aggregate import borda, entropy_weighted, kemeny, majority, mean_log_prob, rrf
+from fairpos.backends.base import Ballot, Weights
+from fairpos.errors import InvalidComposition
+from fairpos.methods.base import Family, Method, Steps
 from fairpos.registry import register
 from fairpos.runner import folded
 from fairpos.types import Output, Request, Task
@@ -22,42 +31,220 @@ from fairpos.types import Output, Request, Task
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
 
+Design: TypeAlias = Literal["cyclic", "random", "latin", "all"]
+Aggregation: TypeAlias = Literal["auto", "mean_log_prob", "borda", "rrf", "kemeny", "majority"]
+
+# Stopping early: views before the first look, and between two looks.
+_FIRST_ROUND = 3
+_NEXT_ROUND = 2
+_KEMENY_LIMIT_S = 30.0
+
 
 @register
 @dataclass(frozen=True)
 class Permutation(Method):
-    """The mean log-probability of each segment over several orders.
+    """Asks in several orders of the canonical order and aggregates: mean log-probabilities, the rankings, or the texts.
+
+    An answer is one text that the views vote on at every token; with as many views as segments its log-probability is
+    never below the mean over these orders (weights=uniform). Where a backend can't decode in step, the most frequent
+    of the whole answers.
 
     COST: `views` calls instead of one, batched on a local model.
-    HURTS: hardly; but more views than the position bias needs buy nothing.
+    HURTS: hardly; but more views than the position bias needs buy nothing, and where a model's errors are noise more
+    than bias, the spread of the design gains little over random orders. Stopping early saves no calls at equal quality:
+    it moves them from clear requests to close ones, and costs rounds one after the other.
 
     Attributes:
-        views: Number of orders, at least 1; with as many as segments each segment stands once in every slot.
-        seed: Of the base order.
+        views: Number of orders, at least 1. As many as segments show each segment once in every slot; "cyclic" cuts
+            more than that to whole cycles: K views, or 2 K.
+        seed: Of the design.
+        design: "cyclic" (equally spaced shifts of one order), "random" (as published), "latin" (scrambled Latin
+            squares), "all" (every order, for up to 6 segments; `views` doesn't count then).
+        aggregation: "mean_log_prob" (needs a ranker that gives each segment a score), "borda", "rrf", "kemeny",
+            "majority" (of first places); "auto": the first where all votes have scores, else the second.
+        weights: Of the views where they give distributions: "uniform" (mean log-probability, token by token for
+            answers) or "entropy" (mean probability, weighted by softmax(-beta * entropy): views that are sure count
+            more). Which one is better depends on the task: measure.
+        beta: Of the entropy weights, at least 0.
+        stop: 0: off. Above: ask in rounds, and stop when the leader is ahead of the second by so many standard errors
+            (2 is usual); needs at least 3 views.
     """
 
     name: ClassVar[str] = "permutation"
     family: ClassVar[Family] = "output"
-    summary: ClassVar[str] = "asks in several orders and averages"
+    summary: ClassVar[str] = "asks in several orders and aggregates"
     source: ClassVar[str] = "permutation self-consistency, arXiv 2310.07712"
-    tasks: ClassVar[frozenset[Task]] = frozenset({"rank", "judge", "choose"})
+    tasks: ClassVar[frozenset[Task]] = frozenset({"answer", "rank", "judge", "choose"})
     order_free: ClassVar[bool] = True
     views: int = 5
     seed: int = 0
+    design: Design = "cyclic"
+    aggregation: Aggregation = "auto"
+    weights: Weights = "uniform"
+    beta: float = 4.0
+    stop: float = 0.0
 
     def __post_init__(self) -> None:
         self.require(self.views >= 1, "views", "at least 1")
+        self.require(self.design in get_args(Design), "design", f"one of {', '.join(get_args(Design))}")
+        allowed = get_args(Aggregation)
+        self.require(self.aggregation in allowed, "aggregation", f"one of {', '.join(allowed)}")
+        self.require(self.weights in get_args(Weights), "weights", f"one of {', '.join(get_args(Weights))}")
+        spread = self.weights == "uniform" or self.aggregation in ("auto", "mean_log_prob")
+        self.require(spread, "weights", f"uniform with aggregation={self.aggregation}")
+        self.require(0 <= self.beta < math.inf, "beta", "a number, at least 0")
+        self.require(0 <= self.stop < math.inf, "stop", "0 (off) or a number of standard errors above")
+        enough = self.design == "all" or self.views >= _FIRST_ROUND
+        self.require(not self.stop or enough, "stop", f"0 (off) with fewer than {_FIRST_ROUND} views")
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
         """The design's orders of the canonical order."""
         canonical = request.canonical()
-        return [canonical.reordered(order) for order in cyclic(len(request.segments), self.views, self.seed)]
+        orders = self._orders(len(request.segments))
+        if self.stop:  # whatever is asked before stopping shall be spread over the design
+            orders = [orders[v] for v in designs.spread(len(orders))]
+        return [canonical.reordered(order) for order in orders]
+
+    def _orders(self, k: int) -> list[tuple[int, ...]]:
+        if self.design == "all":
+            return designs.all_orders(k)
+        if self.design == "random":
+            return designs.random_orders(k, self.views, self.seed)
+        if self.design == "latin":
+            return designs.latin(k, self.views, self.seed)
+        # Part of a second cycle would show some segments more often in front than others, and an order asked twice
+        # says nothing new: whole cycles only, one forwards and one backwards.
+        views = self.views if self.views <= k else min(self.views // k, 2) * k
+        return list(dict.fromkeys(designs.cyclic(k, views, self.seed)))
+
+    def steps(self, request: Request, backend: Backend) -> Steps:
+        """All views at once; or in rounds until the leader's lead is certain."""
+        if self.stop and request.task == "answer":
+            raise InvalidComposition("permutation: stop is for rankings and choices; an answer's views decode together")
+        views = self.arrange(request, backend)
+        outputs: list[Output] = []
+        size = _FIRST_ROUND if self.stop else len(views)
+        while len(outputs) < len(views):
+            outputs += yield views[len(outputs) : len(outputs) + size]
+            size = _NEXT_ROUND
+            if self.stop and self._lead(_Votes(request, outputs)) >= self.stop:
+                break
+        return self.combine(request, views[: len(outputs)], outputs)
+
+    def ballot(self, request: Request, backend: Backend) -> Ballot | None:
+        """Answers are voted on token by token where the backend can."""
+        can = request.task == "answer" and "vote" in backend.capabilities
+        return Ballot(self.weights, self.beta) if can else None
 
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
-        """Means over the views that gave a distribution."""
-        voting = [output for output in outputs if output.scores]
-        scores = {id: math.fsum(o.scores[id] for o in voting) / len(voting) for id in request.ids} if voting else {}
-        ranking = by_score(scores)
-        status = "ok" if voting else outputs[0].status
-        winner = ranking[0] if ranking else None
-        return folded(Output(request.task, ranking=ranking, scores=scores, winner=winner, status=status), outputs)
+        """One text, or one ranking from the views that gave one."""
+        if request.task == "answer":
+            return folded(_frequent(outputs), outputs)
+        votes = _Votes(request, outputs)
+        if not votes.rankings:
+            output = Output(request.task, status=outputs[0].status, notes=votes.notes)
+        else:
+            output = self._aggregated(votes)
+        return folded(output, outputs)
+
+    def _aggregated(self, votes: _Votes) -> Output:
+        n, rankings = len(votes.ids), votes.rankings
+        notes = votes.notes
+        chosen = self.aggregation
+        if chosen == "auto":
+            chosen = "mean_log_prob" if votes.scores else "borda"
+        if chosen == "mean_log_prob" and not votes.scores:
+            raise InvalidComposition(
+                "permutation: aggregation=mean_log_prob needs a score for every segment in every view, and this ranker "
+                "gives rankings alone; use auto, borda, rrf, kemeny or majority"
+            )
+        points = borda(rankings, n).scores
+        scores: Sequence[float]
+        if chosen == "kemeny":
+            best = kemeny(rankings, n, time_limit_s=_KEMENY_LIMIT_S)
+            order, scores = best.order, [n - 1.0 - best.order.index(item) for item in range(n)]
+            if not best.proved:
+                notes += (f"the Kemeny order isn't proved: distance {best.distance}, proved bound {best.bound}",)
+            # Neighbours may change places at no cost if as many votes put the one first as the other.
+            tied = n > 1 and _level(rankings, *order[:2])
+        else:
+            if chosen == "mean_log_prob" and self.weights == "entropy":
+                found = entropy_weighted(votes.scores, n, self.beta)
+            elif chosen == "mean_log_prob":
+                found = mean_log_prob(votes.scores, n)
+            else:
+                found = {"borda": borda, "rrf": rrf, "majority": majority}[chosen](rankings, n)
+            order, scores = found.order, found.scores
+            tied = n > 1 and scores[order[0]] == scores[order[1]]
+        if chosen != "mean_log_prob":
+            tied = tied and points[order[0]] == points[order[1]]
+        return Output(
+            votes.task,
+            ranking=tuple(votes.ids[item] for item in order),
+            scores={votes.ids[item]: scores[item] for item in range(n)},
+            winner=None if tied else votes.ids[order[0]],
+            notes=notes,
+        )
+
+    def _lead(self, votes: _Votes) -> float:
+        """By how many standard errors the leader is ahead of the second; 0 where that can't be said yet."""
+        n, m = len(votes.ids), len(votes.rankings)
+        if n == 1:
+            return math.inf
+        if m < _FIRST_ROUND:
+            return 0.0
+        values: Sequence[Sequence[float]] = votes.scores if self.aggregation in ("auto", "mean_log_prob") else []
+        if not values:
+            values = [borda([ranking], n).scores for ranking in votes.rankings]
+        first, second = mean_log_prob(values, n).order[:2]
+        leads = [value[first] - value[second] for value in values]
+        if not all(map(math.isfinite, leads)):
+            return 0.0
+        mean = math.fsum(leads) / m
+        error = math.sqrt(math.fsum((lead - mean) ** 2 for lead in leads) / (m - 1) / m)
+        return mean / error if error else (math.inf if mean > 0 else 0.0)
+
+
+class _Votes:
+    """The rankings (and scores, where every vote has them) of the views that gave one, by canonical number."""
+
+    def __init__(self, request: Request, outputs: Sequence[Output]) -> None:
+        self.task = request.task
+        self.ids = request.canonical().ids
+        number = {id: i for i, id in enumerate(self.ids)}
+        voting = [output for output in outputs if output.status in ("ok", "partial") and output.ranking]
+        self.rankings = [[number[id] for id in output.ranking] for output in voting]
+        scored = all(output.scores.keys() >= number.keys() for output in voting)
+        self.scores = [[output.scores[id] for id in self.ids] for output in voting] if scored else []
+        lost = Counter(output.status for output in outputs if output not in voting)
+        self.notes: tuple[str, ...] = ()
+        if lost:
+            kinds = ", ".join(f"{status} {count}" for status, count in sorted(lost.items()))
+            self.notes = (f"{lost.total()} of {len(outputs)} views gave no vote: {kinds}",)
+
+
+def _frequent(outputs: Sequence[Output]) -> Output:
+    """The text that most views gave, as the first of them put it; between equals, the first in the alphabet."""
+    texts = [output.text for output in outputs if output.status == "ok" and output.text is not None]
+    if not texts:
+        return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
+    alike: dict[str, list[str]] = {}
+    for text in texts:
+        alike.setdefault(_plain(text), []).append(text)
+    most = min(alike, key=lambda plain: (-len(alike[plain]), plain))
+    notes = () if len(alike) == 1 else (f"{len(alike[most])} of {len(outputs)} views gave this answer",)
+    return Output("answer", text=alike[most][0], notes=notes)
+
+
+def _plain(text: str) -> str:
+    """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
+    return " ".join(text.casefold().split()).strip(string.punctuation + " ")
+
+
+def _level(rankings: Sequence[Sequence[int]], a: int, b: int) -> bool:
+    """Whether as many rankings put a above b as b above a; what is left out stands below."""
+    balance = 0
+    for ranking in rankings:
+        first = next((item for item in ranking if item in (a, b)), None)
+        balance += (first == a) - (first == b)
+    return balance == 0

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from fairpos.backends.base import Call, Decoding, Reply
 from fairpos.methods.base import Method
 from fairpos.prompts import Template
-from fairpos.types import Output, Request, View
+from fairpos.types import Capability, Output, Request, Status, Usage, View
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What every call of a leaf shares: its template, decoding, and the method that owns the attention, if one does."""
+    """What every call of a leaf shares.
+
+    Attributes:
+        template: None takes the task's own.
+        decoding: For generated text.
+        attend: The method that owns the attention, if one does.
+        in_words: Verdicts are generated and parsed, not read from the distribution over the labels.
+    """
 
     template: Template | None = None
     decoding: Decoding = Decoding()
     attend: Method | None = None
+    in_words: bool = False
 
 
-Ranker: TypeAlias = Callable[[Request, Asking], Generator[list[Call], list[Reply], Output]]
+Asked: TypeAlias = Generator[list[Call], list[Reply], Output]
+
+
+class Ranker(Protocol):
+    """Asks for the ranking of one view. Rankers are frozen dataclasses; their fields are the options.
+
+    Class attributes:
+        name: By which users call it.
+        summary: One line for tables.
+        source: Paper and arXiv id.
+        requires: Capabilities that the backend must have.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    requires: ClassVar[frozenset[Capability]]
+
+    def __call__(self, request: Request, asking: Asking) -> Asked:
+        """Yields lists of calls, receives their replies, returns the view's output."""
 
 
 def scored(request: Request, reply: Reply, log_probs: Sequence[float]) -> Output:
@@ -46,6 +73,20 @@ def scored(request: Request, reply: Reply, log_probs: Sequence[float]) -> Output
     )
 
 
-def by_score(scores: dict[str, float]) -> tuple[str, ...]:
+def gathered(request: Request, scores: Mapping[str, float], views: Sequence[View], usage: Usage) -> Output:
+    """The output of a view that was asked in several calls; segments without a score are left out of the ranking.
+
+    Its status is "ok" if all calls are, "partial" if some segment has a score, and else the first call's.
+    """
+    statuses: list[Status] = [view.status for view in views if view.status != "ok"]
+    status: Status = "ok" if not statuses else "partial" if scores else statuses[0]
+    ranking = by_score(scores)
+    winner = ranking[0] if ranking else None
+    return Output(
+        request.task, ranking=ranking, scores=scores, winner=winner, status=status, usage=usage, views=tuple(views)
+    )
+
+
+def by_score(scores: Mapping[str, float]) -> tuple[str, ...]:
     """Ids by score, largest first; ties by id, so that results repeat whatever the order shown."""
     return tuple(sorted(scores, key=lambda id: (-scores[id], id)))

@@ -5,25 +5,36 @@ The idea of FIRST (Reddy et al., arXiv 2406.15657): the first token of a listwis
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from dataclasses import dataclass
+from typing import ClassVar
 
-from fairpos.backends.base import Call, Reply, Score
+from fairpos.backends.base import Score
 from fairpos.prompts import render
-from fairpos.rankers.base import Asking, scored
-from fairpos.types import Output, Request
+from fairpos.rankers.base import Asked, Asking, scored
+from fairpos.types import Capability, Request
 
 
-def first_token(request: Request, asking: Asking) -> Generator[list[Call], list[Reply], Output]:
+@dataclass(frozen=True)
+class FirstToken:
     """Scores are log-probabilities of each segment's label as the reply.
 
     Labels of several tokens ("10") are scored whole, up to and with the closing bracket where one label begins another.
 
     COST: one forward pass for all segments (a short second one for each first token of longer labels).
     HURTS: small models name one slot whatever it holds: SmolLM2-135M answers "[1]" always. Use it with several views.
+    An endpoint lists few alternatives: past them there is no more than an upper bound, and the status is "partial".
     """
-    prompt = render(request, asking.template)
-    # A label that begins another ("1" and "10") would get the other's probability too: close both.
-    ambiguous = any(a != b and b.startswith(a) for a in prompt.labels for b in prompt.labels)
-    replies = tuple(f"{label}]" if ambiguous else label for label in prompt.labels)
-    [reply] = yield [Score(prompt, replies, asking.attend)]
-    return scored(request, reply, reply.log_probs)
+
+    name: ClassVar[str] = "first_token"
+    summary: ClassVar[str] = "the distribution over the labels where the reply would name the best; one pass"
+    source: ClassVar[str] = "FIRST, arXiv 2406.15657"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+
+    def __call__(self, request: Request, asking: Asking) -> Asked:
+        """One scored call."""
+        prompt = render(request, asking.template)
+        # A label that begins another ("1" and "10") would get the other's probability too: close both.
+        ambiguous = any(a != b and b.startswith(a) for a in prompt.labels for b in prompt.labels)
+        replies = tuple(f"{label}]" if ambiguous else label for label in prompt.labels)
+        [reply] = yield [Score(prompt, replies, asking.attend)]
+        return scored(request, reply, reply.log_probs)

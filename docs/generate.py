@@ -1,0 +1,77 @@
+"""Writes what the documentation takes from the code: the README's table of methods, and docs/methods.md.
+
+python docs/generate.py           writes
+python docs/generate.py --check   exits with 1 where a file is out of date
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from fairpos import methods
+from fairpos.methods.base import Method
+
+ROOT = Path(__file__).parents[1]
+
+
+def table() -> str:
+    """All methods, a row each."""
+    rows = ["| method | level | what it does | order-free | source |", "|---|---|---|---|---|"]
+    for cls in methods().values():
+        free = "yes" if cls.order_free else ""
+        link = f"[`{cls.name}`](docs/methods.md#{cls.name})"
+        rows.append(f"| {link} | {cls.family} | {cls.summary} | {free} | {cls.source} |")
+    return "\n".join(rows)
+
+
+def chapter(cls: type[Method]) -> str:
+    """One method in full."""
+    lines = [f"## {cls.name}", "", f"{cls.family} level; for {', '.join(sorted(cls.tasks))}."]
+    if cls.requires:
+        lines.append(f"Needs a backend that can: {', '.join(sorted(cls.requires))}.")
+    if cls.source:
+        lines.append(f"Source: {cls.source}.")
+    lines += ["", re.sub(r"^Attributes:\n(.*)", _options, inspect.cleandoc(cls.__doc__ or ""), flags=re.S | re.M), ""]
+    defaults = [f"`{f.name}={f.default}`" for f in dataclasses.fields(cls) if f.init]
+    if defaults:
+        lines += [f"Defaults: {', '.join(defaults)}.", ""]
+    return "\n".join(lines)
+
+
+def _options(match: re.Match[str]) -> str:
+    """The attributes of a docstring as a list."""
+    body = inspect.cleandoc(match[1])
+    return "Options:\n\n" + re.sub(r"^(\w+): ", r"- `\1`: ", body, flags=re.M)
+
+
+def files() -> dict[Path, str]:
+    """Every generated file with its text."""
+    readme = ROOT / "README.md"
+    marked = re.compile(r"(<!-- methods: .*? -->\n).*?(<!-- /methods -->)", re.S)
+    intro = "# Methods\n\nTaken from the code by `make docs`. Costs are relative to one call of the plain model.\n\n"
+    return {
+        readme: marked.sub(lambda m: m[1] + table() + "\n" + m[2], readme.read_text(encoding="utf-8")),
+        ROOT / "docs" / "methods.md": intro + "\n".join(chapter(cls) for cls in methods().values()),
+    }
+
+
+def main() -> int:
+    """Writes, or checks."""
+    stale = 0
+    for path, text in files().items():
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if "--check" in sys.argv:
+            sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run `make docs`\n")
+            stale = 1
+        else:
+            path.write_text(text, encoding="utf-8")
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())

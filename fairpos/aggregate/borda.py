@@ -1,0 +1,33 @@
+"""Borda's count (1781): an item gets a point for every item that it stands above."""
+
+from __future__ import annotations
+
+from fairpos.aggregate.rankings import Aggregate, Rankings, Unranked, best_first, checked, pairwise
+
+
+def borda(rankings: Rankings, n: int, *, unranked: Unranked = "last") -> Aggregate:
+    """Points for every item below, half a point where a ranking doesn't tell two items apart.
+
+    A full ranking gives n - 1 points to its first item and 0 to its last. With `unranked="last"` the items that a
+    ranking leaves out share the middle rank at the bottom, which gives each of r such items (r - 1) / 2 points. With
+    "ignore" a ranking gives an item that it leaves out half of all points, and knows nothing of it.
+
+    COST: none to speak of.
+    HURTS: hardly. Measured better than or equal to the exact Kemeny order up to about 20 rankings.
+
+    Args:
+        rankings: Item numbers, best first; each may leave items out.
+        n: Number of items.
+        unranked: What leaving an item out says of it.
+
+    Returns:
+        Scores are mean points, in [0, n - 1]; ties go to the smaller number.
+
+    Raises:
+        InvalidRequest, InvalidOption: see `checked`.
+    """
+    found = checked(rankings, n, unranked)
+    wins = pairwise(found, n, unranked)
+    undecided = len(found) - wins - wins.T  # of which the diagonal, an item against itself, doesn't count
+    points = [(float(wins[i].sum()) + 0.5 * float(undecided[i].sum() - undecided[i, i])) / len(found) for i in range(n)]
+    return Aggregate(best_first(n, points.__getitem__), tuple(points))

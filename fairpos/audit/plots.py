@@ -1,0 +1,133 @@
+"""Plots as inline SVG: no script, no font and nothing else from elsewhere; colours are the page's own CSS variables.
+
+Every plot is a string that starts with `<svg`; its colours are classes c0, c1, ... for methods, `axis` and `soft`.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fairpos.metrics import Interval
+
+COLOURS = 6  # classes c0..c5, then again
+_W, _H = 560, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 14, 40
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A method's curve."""
+
+    name: str
+    points: Sequence[Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A method's cost and what it buys."""
+
+    name: str
+    x: float
+    y: Interval
+
+
+def curve(lines: Sequence[Line], positions: Sequence[int], *, chance: float | None, title: str, x_title: str) -> str:
+    """Shares in [0, 1] by position, with their intervals.
+
+    Args:
+        lines: One a method, with a point for each position.
+        positions: From 0; shown from 1.
+        chance: A dotted line there.
+        title: For screen readers.
+        x_title: Below the axis.
+    """
+    span = max(1, max(positions) - min(positions))
+    parts = [*_frame(title), *_shares_axis(), _label(_W / 2 + _LEFT / 2, _H - 6, x_title, "middle")]
+
+    def x(position: float) -> float:
+        inset = 24
+        return _LEFT + inset + (position - min(positions)) / span * (_W - _LEFT - _RIGHT - 2 * inset)
+
+    parts += [_label(x(p), _H - _BOTTOM + 16, str(p + 1), "middle") for p in positions]
+    if chance is not None:
+        parts.append(
+            f'<line class="soft dash" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{_y(chance):.1f}" y2="{_y(chance):.1f}"/>'
+        )
+        parts.append(_label(_W - _RIGHT, _y(chance) - 4, "chance", "end", "soft"))
+    for number, line in enumerate(lines):
+        shift = (number - (len(lines) - 1) / 2) * 5  # so that intervals lie beside each other
+        places = [(x(p) + shift, _y(point.estimate)) for p, point in zip(positions, line.points, strict=True)]
+        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
+        parts.append(f'<g class="c{number % COLOURS}"><title>{html.escape(line.name)}</title>')
+        parts.append(f'<polyline fill="none" points="{path}"/>')
+        for (px, py), point in zip(places, line.points, strict=True):
+            parts.append(f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{_y(point.low):.1f}" y2="{_y(point.high):.1f}"/>')
+            parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5"/>')
+        parts.append("</g>")
+    return "".join([*parts, "</svg>"])
+
+
+def scatter(points: Sequence[Point], *, title: str, x_title: str) -> str:
+    """A share in [0, 1] against a cost.
+
+    Args:
+        points: One a method.
+        title: For screen readers.
+        x_title: Below the axis.
+    """
+    top = max(point.x for point in points) * 1.15 or 1.0
+    step = _step(top)
+    parts = [*_frame(title), *_shares_axis(), _label(_W / 2 + _LEFT / 2, _H - 6, x_title, "middle")]
+
+    def x(value: float) -> float:
+        return _LEFT + value / top * (_W - _LEFT - _RIGHT)
+
+    ticks = [tick * step for tick in range(math.floor(top / step) + 1)]
+    parts += [_label(x(tick), _H - _BOTTOM + 16, f"{tick:g}", "middle") for tick in ticks]
+    taken: list[tuple[float, float]] = []
+    for number, point in enumerate(points):
+        px, py = x(point.x), _y(point.y.estimate)
+        ty = py + 4
+        while any(abs(ty - other) < 13 and abs(px - place) < 90 for place, other in taken):
+            ty += 13
+        taken.append((px, ty))
+        right = px < _W * 0.62
+        parts.append(
+            f'<g class="c{number % COLOURS}"><title>{html.escape(point.name)}</title>'
+            f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{_y(point.y.low):.1f}" y2="{_y(point.y.high):.1f}"/>'
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4.5"/>'
+            + _label(px + (9 if right else -9), min(ty, _H - _BOTTOM - 4), point.name, "start" if right else "end")
+            + "</g>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def _frame(title: str) -> list[str]:
+    name = html.escape(title, quote=True)
+    return [f'<svg viewBox="0 0 {_W} {_H}" role="img" aria-label="{name}"><title>{name}</title>']
+
+
+def _shares_axis() -> list[str]:
+    parts = []
+    for tick in range(6):
+        y = _y(tick / 5)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_label(_LEFT - 7, y + 4, f"{tick / 5:.1f}", "end"))
+    return parts
+
+
+def _y(share: float) -> float:
+    return _TOP + (1 - min(1.0, max(0.0, share))) * (_H - _TOP - _BOTTOM)
+
+
+def _label(x: float, y: float, text: str, anchor: str, kind: str = "axis") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+
+
+def _step(top: float) -> float:
+    """A round step that gives at most 6 ticks."""
+    power: float = 10.0 ** math.floor(math.log10(top))
+    return next(s * power for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if top / (s * power) <= 6)

@@ -1,0 +1,19 @@
+"""fairpos's own JSONL: `id, instruction, answers: [{id, text}]`, or `response_a, response_b` (ids A and B)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fairpos.formats.base import Format, Prompts
+from fairpos.records import Lines, Record, read
+
+
+def _read(path: Path, baseline: str | None) -> Lines:  # noqa: ARG001
+    return read(path)
+
+
+def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:  # noqa: ARG001
+    return verdict
+
+
+FORMAT = Format("fairpos", "JSONL: id, instruction, answers or response_a and response_b", _read, _write)

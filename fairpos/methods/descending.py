@@ -1,0 +1,32 @@
+"""The most relevant segment first: the order in which search engines show their results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fairpos import placement
+from fairpos.methods.reordering import Reordering
+from fairpos.registry import register
+from fairpos.types import Request
+
+if TYPE_CHECKING:
+    from fairpos.backends.base import Backend
+
+
+@register
+@dataclass(frozen=True)
+class Descending(Reordering):
+    """Segments by falling relevance, the best one first. See `Reordering` for the fields.
+
+    COST: the relevance; no call more.
+    HURTS: where the model reads what is nearest to the question better than the beginning: audit it.
+    """
+
+    name: ClassVar[str] = "descending"
+    summary: ClassVar[str] = "the most relevant segment first"
+
+    def slots(self, request: Request, backend: Backend) -> Sequence[int]:  # noqa: ARG002
+        """First to last."""
+        return placement.descending(len(request.segments))

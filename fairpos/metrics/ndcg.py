@@ -1,0 +1,33 @@
+"""Normalised discounted cumulative gain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fairpos.errors import InvalidRequest
+
+
+def ndcg(ranking: Sequence[str], relevance: Mapping[str, float], k: int | None = None) -> float:
+    """nDCG@k with linear gain (Järvelin and Kekäläinen 2002; trec_eval's ndcg_cut).
+
+    DCG = sum over ranks r = 1..k of relevance / log2(r + 1); divided by that of the ideal ranking.
+
+    Args:
+        ranking: Ids, best first.
+        relevance: Grade per relevant id, at least 0; other ids count 0.
+        k: Ranks that count; None: all.
+
+    Returns:
+        In [0, 1]; 0.0 where nothing is relevant.
+    """
+    if k is not None and k < 1:
+        raise InvalidRequest(f"k must be at least 1, got {k}")
+    if any(grade < 0 for grade in relevance.values()):
+        raise InvalidRequest("relevance must be at least 0")
+    ideal = _dcg(sorted(relevance.values(), reverse=True)[:k])
+    return _dcg([relevance.get(id, 0.0) for id in ranking[:k]]) / ideal if ideal > 0 else 0.0
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))

@@ -1,0 +1,58 @@
+"""In-context re-ranking: what the query's tokens attend to, less what a query without content attends to.
+
+Chen, Gutiérrez and Su, "Attention in Large Language Models Yields Efficient Zero-Shot Re-Rankers", arXiv 2410.02642.
+Unlike the published code: segments in the order of their contents, and the whole text after the segments counts as the
+query, the end of the chat template included; what that part looks at for its own sake is in both passes and cancels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairpos.backends.base import AttentionReader
+from fairpos.prompts import render
+from fairpos.relevance.model_read import Looked, ModelRead
+from fairpos.types import Request, Usage
+
+# A query that says nothing: what is attended to under it is attended to whatever is asked.
+NO_QUERY = "N/A"
+
+
+@dataclass(frozen=True)
+class ICR(ModelRead):
+    """Attention of the query to each segment's tokens, summed over heads and layers, minus the same for "N/A".
+
+    Tokens below mean - `sigmas` standard deviations of their segment are dropped before the sum.
+
+    COST: one prefill of the segments and two short passes for the two queries; nothing is generated.
+    HURTS: models too small to attend to what answers a question; the sum favours long segments.
+
+    Attributes:
+        sigmas: How far below its segment's mean a token may lie, in standard deviations.
+    """
+
+    name: ClassVar[str] = "icr"
+    summary: ClassVar[str] = "attention of the query, less that of an empty query"
+    source: ClassVar[str] = "in-context re-ranking, arXiv 2410.02642"
+    sigmas: float = 2.0
+
+    def _look(self, request: Request, reader: AttentionReader) -> Looked:
+        asked, empty = reader.read_attention([render(request), render(replace(request, query=NO_QUERY))])
+        tokens = asked.weights.sum(axis=0, dtype=np.float64) - empty.weights.sum(axis=0, dtype=np.float64)
+        pieces = np.split(tokens, np.cumsum(asked.lengths)[:-1])
+        scores = {id: kept_sum(piece, self.sigmas) for id, piece in zip(request.ids, pieces, strict=True)}
+        return Looked(scores, Usage(prompt_tokens=asked.prompt_tokens + empty.prompt_tokens, calls=2))
+
+
+def kept_sum(tokens: NDArray[np.float64], sigmas: float) -> float:
+    """Sum of the tokens that aren't below mean - sigmas * standard deviation.
+
+    Args:
+        tokens: Scores of one segment's tokens, (T,).
+        sigmas: At least 0.
+    """
+    return float(tokens[tokens >= tokens.mean() - sigmas * tokens.std()].sum())

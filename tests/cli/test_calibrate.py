@@ -1,0 +1,116 @@
+"""`fairpos calibrate attn_rank`, with a model that is made up."""
+
+import json
+import random
+
+import pytest
+from typer.testing import CliRunner
+
+from fairpos import FairModel
+from fairpos.backends.fake import FakeBackend
+from fairpos.cli import app, calibrate  # noqa: F401  registers the command
+from fairpos.cli.calibrate import attn_rank
+from fairpos.errors import InvalidOption, InvalidRequest, UnsupportedBackend
+from fairpos.profiles import Profile
+from fairpos.prompts import KEY_VALUE
+
+BIAS = [0.0, 3.0, 1.0]
+
+
+@pytest.fixture(autouse=True)
+def _model(monkeypatch, tmp_path):
+    backend = FakeBackend(slot_bias=BIAS, capabilities=frozenset({"generate", "score", "attention"}), noise=0.3)
+    monkeypatch.setattr(attn_rank, "load", lambda name, dtype: FairModel(backend))
+    monkeypatch.setenv("FAIRPOS_PROFILES", str(tmp_path / "shared"))
+
+
+@pytest.fixture
+def data(tmp_path):
+    draw = random.Random(0)
+    path = tmp_path / "data.jsonl"
+    records = []
+    for number in range(30):
+        gold = draw.randrange(3)
+        passages = [
+            {"id": str(i), "text": f"{number} {i} {draw.random()}", "score": 2.0 if i == gold else 0.0}
+            for i in range(3)
+        ]
+        records.append(
+            {"id": number, "query": "q", "passages": passages, "gold": str(gold), "answers": [passages[gold]["text"]]}
+        )
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, ["calibrate", "attn_rank", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.mark.parametrize("signal", ["attention", "accuracy", "logprob"])
+def test_a_profile_is_written_and_shown(data, tmp_path, signal):
+    out = tmp_path / "p.json"
+    result = call("--data", data, "-k", 3, "-o", out, "--signal", signal)
+    assert result.exit_code == 0
+    profile = Profile.load(out)
+    assert max(range(3), key=profile.values.__getitem__) == 1
+    assert f"{profile.values[1]:.3f}" in result.stdout
+    assert f"--methods attn_rank:profile={out}" in " ".join(result.stderr.split())
+
+
+def test_json_and_the_shared_directory(data, tmp_path):
+    result = call("--data", data, "-k", 3, "--json", "--layers", "0", "--per", "token", "--heads", "0")
+    record = json.loads(result.stdout)
+    [path] = (tmp_path / "shared").glob("fake-answer-k3-attention-*.json")
+    assert json.loads(path.read_text()) == record
+    assert record["rule"] == "attention of the question, layer 0 of 1, heads 0, mean over a segment's tokens"
+
+
+def test_the_data_that_is_left_out_is_drawn_with_the_seed(data, tmp_path):
+    for seed in (0, 1):
+        call("--data", data, "-k", 3, "-o", tmp_path / f"{seed}.json", "--probes", 30, "--seed", seed)
+    one, two = (Profile.load(tmp_path / f"{seed}.json") for seed in (0, 1))
+    assert one.samples == two.samples == 10
+    assert one.data != two.data
+
+
+def test_pairs_get_the_plain_prompt(tmp_path):
+    pairs = [[f"key{i}", f"value{i}"] for i in range(30)]
+    (tmp_path / "kv.jsonl").write_text(json.dumps({"id": "1", "pairs": pairs}))
+    call("--data", tmp_path / "kv.jsonl", "-k", 3, "-o", tmp_path / "p.json", "--layers", "all")
+    assert Profile.load(tmp_path / "p.json").setting.template == KEY_VALUE.fingerprint
+
+
+def test_a_template_from_a_file(data, tmp_path):
+    own = {"instruction": "a ", "segment": "{text} ", "question": "{query}", "chat": False}
+    (tmp_path / "t.json").write_text(json.dumps(own))
+    call("--data", data, "-k", 3, "-o", tmp_path / "p.json", "--template", tmp_path / "t.json")
+    assert Profile.load(tmp_path / "p.json").setting.template == attn_rank.Template(**own).fingerprint
+    (tmp_path / "t.json").write_text(json.dumps({"instruction": "a"}))
+    with pytest.raises(InvalidRequest, match="a template is a JSON object with instruction, question, segment"):
+        call("--data", data, "-k", 3, "--template", tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("--signal", "sound"), InvalidOption, "--signal must be one of attention, accuracy, logprob, got 'sound'"),
+        (("--task", "sing"), InvalidOption, "--task must be one of answer, rank, judge, choose, got 'sing'"),
+        (("--per", "word"), InvalidOption, "--per must be segment or token"),
+        (("--heads", "a"), InvalidOption, "--heads must be numbers"),
+        (("--layers", "9"), InvalidOption, "layers must be within 0-0, got '9'"),
+        (("--template", "nowhere.json"), InvalidRequest, "can't read the template nowhere.json"),
+        (("-k", "4"), InvalidRequest, "data.jsonl: none of the 30 records has 4 segments"),
+    ],
+)
+def test_what_is_refused(data, arguments, error, words):
+    with pytest.raises(error, match=words):
+        call("--data", data, "-k", 3, *arguments)
+
+
+def test_an_endpoint_has_no_attention(data, monkeypatch):
+    monkeypatch.setattr(attn_rank, "load", lambda name, dtype: FairModel(FakeBackend()))
+    with pytest.raises(UnsupportedBackend, match="reading attention needs a local model"):
+        call("--data", data, "-k", 3)

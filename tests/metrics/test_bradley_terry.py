@@ -1,0 +1,84 @@
+"""Two candidates have a closed form; more are checked against the law that generated them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fairpos.errors import InvalidRequest
+from fairpos.metrics import Game, bradley_terry
+from fairpos.metrics.bradley_terry import ELO_PER_NAT
+
+
+def games(wins, losses, ties=0):
+    return [
+        *[Game("x", "y", "first")] * wins,
+        *[Game("y", "x", "first")] * (losses // 2),
+        *[Game("x", "y", "second")] * (losses - losses // 2),
+        *[Game("y", "x", "tie")] * ties,
+    ]
+
+
+def test_two_candidates():
+    x, y = bradley_terry(games(30, 10), prior=1e-9)
+    assert (x.name, y.name) == ("x", "y")
+    assert x.strength - y.strength == pytest.approx(math.log(30 / 10), abs=1e-5)
+    assert x.elo.estimate == pytest.approx(1000 + 400 * math.log10(3) / 2, abs=1e-2)
+    assert (x.games, x.wins, x.ties, y.wins) == (40, 30, 0, 10)
+
+
+def test_ties_pull_nobody():
+    # Davidson: with two candidates the odds among decided games don't depend on the number of ties.
+    x, y = bradley_terry(games(30, 10, ties=25), prior=1e-9)
+    assert x.strength - y.strength == pytest.approx(math.log(3), abs=1e-5)
+    assert x.ties == y.ties == 25
+
+
+def test_order_and_naming_do_not_matter():
+    mirrored = [
+        Game(g.second, g.first, {"first": "second", "second": "first", "tie": "tie"}[g.winner])
+        for g in games(13, 7, ties=4)
+    ]
+    assert bradley_terry(mirrored)[0].strength == pytest.approx(bradley_terry(games(13, 7, ties=4))[0].strength)
+
+
+def test_strengths_that_generated_the_games_are_found():
+    draw = np.random.default_rng(0)
+    strength = {"a": 1.2, "b": 0.3, "c": -0.2, "d": -1.3}
+    names, v = list(strength), 0.8
+    found = []
+    for q in range(1500):
+        i, j = draw.choice(4, size=2, replace=False)
+        p, r = math.exp(strength[names[i]]), math.exp(strength[names[j]])
+        weights = np.array([p, r, v * math.sqrt(p * r)])
+        outcome = draw.choice(["first", "second", "tie"], p=weights / weights.sum())
+        found.append(Game(names[i], names[j], str(outcome), group=q))
+    table = bradley_terry(found)
+    assert [row.name for row in table] == names
+    for row in table:
+        assert row.elo.holds(1000 + ELO_PER_NAT * strength[row.name])
+        assert row.elo.high - row.elo.low < 90
+
+
+def test_one_that_won_everything_stays_finite():
+    x, y = bradley_terry([Game("x", "y", "first")] * 5)
+    assert 3 < x.strength - y.strength < 20
+
+
+def test_games_of_a_group_are_drawn_together():
+    alone = bradley_terry(games(30, 10))[0].elo
+    together = bradley_terry([Game(g.first, g.second, g.winner, group=i // 8) for i, g in enumerate(games(30, 10))])
+    assert together[0].elo.high - together[0].elo.low > 1.5 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([], "at least 1 game"),
+        ([Game("x", "x", "tie")], "against itself"),
+        ([Game("a", "b", "tie"), Game("c", "d", "tie")], "no chain of games connects c, d with a"),
+    ],
+)
+def test_bad_input_is_refused(bad, message):
+    with pytest.raises(InvalidRequest, match=message):
+        bradley_terry(bad)

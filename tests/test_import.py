@@ -1,0 +1,15 @@
+"""`import fairpos` is light: no torch, no transformers, no HTTP client."""
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "httpx2", "matplotlib", "fastapi")
+
+
+def test_importing_fairpos_loads_nothing_heavy():
+    code = (
+        "import sys, fairpos, fairpos.cli, fairpos.methods, fairpos.rankers, fairpos.metrics, fairpos.aggregate\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,44 @@
+"""What the README shows is run: its Python in one go, its commands, and the examples."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S)
+    for line in block.splitlines()
+    if line.startswith("fairpos ") and "serve" not in line
+]
+
+
+def test_python_snippets_run(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    assert len(blocks) >= 3
+    exec(compile("\n".join(blocks), "README.md", "exec"), {})
+    ranking = capsys.readouterr().out.splitlines()[0]
+    assert all(id in ranking for id in ("loom", "engine", "program"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command, tmp_path):
+    arguments = [part.replace("examples/", f"{ROOT}/examples/") for part in shlex.split(command)[1:]]
+    done = subprocess.run(
+        [sys.executable, "-m", "fairpos", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run_and_are_short(path, capsys):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out.strip()
