@@ -75,7 +75,7 @@ class Upstream:
                     max_connections=each,
                     max_keepalive_connections=each,
                     keepalive_expiry=4.0,  # servers close idle connections after 5 s: be first, or a request is lost
-                )
+                ),
             )
             for _ in range(_POOLS)
         ]
