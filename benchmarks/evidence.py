@@ -6,7 +6,8 @@
 The data are in data/ with their provenance. Every item is asked in rotations that put its right segment at the
 positions named, so that accuracy is a mean over orders and not that of one order. Intervals are at 95 %: paired
 bootstraps over items for accuracy and differences, Wilson's for consistency. Methods that are compared with the plain
-model on fewer items are compared on the same items. float32; a seed fixes all that is drawn; only the seconds depend on the machine.
+model on fewer items are compared on the same items. float32; a seed fixes all that is drawn; only the seconds depend on
+the machine.
 
 A run that is stopped goes on where it was: trials are kept in results/evidence-work/.
 """
