@@ -214,8 +214,8 @@ def page(results: dict[str, Any]) -> str:
         "thread. Brackets are 95 % bootstrap intervals, paired within records (kv) or lists of passages (nq).",
         "`first - middle` and `last - middle` compare positions of the gold segment; an order-free method has the same",
         "value everywhere, so its worst position is its mean. `string` at its default S (2703 tokens here) leaves",
-        "these prompts as they are, so it is shown with S = 128. The worst of several positions is in part the noisiest",
-        "one: with few questions, gap and worst position flatter the order-free methods.",
+        "these prompts as they are, so it is shown with S = 128. The worst of several positions is in part the",
+        "noisiest one: with few questions, gap and worst position flatter the order-free methods.",
         "",
     ]
     titles = {
