@@ -53,6 +53,41 @@ def run(
         UnsupportedBackend: the backend lacks a capability; before anything runs.
         NotCalibrated: a method's profile is missing or doesn't fit; before anything runs.
     """
+    work = start(
+        requests,
+        methods,
+        backend,
+        ranker=ranker,
+        template=template,
+        decoding=decoding,
+        verdicts=verdicts,
+        progress=progress,
+    )
+    replies: list[Reply] | None = None
+    while True:
+        try:
+            calls = next(work) if replies is None else work.send(replies)
+        except StopIteration as stop:
+            outputs: list[Output] = stop.value
+            return outputs
+        replies = backend.run(calls)
+
+
+def start(
+    requests: Sequence[Request],
+    methods: Sequence[Method],
+    backend: Backend,
+    *,
+    ranker: Ranker,
+    template: Template | None = None,
+    decoding: Decoding = Decoding(),
+    verdicts: VerdictForm = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Work[list[Output]]:
+    """`run` for whoever runs the calls: yields lists of calls, receives their replies, returns the outputs.
+
+    So that the calls of several such works can share a batch (the service does that across its users).
+    """
     for task in {request.task for request in requests}:
         check(methods, task, backend)
         if task == "rank":
@@ -65,15 +100,7 @@ def run(
     if owner is not None and owner.order_free:
         # Labels belong to slots: without an order of its own, a request would bring the input order back in.
         requests = [request.canonical() for request in requests]
-    work = together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
-    replies: list[Reply] | None = None
-    while True:
-        try:
-            calls = next(work) if replies is None else work.send(replies)
-        except StopIteration as stop:
-            outputs: list[Output] = stop.value
-            return outputs
-        replies = backend.run(calls)
+    return together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
 
 
 def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:

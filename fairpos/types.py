@@ -91,6 +91,19 @@ def as_segments(items: Sequence[str | Segment]) -> tuple[Segment, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier message of the conversation.
+
+    Attributes:
+        role: "system", "user", "assistant", or what else the model's chat template knows.
+        content: Its text. Nobody vouches for it: control tokens in it are broken up like those in segments.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question about a list of segments. A VIEW is a request with the same segments in another order.
 
@@ -101,6 +114,7 @@ class Request:
         labels: What each segment is called in the prompt ("A", "2"), aligned with `segments`. None: labels belong to
             the slots, so the first segment shown is always "A" or "1". Given: labels travel with their segments.
         query_twice: The query stands before and after the segments, not only where the template has it.
+        history: Messages that come before this question: a system prompt, earlier turns.
     """
 
     task: Task
@@ -108,6 +122,7 @@ class Request:
     segments: tuple[Segment, ...]
     labels: tuple[str, ...] | None = None
     query_twice: bool = False
+    history: tuple[Turn, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

@@ -6,7 +6,7 @@ list of calls and runs them together, batched or concurrent, as it can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Status, Usage
+
+Finish: TypeAlias = Literal["stop", "length", "cancelled"]
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
@@ -27,6 +29,19 @@ Weights: TypeAlias = Literal["uniform", "entropy"]
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """Follows one generation while it runs, and can end it.
+
+    Attributes:
+        on_text: Called in the backend's thread with each new piece of text; the pieces joined are the reply's text.
+        cancelled: Asked at every token; once it says yes, this generation ends and others of its batch go on.
+    """
+
+    on_text: Callable[[str], None]
+    cancelled: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Decoding:
     """How text is generated.
 
@@ -35,6 +50,9 @@ class Decoding:
         temperature: 0 is greedy.
         top_p: Sample from the smallest set of tokens with this probability; 1 is all.
         seed: Of the sampling; needed where temperature > 0.
+        stop: Texts at which the reply ends, before them.
+        live: Follows the generation. With it (or `stop`) a local model batches this call with others of any decoding;
+            each then draws from a generator of its own, so that its sample doesn't depend on who shares the batch.
         generation_config, logits_processor, stopping_criteria, streamer: transformers' own, for a local model; the
             generation config replaces temperature and top_p.
     """
@@ -43,6 +61,8 @@ class Decoding:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    live: Live | None = None
     generation_config: GenerationConfig | None = None
     logits_processor: LogitsProcessorList | None = None
     stopping_criteria: StoppingCriteriaList | None = None
@@ -55,11 +75,20 @@ class Decoding:
             raise InvalidOption(f"temperature must be in [0, 10], got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise InvalidOption(f"top_p must be in (0, 1], got {self.top_p}")
+        if not all(self.stop):
+            raise InvalidOption("stop must hold texts of at least 1 character, got an empty one")
+        if self.by_row and (self.generation_config or self.logits_processor or self.stopping_criteria or self.streamer):
+            raise InvalidOption("stop and live don't go with transformers' own generation_config, processors, ...")
         sampled = self.temperature > 0 or (self.generation_config is not None and self.generation_config.do_sample)
         if sampled and self.seed is None:
             raise InvalidOption(
                 "sampling needs a seed, so that the result can be repeated; got temperature > 0 without"
             )
+
+    @property
+    def by_row(self) -> bool:
+        """Whether the generation is followed row by row, so that it may share a batch with any other such."""
+        return bool(self.stop) or self.live is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +153,7 @@ class Reply:
         bounded: Of each reply, whether its log-probability is only an upper bound, because an endpoint lists few
             alternatives; the status is then "partial". Empty: none is.
         usage: Tokens and calls.
+        finish: Why a generated text ends: "stop" (end of text, or a stop text), "length" or "cancelled".
         detail: What went wrong, in words.
     """
 
@@ -135,6 +165,7 @@ class Reply:
     usage: Usage = field(default_factory=lambda: Usage(calls=1))
     bounded: tuple[bool, ...] = ()
     detail: str = ""
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +176,13 @@ class Reading:
         weights: (layers, T), mean over the question's tokens, sum over the heads that were read.
         lengths: Tokens of each segment in the order shown; they sum to T.
         prompt_tokens: Of the whole prompt.
+        log_prob: Natural log-probability of the reply that was to be scored, summed over its tokens; None: none was.
     """
 
     weights: NDArray[np.float32]
     lengths: tuple[int, ...]
     prompt_tokens: int = 0
+    log_prob: float | None = None
 
     def by_segment(self, *, per_token: bool = False) -> NDArray[np.float64]:
         """Sums (or means) over each segment's tokens, (layers, K)."""
@@ -165,7 +198,12 @@ class AttentionReader(Protocol):
     """A backend with the capability "attention" can also tell where the model looked."""
 
     def read_attention(
-        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),
+        last_only: bool = False,
+        replies: Sequence[str] = (),
     ) -> list[Reading]:
         """One forward pass a prompt, in the order shown; prompts that differ only in the question share most of it.
 
@@ -173,6 +211,7 @@ class AttentionReader(Protocol):
             prompts: In the orders in which they are to be read.
             heads: Query heads to sum over, in every layer; empty: all.
             last_only: Only the last token of the prompt, which is about to be answered, not the whole question.
+            replies: One for each prompt, to be scored in the same pass; empty: none.
         """
 
 

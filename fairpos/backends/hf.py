@@ -20,17 +20,19 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteriaList,
 )
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
-from fairpos.backends.base import Ballot, Call, Decoding, Generate, Reading, Reply, Score
+from fairpos.backends.base import Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
 from fairpos.backends.listing import HeldToListing
+from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
 from fairpos.backends.voting import pooled, voting
 from fairpos.errors import InvalidOption, NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
-from fairpos.types import Capability, Layout, Usage
+from fairpos.types import Capability, Layout, Status, Usage
 
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
 Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
@@ -108,19 +110,27 @@ class HFBackend:
             if isinstance(call, Generate) and call.voters:
                 replies[i] = self._voted(call)
             elif isinstance(call, Generate):
-                groups[call.attend, _key(call.decoding), bool(call.listing)].append(i)
+                alike = "by row" if call.decoding.by_row else _key(call.decoding)
+                groups[call.attend, alike, bool(call.listing)].append(i)
             else:
                 end = len(layout) if call.attend and call.attend.needs_whole_prompt else layout.suffix_start
                 groups[call.attend, layout.input_ids[:end], layout.sets, layout.ids, layout.links].append(i)
         alone: dict[Method | None, list[int]] = defaultdict(list)
         for members in groups.values():
             call = calls[members[0]]
-            if isinstance(call, Generate):
+            if isinstance(call, Generate) and call.decoding.by_row:
+                for batch in self._batches(members, layouts):
+                    decodings = [c.decoding for c in (calls[i] for i in batch) if isinstance(c, Generate)]
+                    rows = self.generate_rows([layouts[i] for i in batch], call.attend, decodings)
+                    for i, row in zip(batch, rows, strict=True):
+                        replies[i] = self._of_row(row, Usage(len(layouts[i]), len(row.tokens), calls=1))
+            elif isinstance(call, Generate):
                 for batch in self._batches(members, layouts):
                     decoding = self._held(call.decoding, [calls[i] for i in batch])
                     new = self.generate([layouts[i] for i in batch], call.attend, decoding)
                     replies.update(
-                        (i, self._generated(layouts[i], tokens)) for i, tokens in zip(batch, new, strict=True)
+                        (i, self._generated(layouts[i], tokens, call.decoding))
+                        for i, tokens in zip(batch, new, strict=True)
                     )
             elif len(members) == 1:
                 alone[call.attend] += members
@@ -145,19 +155,25 @@ class HFBackend:
             return self._prefill(batch, cache)
 
     def read_attention(
-        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),
+        last_only: bool = False,
+        replies: Sequence[str] = (),
     ) -> list[Reading]:
         """Where the question of each prompt looks; see `AttentionReader`.
 
         Raises:
-            TooLong, UnsupportedModel, InvalidOption: see the errors.
+            TooLong, UnsupportedModel, InvalidOption, NonFiniteLogits: see the errors.
         """
         from fairpos.attention.probe import read
 
         layouts = [self.layout(prompt) for prompt in prompts]
-        for layout in layouts:
-            self._check_length(layout, 0)
-        return read(self.model, layouts, heads=heads, last_only=last_only)
+        tokens = [continuation(reply, self.tokenizer) for reply in replies]
+        for i, layout in enumerate(layouts):
+            self._check_length(layout, len(tokens[i]) if tokens else 0)
+        return read(self.model, layouts, heads=heads, last_only=last_only, replies=tokens)
 
     def generate(
         self, layouts: Sequence[Layout], method: Method | None = None, decoding: Decoding = Decoding()
@@ -240,6 +256,24 @@ class HFBackend:
         voted = torch.stack([pooled(log_probs[:, step], ballot) for step in range(len(reply))])
         return float(voted.gather(1, torch.tensor(reply, device=device)[:, None]).sum())
 
+    def generate_rows(
+        self, layouts: Sequence[Layout], method: Method | None, decodings: Sequence[Decoding]
+    ) -> list[Row]:
+        """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
+        config = self._generation_config(Decoding(max_new_tokens=max(d.max_new_tokens for d in decodings)))
+        rows = [self._row(decoding) for decoding in decodings]
+        with self.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+            device = self.model.device
+            self.model.generate(
+                batch.input_ids(self._pad, device),
+                attention_mask=batch.attention_mask(device),
+                past_key_values=cache,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([_RefuseNonFinite(), EachRowSamples(decodings)]),
+                stopping_criteria=StoppingCriteriaList([EachRowStops(rows)]),
+            )
+        return rows
+
     def score(
         self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None = None
     ) -> list[Scores]:
@@ -320,10 +354,24 @@ class HFBackend:
 
     def _voted(self, call: Generate) -> Reply:
         layouts = [self.layout(prompt) for prompt in (call.prompt, *call.voters)]
-        tokens = self.vote(layouts, call.attend, call.decoding, call.ballot)
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        decoding, row = call.decoding, None
+        if decoding.by_row:
+            row = self._row(decoding)
+            followed = LogitsProcessorList([EachRowSamples([decoding])]), StoppingCriteriaList([EachRowStops([row])])
+            decoding = Decoding(decoding.max_new_tokens, logits_processor=followed[0], stopping_criteria=followed[1])
+        tokens = self.vote(layouts, call.attend, decoding, call.ballot)
         cost = Usage(sum(map(len, layouts)), len(tokens) * len(layouts), calls=len(layouts))
-        return Reply(text=text, usage=cost)
+        if row is not None:
+            return self._of_row(row, cost)
+        return replace(self._generated(layouts[0], tokens, decoding), usage=cost)
+
+    def _row(self, decoding: Decoding) -> Row:
+        ends = self._generation_config(decoding).eos_token_id
+        return Row(decoding, self.tokenizer, frozenset([ends] if isinstance(ends, int) else ends or []))
+
+    def _of_row(self, row: Row, usage: Usage) -> Reply:
+        status: Status = "cancelled" if row.finish == "cancelled" else "ok"
+        return Reply(status, row.text, usage=usage, finish=row.finish)
 
     def _held(self, decoding: Decoding, calls: Sequence[Call]) -> Decoding:
         """The decoding of a batch, held to the listings that its calls want."""
@@ -336,9 +384,10 @@ class HFBackend:
         processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
         return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
 
-    def _generated(self, layout: Layout, tokens: list[int]) -> Reply:
+    def _generated(self, layout: Layout, tokens: list[int], decoding: Decoding) -> Reply:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1))
+        finish: Finish = "length" if len(tokens) >= decoding.max_new_tokens else "stop"
+        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1), finish=finish)
 
     def _continue(self, cache: Cache, first: Tensor, replies: Sequence[Sequence[int]]) -> Scores:
         """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt."""
