@@ -19,8 +19,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
+
 from fairpos.errors import InvalidLayout, InvalidOption, InvalidRequest
-from fairpos.types import Layout, Request, Task
+from fairpos.types import Layout, Request, Task, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,9 +97,9 @@ TEMPLATES: dict[Task, Template] = {
         question="Question: {query}\nAnswer with a few words.",
     ),
     "rank": Template(
-        instruction="Answer the question with the given passages and cite the passage that has the answer.\n\n",
-        segment="[{label}] {heading}{text}\n\n",
-        question="Question: {query}",
+        instruction="Passages:\n\n",
+        segment="Passage [{label}]: {heading}{text}\n\n",
+        question="Question: {query}\nWhich passage contains the answer to the question?",
         answer_start="The answer is in passage [",
     ),
     "judge": Template(
@@ -216,9 +218,9 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
         InvalidLayout: a part has no tokens at all.
         InvalidRequest: `chat=True` and the tokenizer has no chat template.
     """
-    head, tail = _chat_frame(tokenizer, prompt.chat)
+    head, tail = _chat_frame(tokenizer, prompt.chat, prompt.request.history)
     parts = [
-        _bos(tokenizer, head) + _encode(tokenizer, [(head, True), (prompt.instruction, False)]),
+        _bos(tokenizer, head[0][0]) + _encode(tokenizer, [*head, (prompt.instruction, False)]),
         *(_encode(tokenizer, [(segment, False)]) for segment in prompt.segments),
         _encode(tokenizer, [(prompt.question, False), (tail, True), (prompt.answer_start, False)]),
     ]
@@ -230,7 +232,12 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
         bounds.append(bounds[-1] + len(part))
     tokens = [token for part in parts for token in part]
     spans = list(itertools.pairwise(bounds[1:-1]))
-    return Layout.of(tokens, [spans], prompt.request.ids)
+    layout = Layout.of(tokens, [spans] if spans else [], prompt.request.ids)
+    links = [segment.links for segment in prompt.request.segments]
+    if all(link is None for link in links):
+        return layout
+    shown = set(prompt.request.ids)  # a view may leave segments out
+    return replace(layout, links=tuple(tuple(id for id in link or () if id in shown) for link in links))
 
 
 def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -238,23 +245,35 @@ def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ..
     return tuple(_encode(tokenizer, [(text, False)]))
 
 
-def _chat_frame(tokenizer: PreTrainedTokenizerBase, chat: bool | None) -> tuple[str, str]:
-    """What the chat template puts before and after the user's content; nothing for base models."""
+def _chat_frame(
+    tokenizer: PreTrainedTokenizerBase, chat: bool | None, history: Sequence[Turn]
+) -> tuple[list[tuple[str, bool]], str]:
+    """What comes before the user's content, as (text, written by the chat template), and what comes after it.
+
+    Base models get earlier messages as paragraphs, and nothing else.
+    """
     has = getattr(tokenizer, "chat_template", None) is not None
     if chat and not has:
         raise InvalidRequest("the template wants a chat model (chat=True), but the tokenizer has no chat template")
     if not (has if chat is None else chat):
-        return "", "\n"
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": _SENTINEL}],
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=False,  # the first token of the reply counts; templates without it ignore it
-    )
-    head, found, tail = str(rendered).partition(_SENTINEL)
-    if not found or _SENTINEL in tail:
-        raise InvalidRequest("the tokenizer's chat template doesn't show the user's content exactly once")
-    return head, tail
+        return [("", True), *((f"{turn.content}\n\n", False) for turn in history)], "\n"
+    roles = [*(turn.role for turn in history), "user"]
+    try:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": role, "content": f"{_SENTINEL}-{i}-"} for i, role in enumerate(roles)],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,  # the first token of the reply counts; templates without it ignore it
+        )
+    except TemplateError as error:  # raised by templates that know no system message, or want roles to alternate
+        raise InvalidRequest(f"the model's chat template refuses messages of roles {roles}: {error}") from None
+    frame = re.split(f"{_SENTINEL}-(\\d+)-", str(rendered))
+    if frame[1::2] != [str(i) for i in range(len(roles))]:
+        raise InvalidRequest("the tokenizer's chat template doesn't show every message exactly once, in order")
+    head = [(frame[0], True)]
+    for turn, after in zip(history, frame[2::2], strict=False):
+        head += [(turn.content, False), (after, True)]
+    return head, frame[-1]
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:

@@ -85,8 +85,9 @@ def text_of(record: Mapping[str, Json], key: str) -> str:
 
 
 def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
-    """A field that must be a list of texts or of objects with `text` (and `id`, `title`, `score`, `group`,
-    `pinned`).
+    """A field that must be a list of texts or of objects with `text`.
+
+    Objects may have `id`, `title`, `score`, `links`, `group` and `pinned`, which are as in `Segment`.
 
     Raises:
         InvalidRequest: it is missing, or something else.
@@ -109,9 +110,13 @@ def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
                 raise InvalidRequest(f"{key}[{number}]: group must be text, got {group!r}")
             if pinned is not None and (isinstance(pinned, bool) or not isinstance(pinned, int)):
                 raise InvalidRequest(f"{key}[{number}]: pinned must be a whole number, got {pinned!r}")
+            links = item.get("links")
+            if links is not None and not (isinstance(links, list) and all(isinstance(x, str | int) for x in links)):
+                raise InvalidRequest(f"{key}[{number}]: links must be a list of ids, got {links!r}")
             id = text_of(item, "id") if item.get("id") is not None else str(number)
             text = text_of(item, "text")
-            segments.append(Segment(id=id, text=text, title=title, score=score, group=group, pinned=pinned))
+            to = None if links is None else tuple(str(link) for link in links)
+            segments.append(Segment(id=id, text=text, title=title, score=score, group=group, pinned=pinned, links=to))
         else:
             raise InvalidRequest(f"{key}[{number}] must be text or an object with a field 'text', got {item!r}")
     return segments

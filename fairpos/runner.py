@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply
+from fairpos.backends.base import Backend, Ballot, Call, Decoding, Generate, Reply
 from fairpos.errors import InvalidComposition, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
@@ -53,16 +53,16 @@ def run(
         UnsupportedBackend: the backend lacks a capability; before anything runs.
         NotCalibrated: a method's profile is missing or doesn't fit; before anything runs.
     """
-    for task in {request.task for request in requests}:
-        check(methods, task, backend)
-        if task == "rank":
-            check_ranker(ranker, backend)
-    methods = [method.ready(requests, backend, template) for method in methods]
-    judged = any(request.task in ("judge", "choose") for request in requests)
-    in_words = judged and answers_in_words(verdicts, methods, backend)
-    asking = Asking(template, decoding, next((m for m in methods if m.owns_attention), None), in_words)
-    outer = [m for m in methods if not m.owns_attention]
-    work = together([_request(outer, request, backend, ranker, asking) for request in requests], progress)
+    work = start(
+        requests,
+        methods,
+        backend,
+        ranker=ranker,
+        template=template,
+        decoding=decoding,
+        verdicts=verdicts,
+        progress=progress,
+    )
     replies: list[Reply] | None = None
     while True:
         try:
@@ -71,6 +71,36 @@ def run(
             outputs: list[Output] = stop.value
             return outputs
         replies = backend.run(calls)
+
+
+def start(
+    requests: Sequence[Request],
+    methods: Sequence[Method],
+    backend: Backend,
+    *,
+    ranker: Ranker,
+    template: Template | None = None,
+    decoding: Decoding = Decoding(),
+    verdicts: VerdictForm = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Work[list[Output]]:
+    """`run` for whoever runs the calls: yields lists of calls, receives their replies, returns the outputs.
+
+    So that the calls of several such works can share a batch (the service does that across its users).
+    """
+    for task in {request.task for request in requests}:
+        check(methods, task, backend)
+        if task == "rank":
+            check_ranker(ranker, backend)
+    methods = [method.ready(requests, backend, template) for method in methods]
+    judged = any(request.task in ("judge", "choose") for request in requests)
+    in_words = judged and answers_in_words(verdicts, methods, backend)
+    owner = next((m for m in methods if m.owns_attention), None)
+    asking = Asking(template, decoding, owner, in_words)
+    if owner is not None and owner.order_free:
+        # Labels belong to slots: without an order of its own, a request would bring the input order back in.
+        requests = [request.canonical() for request in requests]
+    return together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
 
 
 def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
@@ -163,8 +193,9 @@ def _request(
     steps = methods[0].steps(request, backend)
     views = next(steps)
     while True:
-        inner = [_request(methods[1:], view, backend, ranker, asking) for view in views]
-        outputs = yield from together(inner)
+        inner = together([_request(methods[1:], view, backend, ranker, asking) for view in views])
+        ballot = methods[0].ballot(request, backend)
+        outputs = yield from (inner if ballot is None else _voted(inner, ballot))
         try:
             views = steps.send(outputs)
         except StopIteration as stop:
@@ -172,11 +203,25 @@ def _request(
             return combined
 
 
+def _voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
+    """Views whose texts are one text, voted on token by token: their calls as one, whose reply all of them get."""
+    try:
+        calls = next(inner)
+        while True:
+            texts = [call for call in calls if isinstance(call, Generate) and not call.voters]
+            if len(texts) < len(calls):
+                raise InvalidComposition("voting while generating can't go inside of itself: name permutation once")
+            voters = tuple(call.prompt for call in texts[1:])
+            [reply] = yield [replace(texts[0], voters=voters, ballot=ballot)]
+            # One of them carries the cost of all.
+            calls = inner.send([reply] + [replace(reply, usage=Usage())] * len(voters))
+    except StopIteration as stop:
+        outputs: list[Output] = stop.value
+        return outputs
+
+
 def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
     """One view, asked as its task wants it."""
-    if asking.attend is not None and asking.attend.order_free:
-        # Labels belong to slots: without an order of its own, the view would bring the input order back in.
-        request = request.canonical()
     if request.task == "rank":
         output = yield from ranker(request, asking)
         return output

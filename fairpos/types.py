@@ -17,8 +17,9 @@ Task: TypeAlias = Literal["answer", "rank", "judge", "choose"]
 TASKS: tuple[Task, ...] = ("answer", "rank", "judge", "choose")
 
 Span: TypeAlias = tuple[int, int]  # start, end (exclusive), counted in tokens
-# What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it.
-Capability: TypeAlias = Literal["generate", "score", "attention"]
+# What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it; vote:
+# several prompts decode in step.
+Capability: TypeAlias = Literal["generate", "score", "attention", "vote"]
 Status: TypeAlias = Literal[
     "ok", "partial", "unparsable", "refused", "empty", "malformed", "http_error", "timeout", "cancelled"
 ]
@@ -35,6 +36,7 @@ class Segment:
         title: Shown before the text where the template has a place for it.
         group: Methods that reorder keep the segments of a group (chunks of one document) together, in the order given.
         pinned: Methods that reorder leave it at this place, from 0; -1 is the last. A group counts as one place.
+        links: Ids of the segments that this one refers to (citations, hyperlinks); None: not known.
     """
 
     text: str
@@ -43,6 +45,7 @@ class Segment:
     title: str | None = None
     group: str | None = None
     pinned: int | None = None
+    links: tuple[str, ...] | None = None
 
     @property
     def content(self) -> tuple[str, str]:
@@ -78,7 +81,26 @@ def as_segments(items: Sequence[str | Segment]) -> tuple[Segment, ...]:
         if segment.id in seen:
             raise InvalidRequest(f"segment id {segment.id!r} appears twice; ids must be unique within a request")
         seen.add(segment.id)
+    for segment in segments:
+        for link in segment.links or ():
+            if link not in seen:
+                raise InvalidRequest(
+                    f"segment {segment.id!r} links to {link!r}, which isn't there; got ids {', '.join(sorted(seen))}"
+                )
     return tuple(segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier message of the conversation.
+
+    Attributes:
+        role: "system", "user", "assistant", or what else the model's chat template knows.
+        content: Its text. Nobody vouches for it: control tokens in it are broken up like those in segments.
+    """
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +114,7 @@ class Request:
         labels: What each segment is called in the prompt ("A", "2"), aligned with `segments`. None: labels belong to
             the slots, so the first segment shown is always "A" or "1". Given: labels travel with their segments.
         query_twice: The query stands before and after the segments, not only where the template has it.
+        history: Messages that come before this question: a system prompt, earlier turns.
     """
 
     task: Task
@@ -99,6 +122,7 @@ class Request:
     segments: tuple[Segment, ...]
     labels: tuple[str, ...] | None = None
     query_twice: bool = False
+    history: tuple[Turn, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -136,11 +160,13 @@ class Layout:
         input_ids: Token ids of the whole prompt.
         sets: One tuple of spans per set, in storage order; the spans of a set touch each other.
         ids: Segment ids, aligned with `spans`.
+        links: For each segment the ids of those that it refers to, aligned with `spans`; empty where nothing is known.
     """
 
     input_ids: tuple[int, ...]
     sets: tuple[tuple[Span, ...], ...]
     ids: tuple[str, ...] = field(default=())
+    links: tuple[tuple[str, ...], ...] = field(default=())
 
     @classmethod
     def of(
@@ -202,7 +228,7 @@ class Layout:
         this is what makes order invariance exact to the bit.
         """
         tokens = list(self.input_ids)
-        sets, names, first = [], [], 0
+        sets, names, links, first = [], [], [], 0
         for members in self.sets:
             order = sorted(range(len(members)), key=lambda i: (self.input_ids[slice(*members[i])], self.ids[first + i]))
             cursor = members[0][0]
@@ -212,10 +238,11 @@ class Layout:
                 tokens[cursor : cursor + len(piece)] = piece
                 spans.append((cursor, cursor + len(piece)))
                 names.append(self.ids[first + i])
+                links.append(self.links[first + i] if self.links else ())
                 cursor += len(piece)
             sets.append(tuple(spans))
             first += len(members)
-        return Layout(tuple(tokens), tuple(sets), tuple(names))
+        return Layout(tuple(tokens), tuple(sets), tuple(names), tuple(links) if self.links else ())
 
 
 def _group(spans: Sequence[Span] | Sequence[Sequence[Span]]) -> tuple[tuple[Span, ...], ...]:

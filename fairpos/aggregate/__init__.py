@@ -6,10 +6,11 @@ Items are numbered 0 to n - 1; rankings list them best first and may leave items
 """
 
 from fairpos.aggregate.borda import borda
+from fairpos.aggregate.entropy_weighted import entropy_weighted
 from fairpos.aggregate.kemeny import Kemeny, kemeny
 from fairpos.aggregate.majority import majority
 from fairpos.aggregate.mean_log_prob import mean_log_prob
 from fairpos.aggregate.rankings import Aggregate
 from fairpos.aggregate.rrf import rrf
 
-__all__ = ["Aggregate", "Kemeny", "borda", "kemeny", "majority", "mean_log_prob", "rrf"]
+__all__ = ["Aggregate", "Kemeny", "borda", "entropy_weighted", "kemeny", "majority", "mean_log_prob", "rrf"]

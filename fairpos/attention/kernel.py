@@ -66,6 +66,20 @@ def attend(
     return out
 
 
+def scores(q: Tensor, k: Tensor, *, scaling: float, softcap: float | None = None) -> Tensor:
+    """`scaling * q k^T`, capped: (B, H, Lq, Lk) in float32 or better, without a copy of the keys for grouped heads."""
+    b, heads, n, d = q.shape
+    grouped = q.reshape(b, k.shape[1], heads // k.shape[1] * n, d)  # query heads of a group become query rows
+    return capped(precise(grouped @ k.transpose(-1, -2)) * scaling, softcap).view(b, heads, n, -1)
+
+
+def weighted(weights: Tensor, v: Tensor) -> Tensor:
+    """`weights v`: (B, H, Lq, Lk) and (B, Hkv, Lk, D) to (B, H, Lq, D), in the values' dtype."""
+    b, heads, n, m = weights.shape
+    grouped = weights.to(v.dtype).reshape(b, v.shape[1], heads // v.shape[1] * n, m)
+    return (grouped @ v).view(b, heads, n, -1)
+
+
 def capped(scores: Tensor, softcap: float | None) -> Tensor:
     """softcap * tanh(scores / softcap), or the scores as they are."""
     return scores if softcap is None else softcap * torch.tanh(scores / softcap)

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, DynamicCache, PreTrainedModel
+from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -45,8 +45,16 @@ class Attention(ABC):
     them) followed by one new key per query.
     """
 
+    # Whether `Layer.hidden` and `Layer.project` are used.
+    needs_hidden = False
+
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
+
+    @property
+    def extent(self) -> int:
+        """One more than the largest position in the prompts."""
+        return max(len(layout) for layout in self.batch.layouts)
 
     @abstractmethod
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -70,6 +78,16 @@ class _Forward:
     layer_types: list[str] | None
     memo: dict[tuple[str | None, int], tuple[Tensor, Factors]] = field(default_factory=dict)
     layers_seen: int = 0
+    # The arguments of the attention module that is running, where the attention needs its input.
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    projecting: bool = False
+
+
+class _Projected(Exception):
+    """Ends the run of an attention module as soon as its queries and keys are there."""
+
+    def __init__(self, q: Tensor, k: Tensor) -> None:
+        self.q, self.k = q, k
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,40 @@ class Layer:
             # The tensor is kept beside its factors: its id stays its own for as long as the memo lives.
             self._forward.memo[key] = (positions, self._forward.rotary.factors(like, positions, self.kind))
         return self._forward.memo[key][1]
+
+    @property
+    def hidden(self) -> Tensor:
+        """What the module was called with, the output of the layer's input norm: (B, Lq, hidden size)."""
+        args, kwargs = self._arguments
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        return hidden
+
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (B, H, L, D) and keys (B, Hkv, L, D) that this layer makes of another input (B, L, hidden size).
+
+        The module runs with that input and is stopped where it would attend, so this holds for every module that the
+        seam can be put on, whatever its projections and norms look like.
+        """
+        args, kwargs = self._arguments
+        given = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+        neutral = given.get("position_embeddings")
+        if neutral is not None:  # cos = 1, sin = 0: one position serves for all
+            given["position_embeddings"] = tuple(factor[:1, :1] for factor in neutral)
+        if not args:
+            given["hidden_states"] = hidden
+        self._forward.projecting = True
+        try:
+            self.module(*((hidden, *args[1:]) if args else ()), **given)
+        except _Projected as found:
+            return found.q, found.k
+        finally:
+            self._forward.projecting = False
+        raise UnsupportedModel(f"{type(self.module).__name__} doesn't attend when it runs on its own")
+
+    @property
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        assert self._forward.arguments is not None  # the attention says that it needs them
+        return self._forward.arguments
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """x of shape (B, H, L, D) rotated at positions of shape (L,), (B, L) or (B, H, L), integer or float."""
@@ -184,6 +236,8 @@ def _attention(
         if softcap is not None:
             kwargs["softcap"] = softcap
         return _own_attention(module)(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
+    if forward.projecting:
+        raise _Projected(query, key)
     layer = Layer(
         index=int(module.layer_idx),  # type: ignore[arg-type]
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
@@ -338,10 +392,21 @@ class Seam:
                 return None
             return torch.ones_like(output[0]), torch.zeros_like(output[1])
 
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            forward = _active.get()
+            if forward is not None and forward.attention.needs_hidden and not forward.projecting:
+                forward.arguments = args, kwargs
+
         handles = [
             base.register_forward_pre_hook(enter, with_kwargs=True),
             base.register_forward_hook(leave, always_call=True),
             base.rotary_emb.register_forward_hook(neutral),
+            *(
+                # The innermost module with a layer index is the attention; it is entered last.
+                module.register_forward_pre_hook(keep, with_kwargs=True)
+                for module in base.modules()
+                if hasattr(module, "layer_idx")
+            ),
         ]
         self._undo.extend(handle.remove for handle in handles)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -34,20 +34,19 @@ class SetBasedAttention(SegmentAttention):
         out = torch.empty_like(row.q)
         last = row.first + row.q.shape[2]
         for members in pieces(layout, last):
-            before = members[0][0]
             for start, end in members:
                 start_new, end_new = max(start, row.first), min(end, last)
                 if start_new >= end_new:
                     continue
                 new = slice(start_new - row.first, end_new - row.first)
-                out[:, :, new] = self.piece(
-                    layer,
-                    row.q_rotated[:, :, new],
-                    joined(row.k, before, start, end_new),
-                    joined(row.v, before, start, end_new),
-                    torch.cat([row.positions[:before], row.positions[start:end_new]]),
-                )
+                seen = self.seen(layout, members, start, end_new)
+                k, v, positions = (joined(x, seen) for x in (row.k, row.v, row.positions[:, None]))
+                out[:, :, new] = self.piece(layer, row.q_rotated[:, :, new], k, v, positions[:, 0])
         return out
+
+    def seen(self, layout: Layout, members: tuple[Span, ...], start: int, end: int) -> tuple[Span, ...]:  # noqa: ARG002
+        """The keys that the member from `start` on meets, as far as they are stored: before its set, and its own."""
+        return (0, members[0][0]), (start, end)
 
     def piece(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
         """Causal attention of the last Lq of the keys over all of them."""
@@ -56,9 +55,16 @@ class SetBasedAttention(SegmentAttention):
         return layer.attend(q, k, v, mask=visible(positions, q.shape[2], layer.window))
 
 
-def joined(x: Tensor, before: int, start: int, end: int) -> Tensor:
-    """The keys (or values) before a set and those of one member: (B, H, before + end - start, D)."""
-    return x[:, :, :end] if start == before else torch.cat([x[:, :, :before], x[:, :, start:end]], dim=2)
+def joined(x: Tensor, spans: Sequence[Span]) -> Tensor:
+    """The tokens in these spans, in storage order, of keys, values or positions (..., Lk, D); no copy if they touch."""
+    runs: list[Span] = []
+    for start, end in spans:
+        if runs and runs[-1][1] == start:
+            runs[-1] = runs[-1][0], end
+        else:
+            runs.append((start, end))
+    parts = [x[..., start:end, :] for start, end in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
 
 def pieces(layout: Layout, end: int | None = None) -> Iterator[tuple[Span, ...]]:

@@ -6,9 +6,9 @@ list of calls and runs them together, batched or concurrent, as it can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,28 @@ from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Status, Usage
 
+Finish: TypeAlias = Literal["stop", "length", "cancelled"]
+
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
     from transformers.generation.streamers import BaseStreamer
 
     from fairpos.methods.base import Method
+
+Weights: TypeAlias = Literal["uniform", "entropy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Follows one generation while it runs, and can end it.
+
+    Attributes:
+        on_text: Called in the backend's thread with each new piece of text; the pieces joined are the reply's text.
+        cancelled: Asked at every token; once it says yes, this generation ends and others of its batch go on.
+    """
+
+    on_text: Callable[[str], None]
+    cancelled: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,9 @@ class Decoding:
         temperature: 0 is greedy.
         top_p: Sample from the smallest set of tokens with this probability; 1 is all.
         seed: Of the sampling; needed where temperature > 0.
+        stop: Texts at which the reply ends, before them.
+        live: Follows the generation. With it (or `stop`) a local model batches this call with others of any decoding;
+            each then draws from a generator of its own, so that its sample doesn't depend on who shares the batch.
         generation_config, logits_processor, stopping_criteria, streamer: transformers' own, for a local model; the
             generation config replaces temperature and top_p.
     """
@@ -41,6 +61,8 @@ class Decoding:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    live: Live | None = None
     generation_config: GenerationConfig | None = None
     logits_processor: LogitsProcessorList | None = None
     stopping_criteria: StoppingCriteriaList | None = None
@@ -53,11 +75,34 @@ class Decoding:
             raise InvalidOption(f"temperature must be in [0, 10], got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise InvalidOption(f"top_p must be in (0, 1], got {self.top_p}")
+        if not all(self.stop):
+            raise InvalidOption("stop must hold texts of at least 1 character, got an empty one")
+        if self.by_row and (self.generation_config or self.logits_processor or self.stopping_criteria or self.streamer):
+            raise InvalidOption("stop and live don't go with transformers' own generation_config, processors, ...")
         sampled = self.temperature > 0 or (self.generation_config is not None and self.generation_config.do_sample)
         if sampled and self.seed is None:
             raise InvalidOption(
                 "sampling needs a seed, so that the result can be repeated; got temperature > 0 without"
             )
+
+    @property
+    def by_row(self) -> bool:
+        """Whether the generation is followed row by row, so that it may share a batch with any other such."""
+        return bool(self.stop) or self.live is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """How prompts that decode in step agree on each token.
+
+    Attributes:
+        weights: "uniform": the mean of the log-probabilities, renormalised. "entropy": the mean of the probabilities,
+            weighted by softmax(-beta * entropy), so that the prompts speak that know.
+        beta: Of the entropy weights, at least 0; 0 weighs all alike.
+    """
+
+    weights: Weights = "uniform"
+    beta: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +110,12 @@ class Generate:
     """Continue the prompt.
 
     Attributes:
+        prompt: The prompt.
+        decoding: How.
+        attend: The method that owns the attention.
+        voters: Further prompts, which continue with the same text and vote on each of its tokens; only for a backend
+            that can "vote". The reply's usage is that of all.
+        ballot: How they vote.
         listing: Labels; a local model can then write nothing but a list of them, each once: "[2] > [1]". An endpoint
             can't be held to that.
     """
@@ -72,6 +123,8 @@ class Generate:
     prompt: Prompt
     decoding: Decoding = Decoding()
     attend: Method | None = None
+    voters: tuple[Prompt, ...] = ()
+    ballot: Ballot = Ballot()
     listing: tuple[str, ...] = ()
 
 
@@ -100,6 +153,7 @@ class Reply:
         bounded: Of each reply, whether its log-probability is only an upper bound, because an endpoint lists few
             alternatives; the status is then "partial". Empty: none is.
         usage: Tokens and calls.
+        finish: Why a generated text ends: "stop" (end of text, or a stop text), "length" or "cancelled".
         detail: What went wrong, in words.
     """
 
@@ -111,6 +165,7 @@ class Reply:
     usage: Usage = field(default_factory=lambda: Usage(calls=1))
     bounded: tuple[bool, ...] = ()
     detail: str = ""
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,16 +20,19 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteriaList,
 )
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
-from fairpos.backends.base import Call, Decoding, Generate, Reading, Reply, Score
+from fairpos.backends.base import Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
 from fairpos.backends.listing import HeldToListing
-from fairpos.errors import NonFiniteLogits, TooLong, UnsupportedModel
+from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
+from fairpos.backends.voting import pooled, voting
+from fairpos.errors import InvalidOption, NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
-from fairpos.types import Capability, Layout, Usage
+from fairpos.types import Capability, Layout, Status, Usage
 
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
 Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
@@ -91,7 +94,7 @@ class HFBackend:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Everything."""
-        return frozenset({"generate", "score", "attention"})
+        return frozenset({"generate", "score", "attention", "vote"})
 
     @property
     def context(self) -> int:
@@ -102,21 +105,32 @@ class HFBackend:
         """Runs calls in batches; scored prompts that differ only after their segments share one prefill of the rest."""
         layouts = [self.layout(call.prompt) for call in calls]
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
-        for i, (call, layout) in enumerate(zip(calls, layouts, strict=True)):
-            if isinstance(call, Generate):
-                groups[call.attend, _key(call.decoding), bool(call.listing)].append(i)
-            else:
-                groups[call.attend, layout.input_ids[: layout.suffix_start], layout.sets].append(i)
-        alone: dict[Method | None, list[int]] = defaultdict(list)
         replies: dict[int, Reply] = {}
+        for i, (call, layout) in enumerate(zip(calls, layouts, strict=True)):
+            if isinstance(call, Generate) and call.voters:
+                replies[i] = self._voted(call)
+            elif isinstance(call, Generate):
+                alike = "by row" if call.decoding.by_row else _key(call.decoding)
+                groups[call.attend, alike, bool(call.listing)].append(i)
+            else:
+                end = len(layout) if call.attend and call.attend.needs_whole_prompt else layout.suffix_start
+                groups[call.attend, layout.input_ids[:end], layout.sets, layout.ids, layout.links].append(i)
+        alone: dict[Method | None, list[int]] = defaultdict(list)
         for members in groups.values():
             call = calls[members[0]]
-            if isinstance(call, Generate):
+            if isinstance(call, Generate) and call.decoding.by_row:
+                for batch in self._batches(members, layouts):
+                    decodings = [c.decoding for c in (calls[i] for i in batch) if isinstance(c, Generate)]
+                    rows = self.generate_rows([layouts[i] for i in batch], call.attend, decodings)
+                    for i, row in zip(batch, rows, strict=True):
+                        replies[i] = self._of_row(row, Usage(len(layouts[i]), len(row.tokens), calls=1))
+            elif isinstance(call, Generate):
                 for batch in self._batches(members, layouts):
                     decoding = self._held(call.decoding, [calls[i] for i in batch])
                     new = self.generate([layouts[i] for i in batch], call.attend, decoding)
                     replies.update(
-                        (i, self._generated(layouts[i], tokens)) for i, tokens in zip(batch, new, strict=True)
+                        (i, self._generated(layouts[i], tokens, call.decoding))
+                        for i, tokens in zip(batch, new, strict=True)
                     )
             elif len(members) == 1:
                 alone[call.attend] += members
@@ -186,6 +200,80 @@ class HFBackend:
         sequences = output if isinstance(output, Tensor) else output.sequences
         return [self._until_end(row, config) for row in sequences[:, batch.width :].tolist()]
 
+    def vote(
+        self,
+        layouts: Sequence[Layout],
+        method: Method | None = None,
+        decoding: Decoding = Decoding(),
+        ballot: Ballot = Ballot(),
+    ) -> list[int]:
+        """New tokens that all prompts continue with: they decode in step and vote at every token.
+
+        Processors, stopping criteria and the streamer see one sequence, the first prompt's.
+        """
+        config = self._generation_config(decoding)
+        if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
+            raise InvalidOption(
+                "voting while generating follows one sequence; "
+                f"got num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}"
+            )
+        with self.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+            device = self.model.device
+            mask = batch.attention_mask(device)
+            with _seeded(decoding.seed) if config.do_sample else nullcontext():
+                output = self.model.generate(
+                    batch.input_ids(self._pad, device),
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    generation_config=config,
+                    logits_processor=decoding.logits_processor,
+                    stopping_criteria=decoding.stopping_criteria,
+                    custom_generate=voting(ballot, mask, decoding.streamer),
+                )
+        return self._until_end(output[0, batch.width :].tolist(), config)
+
+    def vote_score(
+        self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None, ballot: Ballot = Ballot()
+    ) -> float:
+        """Log-probability that the vote gives a reply, summed over its tokens."""
+        with self.attending(layouts, method, new=len(reply)) as (batch, cache):
+            device = self.model.device
+            first = self._prefill(batch, cache)[:, None]
+            logits = first
+            if len(reply) > 1:
+                head = torch.tensor([list(reply[:-1])] * len(layouts), device=device)
+                mask = batch.attention_mask(device)
+                positions = mask.sum(-1, keepdim=True) + torch.arange(len(reply) - 1, device=device)
+                rest = self.model(
+                    input_ids=head,
+                    attention_mask=torch.cat([mask, mask.new_ones(head.shape)], dim=1),
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
+                logits = torch.cat([first, _finite(rest)], dim=1)
+            log_probs = torch.log_softmax(logits, dim=-1)
+        voted = torch.stack([pooled(log_probs[:, step], ballot) for step in range(len(reply))])
+        return float(voted.gather(1, torch.tensor(reply, device=device)[:, None]).sum())
+
+    def generate_rows(
+        self, layouts: Sequence[Layout], method: Method | None, decodings: Sequence[Decoding]
+    ) -> list[Row]:
+        """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
+        config = self._generation_config(Decoding(max_new_tokens=max(d.max_new_tokens for d in decodings)))
+        rows = [self._row(decoding) for decoding in decodings]
+        with self.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+            device = self.model.device
+            self.model.generate(
+                batch.input_ids(self._pad, device),
+                attention_mask=batch.attention_mask(device),
+                past_key_values=cache,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([_RefuseNonFinite(), EachRowSamples(decodings)]),
+                stopping_criteria=StoppingCriteriaList([EachRowStops(rows)]),
+            )
+        return rows
+
     def score(
         self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None = None
     ) -> list[Scores]:
@@ -229,12 +317,13 @@ class HFBackend:
     ) -> list[Scores]:
         """Prompts that differ only in their suffix: everything before it is read once."""
         start = layouts[0].suffix_start
-        head = Layout(layouts[0].input_ids[:start], layouts[0].sets, layouts[0].ids)
+        head = replace(layouts[0], input_ids=layouts[0].input_ids[:start])
         longest = max(len(reply) for each in replies for reply in each)
         scores = []
         single = method is None and all(len(reply) == 1 for each in replies for reply in each)
         with self.attending([head], method, new=max(map(len, layouts)) - start + longest) as (batch, cache):
             self._prefill(batch, cache)
+            stored = cache.get_seq_length()
             if single:
                 logits = self._suffixes(cache, [layout.input_ids[start:] for layout in layouts])
                 first = torch.log_softmax(logits, dim=-1)
@@ -244,7 +333,7 @@ class HFBackend:
                 logits = self.model(suffix, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
                 first = torch.log_softmax(_finite(logits), dim=-1)[0]
                 scores.append(self._continue(cache, first, each))
-                cache.crop(start - cache.get_seq_length())
+                cache.crop(stored - cache.get_seq_length())
         return scores
 
     def _suffixes(self, cache: Cache, suffixes: Sequence[Sequence[int]]) -> Tensor:
@@ -263,6 +352,27 @@ class HFBackend:
         ).logits[:, -1]
         return _finite(logits)
 
+    def _voted(self, call: Generate) -> Reply:
+        layouts = [self.layout(prompt) for prompt in (call.prompt, *call.voters)]
+        decoding, row = call.decoding, None
+        if decoding.by_row:
+            row = self._row(decoding)
+            followed = LogitsProcessorList([EachRowSamples([decoding])]), StoppingCriteriaList([EachRowStops([row])])
+            decoding = Decoding(decoding.max_new_tokens, logits_processor=followed[0], stopping_criteria=followed[1])
+        tokens = self.vote(layouts, call.attend, decoding, call.ballot)
+        cost = Usage(sum(map(len, layouts)), len(tokens) * len(layouts), calls=len(layouts))
+        if row is not None:
+            return self._of_row(row, cost)
+        return replace(self._generated(layouts[0], tokens, decoding), usage=cost)
+
+    def _row(self, decoding: Decoding) -> Row:
+        ends = self._generation_config(decoding).eos_token_id
+        return Row(decoding, self.tokenizer, frozenset([ends] if isinstance(ends, int) else ends or []))
+
+    def _of_row(self, row: Row, usage: Usage) -> Reply:
+        status: Status = "cancelled" if row.finish == "cancelled" else "ok"
+        return Reply(status, row.text, usage=usage, finish=row.finish)
+
     def _held(self, decoding: Decoding, calls: Sequence[Call]) -> Decoding:
         """The decoding of a batch, held to the listings that its calls want."""
         listings = [call.listing for call in calls if isinstance(call, Generate) and call.listing]
@@ -274,9 +384,10 @@ class HFBackend:
         processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
         return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
 
-    def _generated(self, layout: Layout, tokens: list[int]) -> Reply:
+    def _generated(self, layout: Layout, tokens: list[int], decoding: Decoding) -> Reply:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1))
+        finish: Finish = "length" if len(tokens) >= decoding.max_new_tokens else "stop"
+        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1), finish=finish)
 
     def _continue(self, cache: Cache, first: Tensor, replies: Sequence[Sequence[int]]) -> Scores:
         """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt."""
@@ -322,9 +433,16 @@ class HFBackend:
             if method is None or not method.owns_attention:
                 yield Batch(layouts), DynamicCache()
                 return
-            canonical = [layout.canonical() for layout in layouts]
-            attention = method.attend(canonical)
-            assert attention is not None
+            # Only where order plays no part may ours replace the caller's.
+            attention = method.attend([layout.canonical() for layout in layouts] if method.order_free else layouts)
+            if attention is None:  # its settings change nothing
+                yield Batch(layouts), DynamicCache()
+                return
+            if attention.extent + new > self.context:
+                raise TooLong(
+                    f"{method.name} places a prompt on {attention.extent} positions, and up to {new} new tokens; "
+                    f"the model's context is {self.context}"
+                )
             with seam_of(self.model).call(attention) as cache:
                 yield attention.batch, cache
 

@@ -20,7 +20,7 @@ from fairpos.backends.label_logprobs import label_log_probs
 from fairpos.backends.openai_client import OpenAIClient
 from fairpos.backends.response_cache import ResponseCache
 from fairpos.errors import BackendError, InvalidOption, UnsupportedBackend
-from fairpos.types import Capability
+from fairpos.types import Capability, Turn
 
 PREFIX = "openai:"
 _SCORED_TOKENS = 4  # room for a bracket before the label, and for a label of two or three tokens
@@ -99,10 +99,10 @@ class OpenAIBackend:
         if call.attend is not None:
             raise UnsupportedBackend(f"method {call.attend.name!r} needs a local model; {self.name!r} is an endpoint")
         if isinstance(call, Generate):
-            return self._body(call.prompt.text, _sampling(call.decoding))
+            return self._body(call.prompt.text, _sampling(call.decoding), call.prompt.request.history)
         allowed = ", ".join(_labels(call))
         text = f"{call.prompt.text}\n\nReply with one of these and nothing else: {allowed}"
-        return self._body(text, self._scoring())
+        return self._body(text, self._scoring(), call.prompt.request.history)
 
     def _scoring(self) -> dict[str, JSON]:
         return {
@@ -112,8 +112,10 @@ class OpenAIBackend:
             "top_logprobs": self.alternatives,
         }
 
-    def _body(self, text: str, options: Mapping[str, JSON]) -> CompletionRequest:
-        body: dict[str, JSON] = {"model": self.model, "messages": [{"role": "user", "content": text}], **options}
+    def _body(self, text: str, options: Mapping[str, JSON], history: Sequence[Turn] = ()) -> CompletionRequest:
+        turns = [*history, Turn("user", text)]
+        messages: list[JSON] = [{"role": turn.role, "content": turn.content} for turn in turns]
+        body: dict[str, JSON] = {"model": self.model, "messages": messages, **options}
         body |= self.extra
         return CompletionRequest({name: value for name, value in body.items() if value is not None})
 
@@ -163,6 +165,8 @@ def _sampling(decoding: Decoding) -> dict[str, JSON]:
     options: dict[str, JSON] = {"temperature": decoding.temperature, "max_tokens": decoding.max_new_tokens}
     if decoding.temperature > 0:
         options |= {"top_p": decoding.top_p, "seed": decoding.seed}
+    if decoding.stop:
+        options["stop"] = list(decoding.stop)
     return options
 
 

@@ -25,7 +25,7 @@ app = typer.Typer(
 def main() -> None:
     """The `fairpos` command."""
     # Command modules register themselves; imported here, so that `import fairpos.cli.options` stays light.
-    from fairpos.cli import answer, audit, calibrate, judge, methods, models, rank  # noqa: F401
+    from fairpos.cli import answer, audit, calibrate, judge, methods, models, rank, serve  # noqa: F401
 
     try:
         app()

@@ -1,6 +1,7 @@
 """One published method a file; importing this package registers them all."""
 
 from fairpos.methods import (
+    ape,
     ascending,
     attention_calibrated,
     attention_sorting,
@@ -11,18 +12,23 @@ from fairpos.methods import (
     cross_labels,
     descending,
     edges,
+    graph_kv,
     icr,
+    ms_poe,
     none,
     permutation,
     pine,
+    positional_hidden,
     pride,
     query_twice,
     set_based,
+    string,
     swap,
     windows,
 )
 
 __all__ = [
+    "ape",
     "ascending",
     "attention_calibrated",
     "attention_sorting",
@@ -33,13 +39,17 @@ __all__ = [
     "cross_labels",
     "descending",
     "edges",
+    "graph_kv",
     "icr",
+    "ms_poe",
     "none",
     "permutation",
     "pine",
+    "positional_hidden",
     "pride",
     "query_twice",
     "set_based",
+    "string",
     "swap",
     "windows",
 ]

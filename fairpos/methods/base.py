@@ -18,7 +18,7 @@ from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
 
 if TYPE_CHECKING:
     from fairpos.attention.seam import Attention
-    from fairpos.backends.base import Backend
+    from fairpos.backends.base import Backend, Ballot
     from fairpos.prompts import Template
 
 Family: TypeAlias = Literal["none", "input", "attention", "output"]
@@ -37,6 +37,7 @@ class Method:
         tasks: What it can be used for.
         requires: Capabilities that the backend must have.
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
+        needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class Method:
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     requires: ClassVar[frozenset[Capability]] = frozenset()
     order_free: ClassVar[bool] = False
+    needs_whole_prompt: ClassVar[bool] = False
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
         """The method with all that it needs for these requests, before anything runs.
@@ -74,6 +76,10 @@ class Method:
         views = self.arrange(request, backend)
         outputs = yield views
         return self.combine(request, views, outputs)
+
+    def ballot(self, request: Request, backend: Backend) -> Ballot | None:  # noqa: ARG002
+        """How the views' texts are voted on token by token; None: every view has a text of its own."""
+        return None
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:  # noqa: ARG002
         """The attention of one call over these prompts; None leaves the model's own."""

@@ -5,18 +5,23 @@ arXiv 2310.07712. Unlike the published code: spread-out cyclic shifts instead of
 made from the segments' contents, so that the result is the same for every input order, and Borda's count or the mean
 log-probability instead of an integer program, which is there (and fast) if it is wanted. A call that gave no ranking
 is no vote, and what a ranking leaves out is never filled up in the order shown.
+
+Answers are voted on while they are generated (`fairpos/backends/voting.py`): the views decode in step. On a backend
+that gives no distributions, over whole answers.
 """
 
 from __future__ import annotations
 
 import math
+import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
 from fairpos import designs
-from fairpos.aggregate import borda, kemeny, majority, mean_log_prob, rrf
+from fairpos.aggregate import borda, entropy_weighted, kemeny, majority, mean_log_prob, rrf
+from fairpos.backends.base import Ballot, Weights
 from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, Steps
 from fairpos.registry import register
@@ -38,7 +43,11 @@ _KEMENY_LIMIT_S = 30.0
 @register
 @dataclass(frozen=True)
 class Permutation(Method):
-    """Asks in several orders of the canonical order and aggregates: mean log-probabilities, or the rankings.
+    """Asks in several orders of the canonical order and aggregates: mean log-probabilities, the rankings, or the texts.
+
+    An answer is one text that the views vote on at every token; with as many views as segments its log-probability is
+    never below the mean over these orders (weights=uniform). Where a backend can't decode in step, the most frequent
+    of the whole answers.
 
     COST: `views` calls instead of one, batched on a local model.
     HURTS: hardly; but more views than the position bias needs buy nothing, and where a model's errors are noise more
@@ -53,6 +62,10 @@ class Permutation(Method):
             squares), "all" (every order, for up to 6 segments; `views` doesn't count then).
         aggregation: "mean_log_prob" (needs a ranker that gives each segment a score), "borda", "rrf", "kemeny",
             "majority" (of first places); "auto": the first where all votes have scores, else the second.
+        weights: Of the views where they give distributions: "uniform" (mean log-probability, token by token for
+            answers) or "entropy" (mean probability, weighted by softmax(-beta * entropy): views that are sure count
+            more). Which one is better depends on the task: measure.
+        beta: Of the entropy weights, at least 0.
         stop: 0: off. Above: ask in rounds, and stop when the leader is ahead of the second by so many standard errors
             (2 is usual); needs at least 3 views.
     """
@@ -61,12 +74,14 @@ class Permutation(Method):
     family: ClassVar[Family] = "output"
     summary: ClassVar[str] = "asks in several orders and aggregates"
     source: ClassVar[str] = "permutation self-consistency, arXiv 2310.07712"
-    tasks: ClassVar[frozenset[Task]] = frozenset({"rank", "judge", "choose"})
+    tasks: ClassVar[frozenset[Task]] = frozenset({"answer", "rank", "judge", "choose"})
     order_free: ClassVar[bool] = True
     views: int = 5
     seed: int = 0
     design: Design = "cyclic"
     aggregation: Aggregation = "auto"
+    weights: Weights = "uniform"
+    beta: float = 4.0
     stop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -74,6 +89,10 @@ class Permutation(Method):
         self.require(self.design in get_args(Design), "design", f"one of {', '.join(get_args(Design))}")
         allowed = get_args(Aggregation)
         self.require(self.aggregation in allowed, "aggregation", f"one of {', '.join(allowed)}")
+        self.require(self.weights in get_args(Weights), "weights", f"one of {', '.join(get_args(Weights))}")
+        spread = self.weights == "uniform" or self.aggregation in ("auto", "mean_log_prob")
+        self.require(spread, "weights", f"uniform with aggregation={self.aggregation}")
+        self.require(0 <= self.beta < math.inf, "beta", "a number, at least 0")
         self.require(0 <= self.stop < math.inf, "stop", "0 (off) or a number of standard errors above")
         enough = self.design == "all" or self.views >= _FIRST_ROUND
         self.require(not self.stop or enough, "stop", f"0 (off) with fewer than {_FIRST_ROUND} views")
@@ -100,6 +119,8 @@ class Permutation(Method):
 
     def steps(self, request: Request, backend: Backend) -> Steps:
         """All views at once; or in rounds until the leader's lead is certain."""
+        if self.stop and request.task == "answer":
+            raise InvalidComposition("permutation: stop is for rankings and choices; an answer's views decode together")
         views = self.arrange(request, backend)
         outputs: list[Output] = []
         size = _FIRST_ROUND if self.stop else len(views)
@@ -110,8 +131,15 @@ class Permutation(Method):
                 break
         return self.combine(request, views[: len(outputs)], outputs)
 
+    def ballot(self, request: Request, backend: Backend) -> Ballot | None:
+        """Answers are voted on token by token where the backend can."""
+        can = request.task == "answer" and "vote" in backend.capabilities
+        return Ballot(self.weights, self.beta) if can else None
+
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
-        """One ranking from the views that gave one."""
+        """One text, or one ranking from the views that gave one."""
+        if request.task == "answer":
+            return folded(_frequent(outputs), outputs)
         votes = _Votes(request, outputs)
         if not votes.rankings:
             output = Output(request.task, status=outputs[0].status, notes=votes.notes)
@@ -140,7 +168,9 @@ class Permutation(Method):
             # Neighbours may change places at no cost if as many votes put the one first as the other.
             tied = n > 1 and _level(rankings, *order[:2])
         else:
-            if chosen == "mean_log_prob":
+            if chosen == "mean_log_prob" and self.weights == "entropy":
+                found = entropy_weighted(votes.scores, n, self.beta)
+            elif chosen == "mean_log_prob":
                 found = mean_log_prob(votes.scores, n)
             else:
                 found = {"borda": borda, "rrf": rrf, "majority": majority}[chosen](rankings, n)
@@ -191,6 +221,24 @@ class _Votes:
         if lost:
             kinds = ", ".join(f"{status} {count}" for status, count in sorted(lost.items()))
             self.notes = (f"{lost.total()} of {len(outputs)} views gave no vote: {kinds}",)
+
+
+def _frequent(outputs: Sequence[Output]) -> Output:
+    """The text that most views gave, as the first of them put it; between equals, the first in the alphabet."""
+    texts = [output.text for output in outputs if output.status == "ok" and output.text is not None]
+    if not texts:
+        return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
+    alike: dict[str, list[str]] = {}
+    for text in texts:
+        alike.setdefault(_plain(text), []).append(text)
+    most = min(alike, key=lambda plain: (-len(alike[plain]), plain))
+    notes = () if len(alike) == 1 else (f"{len(alike[most])} of {len(outputs)} views gave this answer",)
+    return Output("answer", text=alike[most][0], notes=notes)
+
+
+def _plain(text: str) -> str:
+    """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
+    return " ".join(text.casefold().split()).strip(string.punctuation + " ")
 
 
 def _level(rankings: Sequence[Sequence[int]], a: int, b: int) -> bool:

@@ -54,7 +54,7 @@ class GenerateRanker:
         enough = _TOKENS_EACH * len(prompt.labels) + _TOKENS_MORE
         decoding = replace(asking.decoding, max_new_tokens=max(enough, asking.decoding.max_new_tokens))
         listing = prompt.labels if self.constrained else ()
-        [reply] = yield [Generate(prompt, decoding, asking.attend, listing)]
+        [reply] = yield [Generate(prompt, decoding, asking.attend, listing=listing)]
         status: Status = reply.status
         ranking: tuple[str, ...] = ()
         detail = reply.detail

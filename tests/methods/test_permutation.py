@@ -199,8 +199,10 @@ def test_what_is_refused(spec, words):
 def test_values_are_checked_in_python_too():
     with pytest.raises(InvalidOption, match="design must be one of"):
         Permutation(design="diagonal")
-    with pytest.raises(InvalidComposition, match="'permutation' is for choose, judge, rank; got task 'answer'"):
-        FairModel(FakeBackend()).answer("q", ["a"], Permutation())
+    with pytest.raises(InvalidComposition, match="an answer's views decode together"):
+        FairModel(FakeBackend()).answer("q", ["a"], Permutation(stop=2.0))
+    with pytest.raises(InvalidOption, match="weights must be uniform with aggregation=borda"):
+        Permutation(weights="entropy", aggregation="borda")
 
 
 def test_labels_given_to_segments_travel_with_them():

@@ -63,7 +63,7 @@ def prefill(
         ratios[layer.index] = (ones, ones)
         if layer.index >= first_layer:
             q_rank, k_rank, n = ranks(awareness(layer, q, k), layer.group_size, variant)
-            ratios[layer.index] = tuple(ones * r_min + (r_max - r_min) * rank / n for rank in (q_rank, k_rank))
+            ratios[layer.index] = tuple(r_min + (r_max - r_min) * (ones * rank) / n for rank in (q_rank, k_rank))
         return scaled_attention(layer, q, k, v, ratios)
 
     return runner.run(model, ids, attend)[-1], ratios

@@ -1,0 +1,60 @@
+"""APE: adaptive parallel encoding.
+
+Yang et al., "APE: Faster and Longer Context-Augmented Generation via Adaptive Parallel Encoding", arXiv 2502.05431.
+Unlike the published code: any RoPE model, batches, the log-sum-exp in float32, no shared instruction repeated in each
+segment, and a canonical order that makes invariance exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fairpos.methods.base import Family, Method
+from fairpos.registry import register
+from fairpos.types import Capability, Layout
+
+if TYPE_CHECKING:
+    from fairpos.attention.seam import Attention
+
+
+@register
+@dataclass(frozen=True)
+class Ape(Method):
+    """Set-based prompting in which the suffix reads the segments at another temperature and with another weight.
+
+    The result is the same for every order of the segments, to the bit.
+
+    COST: set-based prompting, and scores without a fused kernel for tokens after the segments.
+    HURTS: like set-based prompting, small models. `scale` multiplies a log quantity, so it is no neutral knob: where a
+    query's scores in the segments are low (log-sum-exp below 0), a scale below 1 gives the segments MORE weight.
+
+    Attributes:
+        temperature: Divides scores in the segments; above 0, below 1 sharpens.
+        scale: Of the log of the segments' joint weight; at least 0. 1 and temperature 1: set-based prompting.
+    """
+
+    name: ClassVar[str] = "ape"
+    family: ClassVar[Family] = "attention"
+    summary: ClassVar[str] = "set-based, with temperature and weight of what is read in the segments"
+    source: ClassVar[str] = "APE, arXiv 2502.05431"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
+    order_free: ClassVar[bool] = True
+    temperature: float = 0.9
+    scale: float = 0.9
+
+    def __post_init__(self) -> None:
+        self.require(math.isfinite(self.temperature) and self.temperature > 0, "temperature", "a number above 0")
+        self.require(math.isfinite(self.scale) and self.scale >= 0, "scale", "a number from 0 on")
+
+    def attend(self, layouts: Sequence[Layout]) -> Attention:
+        """The attention of one call over these prompts."""
+        from fairpos.attention.ape import ApeAttention
+        from fairpos.attention.batch import Batch
+        from fairpos.attention.set_based import SetBasedAttention
+
+        if self.temperature == self.scale == 1:
+            return SetBasedAttention(Batch(layouts))
+        return ApeAttention(Batch(layouts), temperature=self.temperature, scale=self.scale)

@@ -1,0 +1,78 @@
+"""Ms-PoE: multi-scale positional encoding.
+
+Zhang et al., "Found in the Middle: How Language Models Use Long Contexts Better via Plug-and-Play Positional Encoding",
+arXiv 2403.04797. Unlike the published code: the most position-aware head gets the smallest ratio, as the paper means it
+(the code takes the heads' order for their ranks, so ratios and awareness are hardly related); heads that share keys
+share a ratio, without which an angle is no function of the distance; batches and padding; one row of scores and no
+tables of factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fairpos.methods.base import Family, Method
+from fairpos.registry import register
+from fairpos.types import Capability, Layout
+
+if TYPE_CHECKING:
+    from fairpos.attention.seam import Attention
+
+
+@register
+@dataclass(frozen=True)
+class MsPoe(Method):
+    """Divides each head's positions by a ratio of its own, so that the middle of a long prompt comes nearer.
+
+    Heads are ranked by how many tokens the prompt's last token attends to without positions; the more, the smaller the
+    ratio. The ratios belong to a generation. The order of segments still matters.
+
+    COST: one more row of scores a layer at prefill, rotation per head. With `per_head`, keys are kept and rotated once
+    per query head.
+    HURTS: key-value retrieval, where it is known to collapse (Gemma-7B 82 to 0, Qwen1.5-7B 80 to 2); short prompts,
+    whose loss it raises; small models, to which fractional positions are new.
+
+    Attributes:
+        r_min: The smallest ratio, above 0.
+        r_max: The largest ratio (never quite reached, as published), at least r_min. Both 1: the plain model.
+        first_layer: Layers before this one, counted from 0, stay as they are.
+        assignment: "intended", or "published" to reproduce the published code and its figures.
+        per_head: A ratio for each query head, with a copy of the keys; False ranks the groups that share keys. With
+            "published" and False the keys of a group take the ratio of its first query head, as the code does.
+    """
+
+    name: ClassVar[str] = "ms_poe"
+    family: ClassVar[Family] = "attention"
+    summary: ClassVar[str] = "positions divided by a ratio per head"
+    source: ClassVar[str] = "Ms-PoE, arXiv 2403.04797"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
+    needs_whole_prompt: ClassVar[bool] = True
+    r_min: float = 1.2
+    r_max: float = 1.8
+    first_layer: int = 2
+    assignment: Literal["intended", "published"] = "intended"
+    per_head: bool = False
+
+    def __post_init__(self) -> None:
+        self.require(0 < self.r_min < float("inf"), "r_min", "a number above 0")
+        self.require(self.r_min <= self.r_max < float("inf"), "r_max", f"a number from r_min ({self.r_min}) on")
+        self.require(self.first_layer >= 0, "first_layer", "at least 0")
+        self.require(self.assignment in ("intended", "published"), "assignment", "'intended' or 'published'")
+
+    def attend(self, layouts: Sequence[Layout]) -> Attention | None:
+        """The attention of one call over these prompts; none with ratio 1."""
+        from fairpos.attention.batch import Batch
+        from fairpos.attention.ms_poe import MsPoeAttention
+
+        if self.r_min == self.r_max == 1:
+            return None
+        return MsPoeAttention(
+            Batch(layouts),
+            r_min=self.r_min,
+            r_max=self.r_max,
+            first_layer=self.first_layer,
+            assignment=self.assignment,
+            per_head=self.per_head,
+        )

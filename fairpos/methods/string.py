@@ -1,0 +1,64 @@
+"""STRING: shifted rotary positions.
+
+An et al., "Why Does the Effective Context Length of LLMs Fall Short?", arXiv 2410.18745. Unlike the published code: the
+key at distance S is counted once (the code's prefill counts it twice, which moves logits by up to 0.16), and scores are
+not multiplied by 1.143 unless `attention_factor` says so; batches, padding, sliding windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fairpos.methods.base import Family, Method
+from fairpos.registry import register
+from fairpos.types import Capability, Layout
+
+if TYPE_CHECKING:
+    from fairpos.attention.seam import Attention
+
+
+@register
+@dataclass(frozen=True)
+class String(Method):
+    """Shows keys further back than S tokens at distances that are frequent in training: d becomes d - S + W.
+
+    Prompts of up to S tokens stay as they are. The order of segments still matters.
+
+    COST: nothing up to S tokens; beyond, scores without a fused kernel, and a second rotation of each query.
+    HURTS: little is known below contexts of tens of thousands of tokens, for which it is made; tokens S - W apart are
+    told apart by nothing but what they say.
+
+    Attributes:
+        S: Distance in tokens from which on positions are shifted, at least 1. None: 0.33 times the model's context.
+        W: Distance in tokens that S itself becomes, at least 0. W = S: the plain model.
+        attention_factor: Multiplies the rotated part of queries and of keys, at every length; 1 changes nothing, the
+            published code has 0.1 ln 2 + 1 = 1.069.
+    """
+
+    name: ClassVar[str] = "string"
+    family: ClassVar[Family] = "attention"
+    summary: ClassVar[str] = "far distances shifted to frequent ones"
+    source: ClassVar[str] = "STRING, arXiv 2410.18745"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
+    S: int | None = None
+    W: int = 128
+    attention_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.require(self.S is None or self.S >= 1, "S", "at least 1, or None")
+        self.require(self.W >= 0, "W", "at least 0")
+        self.require(
+            math.isfinite(self.attention_factor) and self.attention_factor > 0, "attention_factor", "a number above 0"
+        )
+
+    def attend(self, layouts: Sequence[Layout]) -> Attention | None:
+        """The attention of one call over these prompts; none with S = W and factor 1."""
+        from fairpos.attention.batch import Batch
+        from fairpos.attention.string import StringAttention
+
+        if self.S == self.W and self.attention_factor == 1:
+            return None
+        return StringAttention(Batch(layouts), S=self.S, W=self.W, attention_factor=self.attention_factor)

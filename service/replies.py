@@ -1,0 +1,76 @@
+"""What several routes share: reading a body, naming a reply, documenting errors."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from .errors import ServiceError
+from .schemas import ErrorReply
+
+M = TypeVar("M", bound=BaseModel)
+
+# For OpenAPI: every route may give these.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorReply, "description": words}
+    for status, words in {
+        400: "The body is no JSON object.",
+        401: "No key, or a wrong one.",
+        404: "No such model.",
+        413: "The body is too large.",
+        422: "The request can't be served as it is; the message says why.",
+        429: "Too many requests wait; see retry-after.",
+        500: "The service or the model failed.",
+        501: "An optional part isn't installed.",
+        502: "The upstream failed, or the model's reply can't be used.",
+        503: "The model isn't there (yet), or the service shuts down.",
+        504: "The upstream did not answer in time.",
+    }.items()
+}
+
+
+def new_id(kind: str) -> str:
+    """A name for a reply."""
+    return f"{kind}-{secrets.token_hex(12)}"
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        ServiceError: 400 it is none.
+    """
+    try:
+        value = json.loads(content, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ServiceError(400, "invalid_json", f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ServiceError(400, "invalid_json", f"the body must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_as(model: type[M], value: object, param: str = "") -> M:
+    """A parsed body, or a field of it, as its schema says.
+
+    Raises:
+        ServiceError: 422 it doesn't fit.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise unfit(error.errors(), param) from None
+
+
+def unfit(errors: Any, param: str = "") -> ServiceError:
+    """The error for fields that don't fit; says where and why, and shows nothing of what was sent."""
+    places = [".".join(str(part) for part in e["loc"] if part != "body") for e in errors]
+    where = [".".join(filter(None, (param, place))) for place in places]
+    words = "; ".join(f"{place or 'the body'}: {e['msg']}" for place, e in list(zip(where, errors, strict=True))[:5])
+    return ServiceError(422, "invalid_request", words, param=where[0] if where else None)
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,1 @@
+"""One route group a module."""

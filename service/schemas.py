@@ -1,0 +1,331 @@
+"""Requests and replies as OpenAPI shows them. Fields that aren't named here are ignored, or handed on upstream."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from fairpos.prompts import Template
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"has a lone surrogate at character {error.start}; it must be valid Unicode") from None
+    return value
+
+
+def _filled(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty; it needs text")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_text)]
+FilledText = Annotated[Text, AfterValidator(_filled)]
+
+
+class Loose(BaseModel):
+    """Clients send more than we know; it is ignored."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
+
+
+class Strict(BaseModel):
+    """Our own options: a misspelt one must not turn into a silently plain answer."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Words(Strict):
+    """How documents are put into words; placeholders {query}, {count}, {label}, {title}, {heading}, {text}."""
+
+    instruction: Text = ""
+    segment: Text = "{text}"
+    question: Text = "{query}"
+
+    def template(self) -> Template:
+        """As the library wants it."""
+        return Template(self.instruction, self.segment, self.question)
+
+
+class Options(Strict):
+    """The `fairpos` field of a request."""
+
+    methods: Text | list[Text] | None = Field(
+        None, description="`name:key=value,...`, joined by `+`, outermost first; see /v1/methods.", examples=["none"]
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Of everything random.")
+    on_unsupported: Literal["error", "pass"] = Field(
+        "error", description="What to do if the model can't do a method: a 422, or the plain model."
+    )
+    ranker: Text | None = Field(None, description="How one order is asked to rank.")
+    template: Words | None = Field(None, description="How documents and question are put into words.")
+    documents: Literal["inline", "pass"] = Field(
+        "inline", description="For an upstream: write documents into the message, or hand the field on, reordered."
+    )
+
+
+class ChatRequest(Loose):
+    """OpenAI's chat completion, with `documents` and `fairpos`; an upstream gets every other field as it is."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "smollm2",
+                    "messages": [{"role": "user", "content": "Who wrote the novel?"}],
+                    "documents": [
+                        {"id": "a", "title": "Emma", "text": "Emma is a novel by Jane Austen."},
+                        {"id": "b", "title": "Ulysses", "text": "Ulysses is a novel by James Joyce."},
+                    ],
+                    "fairpos": {"methods": "none"},
+                    "max_tokens": 24,
+                }
+            ]
+        },
+    )
+
+    model: str | None = Field(None, description="One of /v1/models; the service's first one where missing.")
+    messages: list[dict[str, Any]] = Field(description="OpenAI's messages; content may hold document blocks.")
+    documents: list[str | dict[str, JsonValue]] | None = Field(
+        None, description="Text, or {id?, title?, text, score?, metadata?}, or {id, data: {...}}."
+    )
+    fairpos: Options | None = None
+    stream: bool | None = False
+    stream_options: dict[str, Any] | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=10, description="0 where missing: greedy, so that it repeats.")
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
+    stop: str | list[str] | None = None
+    n: int | None = Field(None, ge=1)
+
+
+class RerankDocument(Loose):
+    """A document as an object."""
+
+    text: Text | None = None
+    content: Text | None = None
+
+    def body(self) -> str:
+        """Its text."""
+        return self.text if self.text is not None else self.content or ""
+
+
+class RerankRequest(Loose):
+    """The fields of Cohere, Jina, Voyage, vLLM, Infinity and TEI in one."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "smollm2",
+                    "query": "capital of France",
+                    "documents": ["Berlin is in Germany.", "Paris is the capital of France."],
+                    "top_n": 1,
+                }
+            ]
+        },
+    )
+
+    model: str | None = None
+    query: FilledText
+    documents: list[Text | RerankDocument] | None = Field(None, description="Or `texts`.")
+    texts: list[Text] | None = Field(None, description="TEI's name; the reply is then TEI's bare array.")
+    top_n: int | None = Field(None, description="null or 0: all.")
+    top_k: int | None = Field(None, description="Voyage's name for `top_n`.")
+    return_documents: bool | None = None
+    return_text: bool | None = None
+    raw_scores: bool | None = None
+    fairpos: Options | None = None
+
+
+class Usage(BaseModel):
+    """Tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Done(BaseModel):
+    """What the service did with the documents."""
+
+    methods: str = Field(description="The methods that were applied.")
+    order: list[str] | None = Field(None, description="Ids in the order shown, where there was one order.")
+    orders: list[list[str]] = Field([], description="The order of each call.")
+    calls: int = Field(0, description="Calls of the model.")
+    profile: str | None = Field(None, description="The calibration that was used.")
+    notes: list[str] = Field([], description="What a user should know of this reply.")
+
+
+class RerankResult(BaseModel):
+    """One document."""
+
+    index: int = Field(description="In the request.")
+    relevance_score: float = Field(
+        ge=0, le=1, description="Strictly decreasing in the returned order; for the order, not for thresholds."
+    )
+    raw_score: float | None = Field(None, description="The ranker's own score.")
+    document: dict[str, str] | None = None
+
+
+class RerankReply(BaseModel):
+    """Cohere's and Jina's reply in one."""
+
+    id: str
+    object: Literal["list"] = "list"
+    model: str
+    results: list[RerankResult]
+    usage: Usage
+    meta: dict[str, Any]
+    fairpos: Done
+
+
+class TeiRank(BaseModel):
+    """One text, in TEI's shape."""
+
+    index: int
+    score: float
+    text: str | None = None
+
+
+class Answer(Loose):
+    """An answer to be judged."""
+
+    text: FilledText
+    id: Text | int | None = None
+
+
+class JudgeRequest(Loose):
+    """Several answers to one instruction."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "smollm2",
+                    "instruction": "Name a prime number.",
+                    "answers": [{"id": "x", "text": "7"}, {"id": "y", "text": "8"}],
+                }
+            ]
+        },
+    )
+
+    model: str | None = None
+    instruction: FilledText
+    answers: list[FilledText | Answer] | None = Field(None, description="Or `response_a` and `response_b`.")
+    response_a: FilledText | None = None
+    response_b: FilledText | None = None
+    fairpos: Options | None = None
+
+
+class JudgeReply(BaseModel):
+    """The verdict."""
+
+    id: str
+    object: Literal["judge"] = "judge"
+    model: str
+    winner: str | None = Field(description="Null for a tie.")
+    ranking: list[str]
+    scores: dict[str, float]
+    usage: Usage
+    fairpos: Done
+
+
+class ArrangeRequest(Loose):
+    """Documents to be put in order, without an answer."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [{"query": "Who wrote it?", "documents": ["first text", {"id": "b", "text": "second text"}]}]
+        },
+    )
+
+    model: str | None = None
+    query: FilledText
+    documents: list[str | dict[str, JsonValue]]
+    fairpos: Options | None = None
+
+
+class ArrangeReply(BaseModel):
+    """The documents, as a model should be shown them."""
+
+    id: str
+    object: Literal["arrangement"] = "arrangement"
+    model: str
+    documents: list[JsonValue] = Field(description="As they came, in the new order (of the first view).")
+    order: list[str] = Field(description="Ids in the new order.")
+    indices: list[int] = Field(description="The place of each in the request.")
+    fairpos: Done
+
+
+class ModelCard(BaseModel):
+    """One model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
+    capabilities: list[str] = []
+
+
+class ModelList(BaseModel):
+    """All models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class MethodCard(BaseModel):
+    """One method."""
+
+    name: str
+    family: str
+    summary: str
+    source: str
+    tasks: list[str]
+    requires: list[str]
+    order_free: bool
+    options: dict[str, Any]
+    description: str = Field("", description="What it does, costs, and when it hurts.")
+
+
+class MethodList(BaseModel):
+    """All methods."""
+
+    object: Literal["list"] = "list"
+    data: list[MethodCard]
+
+
+class ErrorBody(BaseModel):
+    """OpenAI's error."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorReply(BaseModel):
+    """An error as every client reads it."""
+
+    error: ErrorBody
+    detail: str
+    message: str

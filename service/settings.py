@@ -1,0 +1,104 @@
+"""Settings: from the environment (`FAIRPOS_...`), a `.env` file, and the TOML file that FAIRPOS_CONFIG names.
+
+The environment wins over `.env`, and that over the TOML file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """Everything that an operator can set. Lists are comma-separated in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="FAIRPOS_", env_file=".env", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+    models: Annotated[list[str], NoDecode] = Field(
+        [], description="Local models: an embedded name, a folder or a hub id each, or name=folder to rename it."
+    )
+    aliases: dict[str, str] = Field(
+        {}, description="Other names for models (JSON), for clients whose model name can't be changed."
+    )
+    dtype: str = Field("float32", description="Of local models.")
+    device: str | None = Field(None, description="Of local models; a CUDA device where there is one, else the CPU.")
+    upstream: str | None = Field(None, description="An OpenAI-compatible server: http://host:8000/v1.")
+    upstream_key: SecretStr | None = Field(
+        None, description="Sent upstream. Without it, and without api_keys, a client's own key is passed on."
+    )
+    upstream_timeout_s: float = Field(300.0, gt=0, description="Longest silence of the upstream, in seconds.")
+    upstream_connect_s: float = Field(5.0, gt=0, description="To reach the upstream, in seconds.")
+    upstream_connections: int = Field(256, ge=1, description="Connections to the upstream at once.")
+
+    methods: str = Field("none", description="Methods of requests with documents that name none.")
+    rerank_methods: str = Field("none", description="Methods of /rerank requests that name none.")
+    judge_methods: str = Field("none", description="Methods of /v1/judge requests that name none.")
+    ranker: str = Field("first_token", description="How a view is asked to rank, where a request doesn't say.")
+
+    api_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        [], description="Bearer keys that may use the service; empty: everybody may."
+    )
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Of a request body; over it 413.")
+    max_documents: int = Field(1000, ge=1, description="In one request; over it 422.")
+    max_prompt_tokens: int = Field(32768, ge=16, description="Of one prompt on a local model; over it 422.")
+    max_new_tokens: int = Field(1024, ge=1, description="Of one completion on a local model; a request gets no more.")
+    max_calls: int = Field(2000, ge=1, description="Model calls that one step of one request may make; over it 422.")
+    queue: int = Field(256, ge=1, description="Requests that wait or run, per local model; over it 429.")
+    batch_tokens: int = Field(8192, ge=64, description="Padded tokens of one batch, prompts and new ones.")
+    batch_calls: int = Field(32, ge=1, description="Calls of one batch.")
+    drain_s: float = Field(30.0, ge=0, description="On shutdown, how long requests may take to finish.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+    log_texts: bool = Field(False, description="Whether questions and documents may be logged.")
+
+    @field_validator("models", "api_keys", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """`a,b` as a list."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("upstream")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        value = value.rstrip("/")
+        if not value.startswith(("http://", "https://")):
+            raise ValueError(f"upstream must begin with http:// or https://, got {value!r}")
+        if value.endswith("/chat/completions"):
+            raise ValueError(f"upstream must be what comes before /chat/completions, got {value!r}")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order in which sources win."""
+        sources = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        file = os.environ.get("FAIRPOS_CONFIG")
+        if file:
+            if not Path(file).is_file():
+                raise ValueError(f"FAIRPOS_CONFIG names {file}, and there is no such file")
+            return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
+        return sources

@@ -1,0 +1,115 @@
+"""What the routes share: settings, models, upstream, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from fairpos import FairModel
+
+from .engine import Engine, Limits
+from .errors import ServiceError
+from .logs import log
+from .metrics import Metrics
+from .settings import Settings
+from .upstream import Upstream
+
+Load = Callable[[], FairModel]
+
+
+@dataclass
+class State:
+    """One app's state.
+
+    Attributes:
+        loads: Local models by name, and how each is loaded.
+        engines: Those that are loaded.
+        failed: Those that could not be loaded, and why.
+        draining: Whether the process is about to end.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    loads: Mapping[str, Load]
+    upstream: Upstream | None = None
+    engines: dict[str, Engine] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    draining: bool = False
+    started: int = field(default_factory=lambda: int(time.time()))
+    _closing: bool = False
+
+    async def load(self) -> None:
+        """Loads the local models, one after the other, beside the event loop."""
+        for name, load in self.loads.items():
+            try:
+                fair = await asyncio.to_thread(load)
+            except Exception as error:
+                log.exception("model not loaded", extra={"model": name})
+                self.failed[name] = str(error)
+                continue
+            if self._closing:
+                return
+            s = self.settings
+            limits = Limits(s.queue, s.batch_tokens, s.batch_calls, s.max_prompt_tokens, s.max_calls)
+            engine = Engine(name, fair.backend, limits, self.metrics)  # type: ignore[arg-type]  # a local one
+            engine.start()
+            self.engines[name] = engine
+            log.info("model ready", extra={"model": name})
+
+    async def close(self) -> None:
+        """Drains the engines, then closes the upstream's connections."""
+        self._closing = self.draining = True
+        await asyncio.gather(*(engine.stop(self.settings.drain_s) for engine in self.engines.values()))
+        if self.upstream is not None:
+            await self.upstream.close()
+
+    def target(self, model: str | None) -> tuple[Engine | Upstream, str]:
+        """Who answers for this model name, and the model's own name there.
+
+        Raises:
+            ServiceError: 404 there is no such model; 503 it isn't loaded yet.
+        """
+        name = self.settings.aliases.get(model or "", model or "")
+        if not name:
+            if self.loads:
+                name = next(iter(self.loads))
+            elif self.upstream is not None:
+                return self.upstream, name
+        if name in self.engines:
+            engine = self.engines[name]
+            if not engine.alive:
+                raise ServiceError(503, "model_unavailable", f"the worker of {name!r} has ended; see the log")
+            return engine, name
+        if name in self.failed:
+            raise ServiceError(503, "model_unavailable", f"{name!r} could not be loaded: {self.failed[name]}")
+        if name in self.loads:
+            raise ServiceError(
+                503, "model_loading", f"{name!r} is being loaded; try again soon", headers={"retry-after": "5"}
+            )
+        if self.upstream is not None:
+            return self.upstream, name
+        known = ", ".join(self.loads) or "none (set FAIRPOS_MODELS or FAIRPOS_UPSTREAM)"
+        raise ServiceError(
+            404, "model_not_found", f"there is no model {name!r} here; there are: {known}", param="model"
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model is loaded and can be asked."""
+        return not self.draining and all(name in self.engines and self.engines[name].alive for name in self.loads)
+
+
+def state_of(request: Request) -> State:
+    """The state of the app that this request came to."""
+    state: State = request.app.state.fairpos
+    return state
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is, for turns in the queue: the key where there is one, else the address."""
+    key = request.headers.get("authorization") or request.headers.get("x-api-key")
+    return key or (request.client.host if request.client else "")

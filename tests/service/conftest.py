@@ -1,0 +1,36 @@
+"""One service with a tiny local model, for tests that need nothing special of it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from fairpos import FairModel
+from tests.service.running import Running, running, tiny
+from tests.service.upstream import Scripted
+
+
+@pytest.fixture(scope="session")
+def tiny_fair() -> FairModel:
+    """A random Llama that writes bytes."""
+    return tiny()
+
+
+@pytest.fixture(scope="session")
+def service(tiny_fair: FairModel) -> Iterator[Running]:
+    """A local model and nothing else."""
+    with running({"tiny": tiny_fair}, max_new_tokens=64) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Scripted]:
+    """An upstream that answers and streams as it should."""
+    with Scripted() as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def proxy(upstream: Scripted) -> Iterator[Running]:
+    """That upstream and nothing else."""
+    with running(upstream=upstream.url) as it:
+        yield it
