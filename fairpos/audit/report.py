@@ -227,7 +227,8 @@ def _cell(value: Interval | None) -> tuple[str, str] | None:
     if value is None:
         return None
     digits = 1 if abs(value.high) >= 10 else 2
-    return f"{value.estimate:.{digits}f}", f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+    estimate, low, high = (f"{round(x, digits) + 0.0:.{digits}f}" for x in (value.estimate, value.low, value.high))
+    return estimate, f"{low} to {high}"  # + 0.0: no "-0.00"
 
 
 def as_table(audit: Audit) -> Table:
