@@ -30,7 +30,7 @@ addEventListener("load", () => {
   const all = (what) => [...page.querySelectorAll(what)];
   const plots = all("svg").map((svg) => {
     const box = svg.getBoundingClientRect();
-    return {width: box.width, height: box.height, marks: svg.querySelectorAll("circle").length};
+    return {width: box.width, height: box.height, marks: svg.querySelectorAll("circle, rect").length};
   });
   const wide = all("body > *, .card, img").filter((e) => e.getBoundingClientRect().right > frame.width + 1);
   const body = view.getComputedStyle(page.body);
