@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
 from fairpos.calibration import Sample, attention_profile
-from fairpos.cli import app, audit
+from fairpos.cli import app, audit, judge  # noqa: F401  with one command alone, its name would be an argument
 from fairpos.types import Segment
 
 # The model finds the answer only in the second slot of four.
@@ -25,7 +25,7 @@ def backend(monkeypatch, tmp_path):
         quality=lambda query, segment: 2.0 if "right" in segment.text else 0.0,
         capabilities=frozenset({"generate", "score", "attention"}),
     )
-    monkeypatch.setattr(audit, "load_judge", lambda *_: FairModel(backend))
+    monkeypatch.setattr(audit, "open_model", lambda *_, **__: FairModel(backend))
     monkeypatch.setenv("FAIRPOS_PROFILES", str(tmp_path / "profiles"))
     return backend
 
