@@ -6,13 +6,12 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from urllib.parse import quote
 
 from fairpos.backends.base import Backend, Decoding, Finish, Generate, Reply
 from fairpos.errors import InvalidOption
 from fairpos.methods.base import Method
-from fairpos.profiles import directory
+from fairpos.profiles import Profile, directory
 from fairpos.prompts import Prompt, Template
 from fairpos.rankers import ranker as find_ranker
 from fairpos.registry import parse
@@ -89,6 +88,17 @@ class Ask:
         """The same without methods, and why."""
         return replace(self, methods=(), spec="none", notes=(*self.notes, f"{self.spec} was not applied: {reason}"))
 
+    async def begun(self, backend: Backend) -> tuple[Ask, Work[list[Output]]]:
+        """This with its calibrations at hand, and its work; in a thread, because files may have to be read."""
+        if not self.methods:
+            return self, self.work(backend)
+        return await asyncio.to_thread(self._begun, backend)
+
+    def _begun(self, backend: Backend) -> tuple[Ask, Work[list[Output]]]:
+        methods = tuple(method.ready([self.request], backend, self.template) for method in self.methods)
+        ready = replace(self, methods=methods)
+        return ready, ready.work(backend)
+
     def work(self, backend: Backend) -> Work[list[Output]]:
         """The library's work.
 
@@ -105,10 +115,10 @@ class Ask:
         )
         return _arranged(work) if self.arrange_only else work
 
-    @property
-    def one_text(self) -> bool:
-        """Whether the one generated text is the answer: nothing folds several outputs into one."""
-        return all(method.family != "output" for method in self.methods)
+    def one_text(self, backend: Backend) -> bool:
+        """Whether a generated text is the answer as it is, or views that vote write it together."""
+        folding = [method for method in self.methods if method.family == "output"]
+        return all(method.ballot(self.request, backend) is not None for method in folding)
 
 
 def count(metrics: Metrics, ask: Ask) -> None:
@@ -124,7 +134,8 @@ async def on_engine(engine: Engine, ask: Ask, client: str) -> tuple[Ask, Finishe
         What was asked in the end, and what came of it.
     """
     try:
-        return ask, await engine.submit(Job(ask.work(engine.backend), client)).result()
+        ready, work = await ask.begun(engine.backend)
+        return ready, await engine.submit(Job(work, client)).result()
     except UNSUPPORTED as error:
         if not (ask.passing and ask.methods):
             raise
@@ -135,12 +146,13 @@ async def on_engine(engine: Engine, ask: Ask, client: str) -> tuple[Ask, Finishe
 async def on_endpoint(backend: Backend, ask: Ask) -> tuple[Ask, Finished]:
     """Asks a model behind an endpoint; its calls run at once."""
     try:
-        return ask, await asyncio.to_thread(_run, ask, backend)
+        ready, work = await ask.begun(backend)
+        return ready, await asyncio.to_thread(_run, work, backend)
     except UNSUPPORTED as error:
         if not (ask.passing and ask.methods):
             raise
         plain = ask.plain(str(error))
-        return plain, await asyncio.to_thread(_run, plain, backend)
+        return plain, await asyncio.to_thread(_run, plain.work(backend), backend)
 
 
 async def first_prompt(backend: Backend, ask: Ask) -> tuple[Ask, Prompt | None]:
@@ -150,16 +162,16 @@ async def first_prompt(backend: Backend, ask: Ask) -> tuple[Ask, Prompt | None]:
         What was asked, and that prompt; None where the methods want several.
     """
     try:
-        return ask, await asyncio.to_thread(_prompt, ask, backend)
+        ready, work = await ask.begun(backend)
+        return ready, await asyncio.to_thread(_prompt, ready, work, backend)
     except UNSUPPORTED as error:
         if not (ask.passing and ask.methods):
             raise
         plain = ask.plain(str(error))
-        return plain, await asyncio.to_thread(_prompt, plain, backend)
+        return plain, await asyncio.to_thread(_prompt, plain, plain.work(backend), backend)
 
 
-def _run(ask: Ask, backend: Backend) -> Finished:
-    work = ask.work(backend)
+def _run(work: Work[list[Output]], backend: Backend) -> Finished:
     replies: list[Reply] | None = None
     finish: Finish | None = None
     while True:
@@ -171,15 +183,14 @@ def _run(ask: Ask, backend: Backend) -> Finished:
         finish = next((reply.finish for reply in replies if reply.finish), finish)
 
 
-def _prompt(ask: Ask, backend: Backend) -> Prompt | None:
-    work = ask.work(backend)
+def _prompt(ask: Ask, work: Work[list[Output]], backend: Backend) -> Prompt | None:
     replies: list[Reply] | None = None
     try:
         while True:
             calls = next(work) if replies is None else work.send(replies)
             generated = [call.prompt for call in calls if isinstance(call, Generate)]
             if generated:
-                return generated[0] if len(calls) == 1 and ask.one_text else None
+                return generated[0] if len(calls) == 1 and ask.one_text(backend) else None
             replies = backend.run(calls)
     except StopIteration:
         return None
@@ -238,8 +249,12 @@ def headers(what: Done) -> dict[str, str]:
 
 def profile_of(methods: Sequence[Method]) -> str | None:
     """The calibration that the methods used, where they name one."""
-    named = [Path(str(value)).name for m in methods for value in [getattr(m, "profile", None)] if value]
-    return ", ".join(named) or None
+    names: list[str] = []
+    for method in methods:
+        value = getattr(method, "profile", None)
+        for profile in value if isinstance(value, tuple) else ():
+            names += [profile.file_name] if isinstance(profile, Profile) else []
+    return ", ".join(dict.fromkeys(names)) or None
 
 
 def checked(metrics: Metrics, task: Task, outputs: Sequence[Output]) -> Output:

@@ -18,9 +18,9 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from fairpos.backends.base import Backend, Call, Finish, Generate, Live, Reply
 from fairpos.errors import TooLong
@@ -31,6 +31,8 @@ from fairpos.types import Layout, Output
 from .errors import ServiceError
 from .logs import log
 from .metrics import Metrics
+
+T = TypeVar("T")
 
 
 class LocalBackend(Backend, Protocol):
@@ -52,6 +54,7 @@ class Limits:
     batch_tokens: int = 8192
     batch_calls: int = 32
     prompt_tokens: int = 32768
+    vote_tokens: int = 32768
     calls: int = 2000
 
 
@@ -225,6 +228,18 @@ class Engine:
             self._change.notify()
         return ticket
 
+    async def alone(self, function: Callable[[], T], client: str) -> T:
+        """Runs a function in the worker's thread, when its turn comes; nothing else runs meanwhile."""
+        found: list[T] = []
+
+        def work() -> Work[list[Output]]:
+            found.append(function())
+            yield from ()
+            return []
+
+        await self.submit(Job(work(), client)).result()
+        return found[0]
+
     async def stop(self, drain_s: float) -> None:
         """Takes no more jobs, gives those that are there `drain_s` seconds, then cancels what is left."""
         with self._change:
@@ -333,7 +348,14 @@ class Engine:
         Raises:
             TooLong: over the service's limit, or more than the model can hold.
         """
-        tokens = len(self.backend.layout(call.prompt))
+        prompts = [call.prompt, *(call.voters if isinstance(call, Generate) else ())]
+        tokens = max(len(self.backend.layout(prompt)) for prompt in prompts)
+        padded = len(prompts) * (tokens + _new(call))
+        if len(prompts) > 1 and padded > self.limits.vote_tokens:
+            raise TooLong(
+                f"{len(prompts)} views that decode together take {padded} tokens; "
+                f"at most {self.limits.vote_tokens} are allowed here: ask for fewer views or documents"
+            )
         if tokens > self.limits.prompt_tokens:
             raise TooLong(f"got a prompt of {tokens} tokens; at most {self.limits.prompt_tokens} are allowed here")
         if tokens + _new(call) > self.backend.context:
@@ -345,7 +367,7 @@ class Engine:
 
     def _followed(self, running: _Running, call: Call, step: list[Call]) -> Call:
         """Generations are followed row by row, so that they share a batch and can be cancelled."""
-        if not isinstance(call, Generate):
+        if not isinstance(call, Generate) or call.listing:
             return call
         decoding = call.decoding
         if decoding.generation_config or decoding.logits_processor or decoding.stopping_criteria or decoding.streamer:
@@ -428,8 +450,10 @@ class Engine:
 
 
 def _kind(call: Call) -> tuple[object, ...]:
-    """Calls of one kind go through the model together."""
-    return type(call), call.attend
+    """Calls of one kind go through the model together. Views that vote are a batch of their own."""
+    if isinstance(call, Generate):
+        return "generate", call.attend, bool(call.listing), id(call) if call.voters else None
+    return "score", call.attend
 
 
 def _new(call: Call) -> int:

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     max_documents: int = Field(1000, ge=1, description="In one request; over it 422.")
     max_prompt_tokens: int = Field(32768, ge=16, description="Of one prompt on a local model; over it 422.")
     max_new_tokens: int = Field(1024, ge=1, description="Of one completion on a local model; a request gets no more.")
+    vote_tokens: int = Field(
+        32768, ge=64, description="Padded tokens of views that decode together and vote; over it 422."
+    )
     max_calls: int = Field(2000, ge=1, description="Model calls that one step of one request may make; over it 422.")
     queue: int = Field(256, ge=1, description="Requests that wait or run, per local model; over it 429.")
     batch_tokens: int = Field(8192, ge=64, description="Padded tokens of one batch, prompts and new ones.")

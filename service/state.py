@@ -54,7 +54,7 @@ class State:
             if self._closing:
                 return
             s = self.settings
-            limits = Limits(s.queue, s.batch_tokens, s.batch_calls, s.max_prompt_tokens, s.max_calls)
+            limits = Limits(s.queue, s.batch_tokens, s.batch_calls, s.max_prompt_tokens, s.vote_tokens, s.max_calls)
             engine = Engine(name, fair.backend, limits, self.metrics)  # type: ignore[arg-type]  # a local one
             engine.start()
             self.engines[name] = engine

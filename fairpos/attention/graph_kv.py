@@ -55,7 +55,9 @@ def second_copies(layout: Layout, graph: Graph | None) -> tuple[Layout, dict[int
     Returns:
         The longer prompt; and by the start of each second copy, what it sees besides itself.
     """
-    tokens, sets, ids = list(layout.input_ids[: layout.prefix_end]), [], []
+    tokens = list(layout.input_ids[: layout.prefix_end])
+    sets: list[tuple[Span, ...]] = []
+    ids: list[str] = []
     sources: dict[int, tuple[Span, ...]] = {}
     number, stored = 0, layout.prefix_end  # the next segment, the next token of the short prompt
     for members in layout.sets:

@@ -117,7 +117,7 @@ def ranks(aware: Tensor, group_size: int, assignment: Assignment, per_head: bool
         Of query heads (B, H) and of key heads (B, H or H / group_size). Ties go in the order of the heads.
     """
     if assignment == "intended" and not per_head:
-        aware = aware.unflatten(1, (-1, group_size)).sum(dim=-1)
+        aware = aware.view(len(aware), -1, group_size).sum(dim=-1)
     order = torch.argsort(aware, dim=-1, descending=True, stable=True)
     if assignment == "intended":
         rank = torch.argsort(order, dim=-1)

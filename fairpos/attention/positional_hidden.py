@@ -6,6 +6,8 @@ projection: no second projection is made. Models that normalise queries or keys 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,8 @@ class PositionalHiddenAttention(OrdinaryAttention):
 
     def _checked(self, layer: Layer) -> tuple[int, int]:
         """First and last layer, once the setting is known to fit the model."""
-        depth = int(layer.module.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+        config: Any = layer.module.config
+        depth = int(config.num_hidden_layers)
         size, setting = layer.hidden.shape[-1], self.setting
         if setting.hidden_size not in (None, size) or setting.depth not in (None, depth):
             raise NotCalibrated(

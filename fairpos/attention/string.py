@@ -7,6 +7,8 @@ attentions by their log-sum-exp amounts to; so no key can be counted twice.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -87,7 +89,8 @@ class StringAttention(OrdinaryAttention):
     def _start(self, layer: Layer) -> int:
         if self.S is not None:
             return self.S
-        return int(_SHARE * layer.module.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+        config: Any = layer.module.config
+        return int(_SHARE * config.max_position_embeddings)
 
     def _shifted(self, new: Tensor, start: int) -> Tensor:
         """The same tensor for all layers of a forward pass, so that its rotary factors are computed once."""

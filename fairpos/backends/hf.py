@@ -155,19 +155,25 @@ class HFBackend:
             return self._prefill(batch, cache)
 
     def read_attention(
-        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),
+        last_only: bool = False,
+        replies: Sequence[str] = (),
     ) -> list[Reading]:
         """Where the question of each prompt looks; see `AttentionReader`.
 
         Raises:
-            TooLong, UnsupportedModel, InvalidOption: see the errors.
+            TooLong, UnsupportedModel, InvalidOption, NonFiniteLogits: see the errors.
         """
         from fairpos.attention.probe import read
 
         layouts = [self.layout(prompt) for prompt in prompts]
-        for layout in layouts:
-            self._check_length(layout, 0)
-        return read(self.model, layouts, heads=heads, last_only=last_only)
+        tokens = [continuation(reply, self.tokenizer) for reply in replies]
+        for i, layout in enumerate(layouts):
+            self._check_length(layout, len(tokens[i]) if tokens else 0)
+        return read(self.model, layouts, heads=heads, last_only=last_only, replies=tokens)
 
     def generate(
         self, layouts: Sequence[Layout], method: Method | None = None, decoding: Decoding = Decoding()

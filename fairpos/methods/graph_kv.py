@@ -89,13 +89,13 @@ class GraphKV(Method):
             raise InvalidRequest(f"graph_kv: top={self.top} needs scores, which a prompt in tokens has not; use edges")
         elif self.edges:
             found = {}
-            for source, target in self._edges():
-                for id in (source, target):
+            for a, b in self._edges():
+                for id in (a, b):
                     if id not in number:
                         raise InvalidRequest(
-                            f"graph_kv: edge {source}>{target} names segment {id!r}; there are {', '.join(number)}"
+                            f"graph_kv: edge {a}>{b} names segment {id!r}; there are {', '.join(sorted(number))}"
                         )
-                found.setdefault(number[target], set()).add(number[source])
+                found.setdefault(number[b], set()).add(number[a])
         else:
             return None
         set_of = [k for k, members in enumerate(layout.sets) for _ in members]

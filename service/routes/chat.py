@@ -221,8 +221,10 @@ async def _streamed(request: Request, state: State, engine: Engine, body: ChatRe
     """The stream; whatever fails before the first piece of text is a plain error."""
     client = client_of(request)
     try:
-        ticket = engine.submit(Job(ask.work(engine.backend), client, stream=ask.one_text))
+        ready, work = await ask.begun(engine.backend)
+        ticket = engine.submit(Job(work, client, stream=ask.one_text(engine.backend)))
         opening, events = await _opening(ticket)
+        ask = ready
     except UNSUPPORTED as error:
         if not (ask.passing and ask.methods):
             raise

@@ -230,3 +230,48 @@ def test_a_reply_is_json_whatever_the_document_holds(service):
     reply = httpx2.post(service.url + "/v1/arrange", content=raw, headers={"content-type": "application/json"})
     assert reply.status_code == 422
     assert json.loads(reply.content)["detail"]
+
+
+def test_views_that_vote_are_streamed_as_one_text(service):
+    ask = {"fairpos": {"methods": "permutation:views=3"}, "max_tokens": 64}
+    whole = chat(service, **ask)
+    assert whole.json()["fairpos"]["calls"] == 3
+    streamed = chat(service, **ask, stream=True).text
+    pieces = [json.loads(line[6:]) for line in streamed.split("\n") if line.startswith("data: {")]
+    texts = [c["choices"][0]["delta"].get("content") or "" for c in pieces if c["choices"]]
+    assert len([t for t in texts if t]) > 1
+    assert "".join(texts).strip() == text(whole)
+    assert text(chat(service, documents=DOCUMENTS[::-1], **ask)) == text(whole)
+    reply = chat(service, documents=["x" * 400] * 9, fairpos={"methods": "permutation:views=9"})
+    assert reply.status_code == 422
+    assert "9 views that decode together" in reply.json()["detail"]
+
+
+def test_a_calibration_is_stored_and_used(tiny_fair, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRPOS_PROFILES", str(tmp_path))
+    records = [
+        {"id": str(i), "query": f"q{i}", "passages": [{"id": x, "text": f"{x}{i}"} for x in "abc"], "gold": "a"}
+        for i in range(4)
+    ]
+    ranked = [{"id": "a", "text": "alpha", "score": 0.9}, {"id": "b", "text": "beta", "score": 0.5}, {
+        "id": "c", "text": "gamma", "score": 0.1}]  # fmt: skip
+    with running({"tiny": tiny_fair}) as s:
+        ask = {"fairpos": {"methods": "attn_rank:relevance=given"}}
+        reply = chat(s, documents=ranked, **ask)
+        assert reply.status_code == 422
+        assert reply.json()["error"]["code"] == "not_calibrated"
+        made = httpx2.post(s.url + "/v1/calibrations", json={"records": records, "count": 3}, timeout=60).json()
+        assert len(made["slots"]) == 3
+        assert [c["id"] for c in httpx2.get(s.url + "/v1/calibrations").json()["data"]] == [made["id"]]
+        reply = chat(s, documents=ranked, **ask)
+        assert reply.json()["fairpos"]["profile"] == made["id"]
+        values = [slot["value"] for slot in made["slots"]]
+        by_value = sorted(range(3), key=lambda i: -values[i])
+        assert [reply.json()["fairpos"]["order"][i] for i in by_value] == ["a", "b", "c"]  # best where it is read best
+        named = chat(s, documents=ranked, fairpos={"methods": f"attn_rank:relevance=given,profile={made['id']}"})
+        assert named.json()["fairpos"]["order"] == reply.json()["fairpos"]["order"]
+        for path in ("/etc/passwd", "../x.json", ".hidden"):
+            reply = chat(s, documents=ranked, fairpos={"methods": f"attn_rank:profile={path}"})
+            assert "must not be a path here" in reply.json()["detail"]
+        bad = httpx2.post(s.url + "/v1/calibrations", json={"records": [{"id": "1"}], "count": 3})
+        assert bad.status_code == 422

@@ -10,6 +10,6 @@ group = typer.Typer(help="Measure what a method needs to know of a model, once."
 app.add_typer(group, name="calibrate")
 
 # Each module adds its command to the group.
-from fairpos.cli.calibrate import attn_rank  # noqa: E402
+from fairpos.cli.calibrate import attn_rank, positional_hidden  # noqa: E402
 
-__all__ = ["attn_rank", "group"]
+__all__ = ["attn_rank", "group", "positional_hidden"]

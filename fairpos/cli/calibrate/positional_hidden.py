@@ -1,0 +1,58 @@
+"""`fairpos calibrate positional_hidden`: which channel of a model encodes position."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from fairpos.cli import options
+from fairpos.cli.calibrate import group
+from fairpos.cli.terminal import errors, progress
+from fairpos.model import load
+
+
+@group.command("positional_hidden")
+def positional_hidden(
+    model: options.Model = "smollm2",
+    output: options.Out = None,
+    texts: Annotated[int, typer.Option(help="Random texts of 1,000 tokens to average over.")] = 20,
+    records: Annotated[int, typer.Option(help="Key-value records to compare the candidates on.")] = 20,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "float32",
+) -> None:
+    """Find the channel of a model that encodes position; use it with --methods positional_hidden:profile=FILE."""
+    from fairpos.attention.positional_search import search
+    from fairpos.backends.hf import HFBackend
+
+    fair = load(model, dtype=dtype)
+    backend = fair.backend
+    assert isinstance(backend, HFBackend)  # what load gives
+    with progress("searching") as show:
+        found = search(backend, texts=texts, records=records, seed=seed, progress=show)
+    profile = {
+        "method": "positional_hidden",
+        "model": model,
+        "setting": dataclasses.asdict(found.setting),
+        "candidates": [dataclasses.asdict(candidate) for candidate in found.candidates],
+        "plain_loss": found.plain_loss,
+        "helps": found.helps,
+        "texts": texts,
+        "records": records,
+        "seed": seed,
+    }
+    text = json.dumps(profile, indent=2)
+    if output is None:
+        typer.echo(text)
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text + "\n", encoding="utf-8")
+        errors.print(f"channel {found.setting.channel}: {output}", markup=False)
+    if not found.helps:
+        errors.print(
+            f"no candidate answers better than the plain model (loss {found.plain_loss:.3f} nats); "
+            "positional_hidden is unlikely to help this model",
+            markup=False,
+        )
