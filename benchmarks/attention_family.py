@@ -2,7 +2,7 @@
 
     python -m benchmarks.attention_family [--minutes 10] [--kv 10] [--nq 20]
 
-One command: it finds the channel for positional_hidden, measures the costs, asks all prompts, and draws the page
+One command: it finds the channel for positional_hidden, asks all prompts, measures the costs, and draws the page
 docs/attention-family.md from results/attention_family.json. Each prompt is one line of a journal, so a run that is
 stopped (or out of its minutes) goes on where it was, and the page always shows what there is so far.
 
@@ -214,7 +214,8 @@ def page(results: dict[str, Any]) -> str:
         "thread. Brackets are 95 % bootstrap intervals, paired within records (kv) or lists of passages (nq).",
         "`first - middle` and `last - middle` compare positions of the gold segment; an order-free method has the same",
         "value everywhere, so its worst position is its mean. `string` at its default S (2703 tokens here) leaves",
-        "these prompts as they are, so it is shown with S = 128.",
+        "these prompts as they are, so it is shown with S = 128. The worst of several positions is in part the",
+        "noisiest one: with few questions, gap and worst position flatter the order-free methods.",
         "",
     ]
     titles = {
@@ -281,8 +282,8 @@ def main() -> None:
         fair = fairpos.load("smollm2", device="cpu")
         if not CHANNEL.exists():
             find_channel(fair)
-        steps = {"costs": costs(journal), **{part.name: trials(fair, part, journal) for part in chosen}}
-        totals = {"costs": len(METHODS), **{part.name: len(part.items) * len(METHODS) for part in chosen}}
+        steps = {**{part.name: trials(fair, part, journal) for part in chosen}, "costs": costs(journal)}
+        totals = {**{part.name: len(part.items) * len(METHODS) for part in chosen}, "costs": len(METHODS)}
         columns = (TextColumn("{task.description:6}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
             for name, work in steps.items():

@@ -105,6 +105,38 @@ def scatter(points: Sequence[Point], *, title: str, x_title: str) -> str:
     return "".join([*parts, "</svg>"])
 
 
+def bars(values: Sequence[Interval], *, even: float, title: str, x_title: str) -> str:
+    """Shares by slot with their intervals, scaled to the largest.
+
+    Args:
+        values: One a slot.
+        even: A dotted line there: the share of every slot if all were alike.
+        title: For screen readers.
+        x_title: Below the axis.
+    """
+    top = max(max(value.high for value in values), even) * 1.1 or 1.0
+    step = _step(top)
+    parts = [*_frame(title), _label(_W / 2 + _LEFT / 2, _H - 6, x_title, "middle")]
+
+    def y(share: float) -> float:
+        return _TOP + (1 - share / top) * (_H - _TOP - _BOTTOM)
+
+    for tick in (step * i for i in range(math.floor(top / step) + 1)):
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(_label(_LEFT - 7, y(tick) + 4, f"{tick:g}", "end"))
+    width = (_W - _LEFT - _RIGHT) / len(values)
+    for number, value in enumerate(values):
+        centre = _LEFT + (number + 0.5) * width
+        parts.append(_label(centre, _H - _BOTTOM + 16, str(number + 1), "middle"))
+        parts.append(
+            f'<g class="c5"><rect x="{centre - width * 0.3:.1f}" y="{y(value.estimate):.1f}" width="{width * 0.6:.1f}" '
+            f'height="{y(0) - y(value.estimate):.1f}"/><line class="over" x1="{centre:.1f}" x2="{centre:.1f}" '
+            f'y1="{y(value.low):.1f}" y2="{y(value.high):.1f}"/></g>'
+        )
+    parts.append(f'<line class="soft dash" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y(even):.1f}" y2="{y(even):.1f}"/>')
+    return "".join([*parts, "</svg>"])
+
+
 def _apart(heights: Sequence[float]) -> list[float]:
     """The same heights, moved down where they would be written over each other."""
     moved = list(heights)

@@ -56,6 +56,7 @@ def audit(
     """Measure position and label bias, with and without methods; writes report.json and report.html."""
     from fairpos import __version__
     from fairpos.audit import TASKS, advise, figures_of, read_items, run_trials
+    from fairpos.audit.attention import attention_by_slot
     from fairpos.audit.report import Audit, as_table, write
     from fairpos.audit.report import as_json as to_json
 
@@ -100,6 +101,7 @@ def audit(
             progress=show,
         )
     found = [figures_of(name, trials, items, seed=seed) for name in names]
+    attention = attention_by_slot(fair, kind, items, seed=seed)
     advice = advise(found, chance=1 / k if kind.chance else 0.0, seed=seed)
     result = Audit(
         task,
@@ -115,6 +117,7 @@ def audit(
         found,
         advice,
         bad,
+        attention,
     )
     write(result, output)
     if as_json:

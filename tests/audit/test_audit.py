@@ -1,6 +1,7 @@
 """From a file to a report: items, trials, figures, advice, JSON, HTML, the command."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from typer.testing import CliRunner
 
 from fairpos import FairModel, Request, Segment
 from fairpos.audit import TASKS, Item, advise, figures_of, read_items, run_trials
+from fairpos.audit.attention import attention_by_slot
 from fairpos.audit.report import _WORDS, Audit, as_html, as_json, worst_flips
 from fairpos.audit.runs import gold_positions, views_of
+from fairpos.backends.base import Reading
 from fairpos.backends.fake import FakeBackend
 from fairpos.cli import app
 from fairpos.cli.audit import method_names
 from fairpos.errors import FairposError, InvalidOption, InvalidRequest
+from fairpos.metrics import Interval
 from fairpos.records import Bad
 from fairpos.types import Output
 
@@ -207,7 +211,7 @@ def test_undecided_says_how_many_items_it_would_take():
 class Page(HTMLParser):
     """Checks nesting and gathers tags."""
 
-    void = frozenset({"meta", "link", "br", "wbr", "line", "circle", "polyline"})
+    void = frozenset({"meta", "link", "br", "wbr", "line", "circle", "polyline", "rect"})
 
     def __init__(self, text):
         super().__init__()
@@ -272,6 +276,29 @@ def test_worst_flips_come_first_and_show_their_texts(audited):
     assert f"Which &lt;script&gt;alert({flips[0][0].id[1:]})" in as_html(audited)
 
 
+def test_attention_is_read_in_all_rotations():
+    class Looking(FakeBackend):
+        """Each slot gets attention by its number, and o0 three times as much wherever it stands."""
+
+        def read_attention(self, prompts, *, heads=(), last_only=False):
+            found = []
+            for prompt in prompts:
+                weights = [(i + 1) * (3 if s.id == "o0" else 1) for i, s in enumerate(prompt.request.segments)]
+                found.append(Reading(np.array([weights, weights], dtype=np.float32), (1,) * len(weights)))
+            return found
+
+    backend = Looking(capabilities=frozenset({"generate", "score", "attention"}))
+    found = attention_by_slot(FairModel(backend), TASKS["choice"], items(3, 9))
+    assert [value.estimate for value in found] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+    assert attention_by_slot(FairModel(FakeBackend()), TASKS["choice"], items(3, 9)) == []
+
+
+def test_attention_is_drawn_where_there_is_some(audited):
+    page = Page(as_html(replace(audited, attention=[Interval(0.7, 0.6, 0.8), Interval(0.3, 0.2, 0.4)])))
+    assert page.open == []
+    assert (page.tags.count("svg"), page.tags.count("rect")) == (3, 2)
+
+
 # Command
 
 
@@ -306,7 +333,8 @@ def test_the_command_writes_all_and_resumes(fake, tmp_path):
     first = run(*common, "--methods", "swap:verdict=mean")
     assert first.exit_code == 0
     assert "swap:verdict=mean" in first.stdout
-    assert len(fake) == 12 * (2 + 4) * (1 + 2)
+    # Both orders, and in each the other labeling; all that a swap asks was asked already, but where labels travel.
+    assert len(fake) == len(set(fake)) == 12 * 4
     report = json.loads((out / "report.json").read_text())
     assert [m["method"] for m in report["methods"]] == ["none", "swap:verdict=mean"]
     assert report["labels_crossed"] is True
@@ -315,7 +343,8 @@ def test_the_command_writes_all_and_resumes(fake, tmp_path):
     assert "exists; add --resume" in str(run(*common).exception)
     before = len(fake)
     again = run(*common, "--methods", "swap:verdict=mean,contextual", "--resume", "--json")
-    assert len(fake) == before + 12 * (2 + 4) * 2  # only the new method
+    # Only the new method: its 4 prompts with content, and as many without, which are the same for all items.
+    assert len(set(fake[before:])) == len(fake) - before == 12 * 4 + 4
     resumed = json.loads(again.stdout)
     assert resumed["methods"][0] == report["methods"][0]
     other = run(*common, "--resume", "--seed", 5)
