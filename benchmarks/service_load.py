@@ -1,7 +1,7 @@
 """Many users at once: `python -m benchmarks.service_load --model smollm2 --users 200 --seconds 60`.
 
-Starts `fairpos serve` with a local model, and as many users, each with a connection and a key of its own, who ask a chat
-question about documents again and again, every second one as a stream. A 429 is waited out as its retry-after says.
+Starts `fairpos serve` with a local model, and as many users, each with a connection and a key of its own, who ask a
+chat question about documents again and again, every second one as a stream. A 429 is waited out as its header says.
 Checks that nothing fails but with 429, that every accepted request is answered whole, that batches hold more than one
 call, and prints how the memory of the service grew.
 """

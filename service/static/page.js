@@ -225,13 +225,13 @@ function countPassages() {
   $("count").textContent = n ? `(${n})` : "";
 }
 
-// The plain model, and what doesn't depend on the order by itself, are ticked to begin with.
+// The plain model comes first. It is ticked to begin with, and so is one method a level that is free of the order.
 function methodChips(methods, capabilities) {
   const usable = methods.filter((m) => m.tasks.includes("answer") && m.requires.every((r) => capabilities.includes(r)));
-  const ticked = new Set([
-    ...usable.filter((m) => m.family === "none"),
-    ...usable.filter((m) => m.order_free).slice(0, 2),
-  ].map((m) => m.name));
+  usable.sort((a, b) => (b.family === "none") - (a.family === "none"));
+  const firstFree = (family) => usable.find((m) => m.family === family && m.order_free);
+  const plainModel = usable.find((m) => m.family === "none");
+  const ticked = new Set([plainModel, firstFree("attention"), firstFree("output")].filter(Boolean).map((m) => m.name));
   $("methods").replaceChildren(...usable.map((m) => {
     const box = element("input", { type: "checkbox", value: m.name, checked: ticked.has(m.name) });
     return element("label", { title: m.summary }, box, m.name);
