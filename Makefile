@@ -36,5 +36,8 @@ check: .venv/installed
 docs: .venv/installed
 	$(BIN)/python docs/generate.py
 
+serve: .venv/installed
+	$(BIN)/python -m fairpos serve --model smollm2
+
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
