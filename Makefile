@@ -15,8 +15,9 @@ export OMP_NUM_THREADS ?= 2
 demo: .venv/installed
 	$(BIN)/python -m demo
 
+# Passive: on a machine that is busy with something else, threads that wait for each other actively crawl.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 # Needs chromium: apt-get install chromium
 browser-test: .venv/installed
@@ -34,6 +35,9 @@ check: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python docs/generate.py
+
+serve: .venv/installed
+	$(BIN)/python -m fairpos serve --model smollm2
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,9 +8,9 @@ passage stands at every place equally often, so a model that always names one sl
 
 Accuracy is how often the gold passage is ranked first; its interval is Wilson's, those of the reciprocal rank and of
 the differences are paired bootstraps over questions. Tokens are counted as if nothing were shared between calls.
-Seconds are wall time of two threads on the machine that ran it, with the 5 questions of a half-group together, which
-lets scored calls share what comes before the question. A call that an earlier row made already is not run again: it
-counts with the seconds that it took then.
+Seconds are of one core (processor time, which other work on the machine hardly moves), with the 5 questions of a
+half-group together, which lets scored calls share what comes before the question. A call that an earlier row made
+already is not run again: it counts with the seconds that it took then.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ class Remembering:
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         keys = [_key(call) for call in calls]
         new = {key: call for key, call in zip(keys, calls, strict=True) if key not in self._known}
-        started = time.perf_counter()
+        started = time.process_time()
         replies = self.backend.run(list(new.values()))
-        each = (time.perf_counter() - started) / max(1, len(new))
+        each = (time.process_time() - started) / max(1, len(new))
         with self._path.open("a") as file:
             for key, reply in zip(new, replies, strict=True):
                 self._known[key] = (reply, each)
@@ -132,7 +132,7 @@ def measure(minutes: float) -> bool:
     """Runs what is missing for so long; whether all is there."""
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     backend = Remembering(fairpos.load("smollm2", device="cpu").backend, REPLIES)
     fair = FairModel(backend)
     fair.rank("warm up", ["one", "two"], ranker="embedding")
@@ -145,11 +145,11 @@ def measure(minutes: float) -> bool:
                     continue
                 if time.monotonic() > end:
                     return False
-                started, before = time.perf_counter(), backend.seconds
+                started, before = time.process_time(), backend.seconds
                 outputs = fair.run([request for request, _ in asked], methods, ranker=ranker)
                 # The embedding ranker asks no backend: its time is what passed.
                 asking = backend.seconds - before
-                seconds = (asking or time.perf_counter() - started) / K
+                seconds = (asking or time.process_time() - started) / K
                 for number, output, (_, gold) in zip(numbers, outputs, asked, strict=True):
                     if f"{arm}|{number}" not in journal.done:
                         journal.append(record(arm, number, output, gold, seconds))

@@ -192,30 +192,43 @@ def views(fair: fairpos.FairModel, part: Part, sample: Sample, method: str, fold
 
 
 def trials(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path) -> Iterator[None]:
-    """Asks what isn't in the journal, record by record; yields after each."""
-    for sample in part.test:
-        for method in ("none", *part.methods):
-            key = f"{part.name}|{sample.id}|{method}"
-            if key in journal.done:
-                continue
-            started = time.monotonic()
-            asked = views(fair, part, sample, method, folder)
-            prompts = [render(view, part.template) for view in asked]
-            replies = fair.backend.run([Score(p, (continued(p, sample.answers[0]),)) for p in prompts])
+    """Asks what isn't in the journal, a record or list of passages at a time; yields after each.
+
+    What is asked twice is asked once, and questions about the same passages in the same order share their prefill.
+    """
+    for cluster in dict.fromkeys(map(cluster_of, part.test)):
+        wanted: list[tuple[Sample, str, list[Request], list[Score]]] = []
+        for sample in part.test:
+            for method in ("none", *part.methods):
+                if cluster_of(sample) == cluster and f"{part.name}|{sample.id}|{method}" not in journal.done:
+                    asked = views(fair, part, sample, method, folder)
+                    prompts = [render(view, part.template) for view in asked]
+                    calls = [Score(prompt, (continued(prompt, sample.answers[0]),)) for prompt in prompts]
+                    wanted.append((sample, method, asked, calls))
+        distinct = list({(call.prompt.text, call.replies): call for *_, calls in wanted for call in calls}.values())
+        replies = dict(
+            zip(((call.prompt.text, call.replies) for call in distinct), fair.backend.run(distinct), strict=True)
+        )
+        for sample, method, asked, calls in wanted:
+            found = [replies[call.prompt.text, call.replies] for call in calls]
             journal.append(
                 {
-                    "key": key,
+                    "key": f"{part.name}|{sample.id}|{method}",
                     "part": part.name,
-                    "cluster": sample.id.split("/")[0],
                     "item": sample.id,
                     "method": method,
                     "slots": [view.ids.index(sample.gold or "") for view in asked],
-                    "log_prob": [reply.log_probs[0] / reply.tokens[0] for reply in replies],
-                    "exact": [reply.greedy[0] for reply in replies],
-                    "seconds": round(time.monotonic() - started, 2),
+                    "log_prob": [reply.log_probs[0] / reply.tokens[0] for reply in found],
+                    "exact": [reply.greedy[0] for reply in found],
                 }
             )
+        if wanted:
             yield
+
+
+def cluster_of(sample: Sample) -> str:
+    """The record or list of passages that a sample belongs to."""
+    return sample.id.split("/")[0]
 
 
 def summary(part: Part, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -226,7 +239,7 @@ def summary(part: Part, rows: list[dict[str, Any]]) -> dict[str, Any]:
     by = {(r["method"], r["item"]): r for r in rows if r["item"] in items}
     order = [s.id for s in part.test if s.id in items]
     plain = {i: dict(zip(by["none", i]["slots"], by["none", i][measure], strict=True)) for i in order}
-    clusters = {i: by["none", i]["cluster"] for i in order}
+    clusters = {s.id: cluster_of(s) for s in part.test if s.id in items}
     names = list(dict.fromkeys(clusters.values()))
 
     def clustered(values: dict[str, float]) -> np.ndarray:
@@ -238,9 +251,7 @@ def summary(part: Part, rows: list[dict[str, Any]]) -> dict[str, Any]:
         found = bootstrap_interval(clustered({i: float(plain[i][slot]) for i in order}))
         by_slot.append([found.estimate, found.low, found.high])
     whole = bootstrap_interval(clustered(reference))
-    table: dict[str, Any] = {
-        "none, mean over rotations": {"value": [whole.estimate, whole.low, whole.high], "seconds": None}
-    }
+    table: dict[str, Any] = {"none, mean over rotations": {"value": [whole.estimate, whole.low, whole.high]}}
     for method in part.methods:
         values = {i: float(np.mean(by[method, i][measure])) for i in order}
         value = bootstrap_interval(clustered(values))
@@ -252,7 +263,6 @@ def summary(part: Part, rows: list[dict[str, Any]]) -> dict[str, Any]:
             "items_needed": items_needed([values[i] - reference[i] for i in order]),
             "wilson": wilson_interval(right, len(order)) if measure == "exact" else None,
             "gold_slot": float(np.mean([by[method, i]["slots"][0] + 1 for i in order])),
-            "seconds": float(np.mean([by[method, i]["seconds"] for i in order])),
         }
     return {"measure": measure, "items": len(order), "by_slot": by_slot, "methods": table}
 

@@ -48,13 +48,27 @@ def _options(match: re.Match[str]) -> str:
     return "Options:\n\n" + re.sub(r"^(\w+): ", r"- `\1`: ", body, flags=re.M)
 
 
+def settings() -> str:
+    """Every setting of the service, a row each."""
+    from fairpos_service.settings import Settings
+
+    rows = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, []) else f"`{field.default}`"
+        rows.append(f"| `FAIRPOS_{name.upper()}` | {default} | {field.description or ''} |")
+    return "\n".join(rows)
+
+
 def files() -> dict[Path, str]:
     """Every generated file with its text."""
+    service = ROOT / "docs" / "service.md"
+    listed = re.compile(r"(<!-- settings: .*? -->\n).*?(<!-- /settings -->)", re.S)
     readme = ROOT / "README.md"
     marked = re.compile(r"(<!-- methods: .*? -->\n).*?(<!-- /methods -->)", re.S)
     intro = "# Methods\n\nTaken from the code by `make docs`. Costs are relative to one call of the plain model.\n\n"
     return {
         readme: marked.sub(lambda m: m[1] + table() + "\n" + m[2], readme.read_text(encoding="utf-8")),
+        service: listed.sub(lambda m: m[1] + settings() + "\n" + m[2], service.read_text(encoding="utf-8")),
         ROOT / "docs" / "methods.md": intro + "\n".join(chapter(cls) for cls in methods().values()),
     }
 

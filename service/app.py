@@ -46,6 +46,8 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
     loads = {name: partial(_given, fair) for name, fair in (models_loaded or {}).items()}
     for entry in settings.models:
         name, _, where = entry.partition("=")
+        if not where and Path(name).is_dir():
+            name, where = Path(name).resolve().name, name
         loads[name] = partial(_load, where or name, settings)
     state = State(settings, metrics, loads)
 

@@ -309,6 +309,7 @@ class CalibrationRequest(Loose):
     signal: Literal["attention", "accuracy", "logprob"] = Field(
         "attention", description="Of a local model; accuracy and logprob of the known answer in each slot."
     )
+    layers: Text = Field("auto", description="Of the attention: auto, u_shape, fit, all, a number, or a range 7-12.")
     probes: int = Field(20, ge=1, le=200, description="Prompts that are read, at most.")
     seed: int = Field(0, ge=0, le=2**32 - 1)
 

@@ -64,9 +64,8 @@ class Settings(BaseSettings):
     batch_calls: int = Field(32, ge=1, description="Calls of one batch.")
     drain_s: float = Field(30.0, ge=0, description="On shutdown, how long requests may take to finish.")
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "text"] = "json"
-    log_texts: bool = Field(False, description="Whether questions and documents may be logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error.")
+    log_format: Literal["json", "text"] = Field("json", description="json: an object a line; or text.")
 
     @field_validator("models", "api_keys", mode="before")
     @classmethod

@@ -45,7 +45,9 @@ async def calibrate(request: Request, body: CalibrationRequest) -> Calibration:
 
     def measure(backend: Backend) -> Profile:
         if body.signal == "attention":
-            found = attention_profile(backend, samples, template=CHAT, probes=body.probes, seed=body.seed)
+            found = attention_profile(
+                backend, samples, template=CHAT, layers=body.layers, probes=body.probes, seed=body.seed
+            )
         else:
             found = black_box_profile(backend, samples[: body.probes], signal=body.signal, template=CHAT)
         found.save()

@@ -1,0 +1,20 @@
+# The service with local models on the CPU. The index of torch's CPU build keeps gigabytes of CUDA out of the image.
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
+COPY fairpos fairpos
+COPY service service
+RUN python -m venv /venv \
+ && /venv/bin/pip install --no-cache-dir --constraint constraints.txt \
+    --extra-index-url https://download.pytorch.org/whl/cpu '.[local,service,telemetry]'
+
+FROM python:3.11-slim
+COPY --from=build /venv /venv
+RUN useradd --create-home fairpos && mkdir /data && chown fairpos /data
+USER fairpos
+ENV PATH=/venv/bin:$PATH FAIRPOS_HOST=0.0.0.0 FAIRPOS_CACHE=/data/models FAIRPOS_PROFILES=/data/profiles
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --start-period=120s \
+  CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/ready', timeout=3)"
+ENTRYPOINT ["fairpos", "serve"]
