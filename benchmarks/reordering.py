@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,38 +193,49 @@ def views(fair: fairpos.FairModel, part: Part, sample: Sample, method: str, fold
 
 
 def trials(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path) -> Iterator[None]:
-    """Asks what isn't in the journal, a record or list of passages at a time; yields after each.
+    """Asks what isn't in the journal, record by record (list of passages by list); yields after every few prompts.
 
     What is asked twice is asked once, and questions about the same passages in the same order share their prefill.
     """
     for cluster in dict.fromkeys(map(cluster_of, part.test)):
-        wanted: list[tuple[Sample, str, list[Request], list[Score]]] = []
-        for sample in part.test:
-            for method in ("none", *part.methods):
-                if cluster_of(sample) == cluster and f"{part.name}|{sample.id}|{method}" not in journal.done:
-                    asked = views(fair, part, sample, method, folder)
-                    prompts = [render(view, part.template) for view in asked]
-                    calls = [Score(prompt, (continued(prompt, sample.answers[0]),)) for prompt in prompts]
-                    wanted.append((sample, method, asked, calls))
-        distinct = list({(call.prompt.text, call.replies): call for *_, calls in wanted for call in calls}.values())
-        replies = dict(
-            zip(((call.prompt.text, call.replies) for call in distinct), fair.backend.run(distinct), strict=True)
+        samples = [sample for sample in part.test if cluster_of(sample) == cluster]
+        # The rotations of all questions together, then each question's own orders.
+        pairs = [[(sample, "none") for sample in samples], *([(s, m) for m in part.methods] for s in samples)]
+        for chunk in pairs:
+            todo = [(s, m) for s, m in chunk if f"{part.name}|{s.id}|{m}" not in journal.done]
+            if todo:
+                ask(fair, part, todo, journal, folder)
+                yield
+
+
+def ask(
+    fair: fairpos.FairModel, part: Part, todo: Sequence[tuple[Sample, str]], journal: Journal, folder: Path
+) -> None:
+    """Asks samples under methods, and appends what came of them."""
+    wanted = []
+    for sample, method in todo:
+        asked = views(fair, part, sample, method, folder)
+        prompts = [render(view, part.template) for view in asked]
+        wanted.append(
+            (sample, method, asked, [Score(prompt, (continued(prompt, sample.answers[0]),)) for prompt in prompts])
         )
-        for sample, method, asked, calls in wanted:
-            found = [replies[call.prompt.text, call.replies] for call in calls]
-            journal.append(
-                {
-                    "key": f"{part.name}|{sample.id}|{method}",
-                    "part": part.name,
-                    "item": sample.id,
-                    "method": method,
-                    "slots": [view.ids.index(sample.gold or "") for view in asked],
-                    "log_prob": [reply.log_probs[0] / reply.tokens[0] for reply in found],
-                    "exact": [reply.greedy[0] for reply in found],
-                }
-            )
-        if wanted:
-            yield
+    distinct = list({(call.prompt.text, call.replies): call for *_, calls in wanted for call in calls}.values())
+    replies = dict(
+        zip(((call.prompt.text, call.replies) for call in distinct), fair.backend.run(distinct), strict=True)
+    )
+    for sample, method, asked, calls in wanted:
+        found = [replies[call.prompt.text, call.replies] for call in calls]
+        journal.append(
+            {
+                "key": f"{part.name}|{sample.id}|{method}",
+                "part": part.name,
+                "item": sample.id,
+                "method": method,
+                "slots": [view.ids.index(sample.gold or "") for view in asked],
+                "log_prob": [reply.log_probs[0] / reply.tokens[0] for reply in found],
+                "exact": [reply.greedy[0] for reply in found],
+            }
+        )
 
 
 def cluster_of(sample: Sample) -> str:
