@@ -306,8 +306,8 @@ def page(results: dict[str, Any]) -> str:
             measured = found["profiles"][profile]
             parts.append(
                 f"- profile {profile}: {measured['rule']}; {measured['samples']} calibration samples, "
-                f"{measured['seconds']:.0f} s ({measured['cpu_seconds']:.0f} s of processor time, "
-                f"{measured['threads']} threads)"
+                f"{measured['seconds']:.0f} s ({measured['cpu_seconds']:.0f} s of processor time, threads: "
+                f"{measured['threads']})"
             )
         parts.append("\n| order | value | against the mean over rotations | items needed | gold's slot, mean |")
         parts.append("|---|---|---|---|---|")
