@@ -302,7 +302,7 @@ def main() -> None:
         results["cost"] = {method: {key: measured[method][key] for key in keys} for method in METHODS}
     for part in chosen:
         done = [{row["item"] for row in rows if row["part"] == part.name and row["method"] == m} for m in METHODS]
-        lists = {row["cluster"] for row in rows if row["item"] in set.intersection(*done)}
+        lists = {row["cluster"] for row in rows if row.get("item") in set.intersection(*done)}
         if len(lists) >= FEWEST:
             results[part.name] = summary(part, rows)
         else:
