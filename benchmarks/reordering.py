@@ -136,6 +136,7 @@ def calibrate(fair: fairpos.FairModel, part: Part, journal: Journal, probes: int
                 "log_probs": log_probs.tolist(),
                 "seconds": time.monotonic() - started,
                 "cpu_seconds": time.process_time() - worked,
+                "threads": torch.get_num_threads(),
             }
         )
         yield
@@ -169,7 +170,7 @@ def profiles(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path
             "samples": len(used),
             "seconds": round(cost["seconds"], 1),
             "cpu_seconds": round(cost["cpu_seconds"], 1),
-            "threads": torch.get_num_threads(),
+            "threads": rows[used[0].id]["threads"],
             "slots": [[slot.value, slot.low, slot.high] for slot in slots],
         }
         for name, (slots, words) in made.items()
