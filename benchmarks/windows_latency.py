@@ -1,6 +1,6 @@
 """Wall time of long lists on an endpoint, against the critical path: calls that need each other's results.
 
-    python -m benchmarks.windows_latency        writes benchmarks/results/windows_latency.json and .md
+    python -m benchmarks.windows_latency        writes benchmarks/results/windows_latency.json, docs/ranking.md
 
 100 passages, windows of 20, stride 10, 5 views of each window: 9 windows one after the other, the 5 views of a window
 at once, so a query's critical path is 9 calls. A fake endpoint in a process of its own answers every call after 50 ms.
@@ -20,6 +20,7 @@ import json
 import math
 import multiprocessing
 import random
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from tests.fake_endpoint import FakeEndpoint, Reply
 from tests.ranking_endpoint import listwise
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs" / "ranking.md"
 PASSAGES, SIZE, STRIDE, VIEWS = 100, 20, 10, 5
 LATENCY_S = 0.05
 CONCURRENCY = 16
@@ -133,11 +135,13 @@ def main() -> None:
     with endpoint() as url:
         for kind, queries in (("sliding", 1), ("sliding", 3), ("sliding", 10), ("disjoint", 1)):
             found = [measure(url, queries, kind) for _ in range(repeats)]
-            middle = statistics.median(timing.wall_s for timing in found)
+            walls = sorted(timing.wall_s for timing in found)
+            best, middle, path = walls[0], statistics.median(walls), found[0].critical_path_s
             row = asdict(found[0]) | {
                 "wall_s": round(middle, 4),
-                "worst_s": round(max(timing.wall_s for timing in found), 4),
-                "ratio": round(middle / found[0].critical_path_s, 3),
+                "ratio": round(middle / path, 3),
+                "best_wall_s": round(best, 4),
+                "best_ratio": round(best / path, 3),
             }
             rows.append(row)
             print(row)
@@ -153,18 +157,20 @@ def main() -> None:
     }
     (RESULTS / "windows_latency.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
     lines = [
-        f"Median of {repeats} runs; {PASSAGES} passages, windows of {SIZE}, {VIEWS} views, {LATENCY_S * 1000:.0f} ms a "
-        f"call, at most {CONCURRENCY} at once.",
+        f"{repeats} runs; {PASSAGES} passages, windows of {SIZE}, {VIEWS} views, {LATENCY_S * 1000:.0f} ms a call, at "
+        f"most {CONCURRENCY} at once.",
         "",
-        "| windows | queries | calls | rounds | critical path, s | wall, s | worst, s | ratio |",
-        "|---|---|---|---|---|---|---|---|",
+        "| windows | queries | calls | rounds | critical path, s | median, s | ratio | best, s | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {r['kind']} | {r['queries']} | {r['calls']} | {r['rounds']} | {r['critical_path_s']:.2f} | "
-            f"{r['wall_s']:.3f} | {r['worst_s']:.3f} | {r['ratio']:.2f} |"
+            f"{r['wall_s']:.3f} | {r['ratio']:.2f} | {r['best_wall_s']:.3f} | {r['best_ratio']:.2f} |"
             for r in rows
         ),
     ]
-    (RESULTS / "windows_latency.md").write_text("\n".join(lines) + "\n")
+    block = "\n".join(["<!-- windows -->", *lines, "<!-- /windows -->"])
+    text = DOCS.read_text(encoding="utf-8")
+    DOCS.write_text(re.sub("<!-- windows -->.*<!-- /windows -->", lambda _: block, text, flags=re.DOTALL))
 
 
 if __name__ == "__main__":

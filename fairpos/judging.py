@@ -285,7 +285,7 @@ def read_template(path: Path) -> Template:
         raise InvalidOption(f"can't read the template {path}: {error}") from None
     if not set(values) <= set(names) or not {"instruction", "segment", "question"} <= set(values):
         raise InvalidOption(
-            f"template {path} must have instruction, segment and question, and may have answer_start and chat; "
+            f"template {path} must have instruction, segment and question, and may have answer_start, chat and repeat; "
             f"it has {', '.join(values) or 'nothing'}"
         )
     kinds = {name: bool if name == "chat" else str for name in names}

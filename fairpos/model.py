@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
+    from fairpos.attention.store import SegmentStore
     from fairpos.backends.hf import HFBackend
 
 Methods = str | Method | Sequence[str | Method]
@@ -83,15 +84,21 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
     return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name))
 
 
-def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> FairModel:
+def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, store: SegmentStore | None = None) -> FairModel:
     """Wraps a loaded transformers model; the model itself is not changed.
+
+    Args:
+        model: A causal model.
+        tokenizer: Its tokenizer.
+        store: Keeps the keys and values of segments from one prompt to the next, for `set_based` and `ape`; see
+            `fairpos.attention.store.SegmentStore`.
 
     Raises:
         UnsupportedModel: the model is an encoder-decoder.
     """
     from fairpos.backends.hf import HFBackend
 
-    return FairModel(HFBackend(model, tokenizer))
+    return FairModel(HFBackend(model, tokenizer, store=store))
 
 
 class FairModel:

@@ -97,9 +97,9 @@ TEMPLATES: dict[Task, Template] = {
         question="Question: {query}\nAnswer with a few words.",
     ),
     "rank": Template(
-        instruction="Answer the question with the given passages and cite the passage that has the answer.\n\n",
-        segment="[{label}] {heading}{text}\n\n",
-        question="Question: {query}",
+        instruction="Passages:\n\n",
+        segment="Passage [{label}]: {heading}{text}\n\n",
+        question="Question: {query}\nWhich passage contains the answer to the question?",
         answer_start="The answer is in passage [",
     ),
     "judge": Template(

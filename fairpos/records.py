@@ -85,7 +85,9 @@ def text_of(record: Mapping[str, Json], key: str) -> str:
 
 
 def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
-    """A field that must be a list of texts or of objects with `text` (and `id`, `title`, `score`, `links`).
+    """A field that must be a list of texts or of objects with `text`.
+
+    Objects may have `id`, `title`, `score`, `group`, `pinned` and `links`, as a `Segment` has them.
 
     Raises:
         InvalidRequest: it is missing, or something else.
@@ -103,13 +105,24 @@ def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
                 raise InvalidRequest(f"{key}[{number}]: title must be text, got {title!r}")
             if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
                 raise InvalidRequest(f"{key}[{number}]: score must be a number, got {score!r}")
-            links = item.get("links")
+            group, pinned, links = item.get("group"), item.get("pinned"), item.get("links")
+            if group is not None and not isinstance(group, str):
+                raise InvalidRequest(f"{key}[{number}]: group must be text, got {group!r}")
+            if pinned is not None and (isinstance(pinned, bool) or not isinstance(pinned, int)):
+                raise InvalidRequest(f"{key}[{number}]: pinned must be a whole number, got {pinned!r}")
             if links is not None and not (isinstance(links, list) and all(isinstance(x, str | int) for x in links)):
                 raise InvalidRequest(f"{key}[{number}]: links must be a list of ids, got {links!r}")
-            id = text_of(item, "id") if item.get("id") is not None else str(number)
-            text = text_of(item, "text")
-            to = None if links is None else tuple(str(link) for link in links)
-            segments.append(Segment(id=id, text=text, title=title, score=score, links=to))
+            segments.append(
+                Segment(
+                    id=text_of(item, "id") if item.get("id") is not None else str(number),
+                    text=text_of(item, "text"),
+                    title=title,
+                    score=score,
+                    group=group,
+                    pinned=pinned,
+                    links=None if links is None else tuple(str(link) for link in links),
+                )
+            )
         else:
             raise InvalidRequest(f"{key}[{number}] must be text or an object with a field 'text', got {item!r}")
     return segments

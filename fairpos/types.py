@@ -295,12 +295,16 @@ def _check(tokens: tuple[int, ...], spans: tuple[Span, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an output cost. Units: tokens and calls; `cached` calls cost nothing."""
+    """What an output cost. Units: tokens and calls; `cached` calls cost nothing.
+
+    `reused_tokens` are those prompt tokens whose keys and values a segment store had.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     calls: int = 0
     cached: int = 0
+    reused_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -308,6 +312,7 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             self.calls + other.calls,
             self.cached + other.cached,
+            self.reused_tokens + other.reused_tokens,
         )
 
 

@@ -33,10 +33,14 @@ def test_fields_say_what_was_got():
             text_of(record, "id")
     found = segments_of({"p": ["a", {"id": 3, "text": "b", "title": "t", "score": 0.5}]}, "p")
     assert [(s.id, s.text, s.title, s.score) for s in found] == [("1", "a", None, None), ("3", "b", "t", 0.5)]
+    [placed] = segments_of({"p": [{"text": "a", "group": "doc", "pinned": -1}]}, "p")
+    assert (placed.group, placed.pinned) == ("doc", -1)
     for value, words in (
         ([], "non-empty list"),
         ([3], r"p\[1\] must be text"),
         ([{"text": "a", "score": "x"}], "score"),
+        ([{"text": "a", "group": 3}], "group must be text"),
+        ([{"text": "a", "pinned": True}], "pinned must be a whole number"),
     ):
         with pytest.raises(InvalidRequest, match=words):
             segments_of({"p": value}, "p")

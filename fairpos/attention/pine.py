@@ -201,8 +201,10 @@ class PineAttention(SegmentAttention):
                     for j, (start, stop) in enumerate(layout.spans)
                 ]
             else:
-                segments = k[:, :, a:end].reshape(1, kv, -1, members.size, dim).transpose(-1, -2)
-                parts.append((moved.transpose(2, 3) @ segments).transpose(2, 3).flatten(3))
+                # Head by head: all at once, the product would copy the keys, whose heads are spread over the cache.
+                segments = k[0, :, a:end].view(kv, -1, members.size, dim).transpose(-1, -2)
+                met = [moved[0, h].transpose(0, 1) @ segments[h] for h in range(kv)]  # (K, G * Lq, size) each
+                parts.append(torch.stack(met).transpose(1, 2).flatten(2)[None])
         parts.append(grouped @ k[:, :, end:].transpose(-1, -2))
         scores = capped(precise(torch.cat(parts, dim=-1)) * layer.scaling, layer.softcap)
         scores = scores.view(1, heads, n_query, n_key)

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import capped, precise, softmax
 from fairpos.attention.seam import Layer, seam_of
 from fairpos.attention.segments import Row, SegmentAttention, visible
 from fairpos.backends.base import Reading
-from fairpos.errors import InvalidOption
+from fairpos.errors import InvalidOption, NonFiniteLogits
 from fairpos.types import Layout
 
 # Scores that are materialised at once, in elements.
@@ -45,6 +45,10 @@ class ProbeAttention(SegmentAttention):
         """What was read of a row since the last time, (layers, T); forgotten with this."""
         layers = sorted(layer for number, layer in self._seen if number == row)
         return torch.stack([self._seen.pop((row, layer)) for layer in layers])
+
+    def forget(self) -> None:
+        """Drops what was read and not taken."""
+        self._seen.clear()
 
     def positions(self, layout: Layout) -> Tensor:
         """(N,): the plain ones."""
@@ -92,21 +96,28 @@ class ProbeAttention(SegmentAttention):
 
 
 def read(
-    model: PreTrainedModel, layouts: Sequence[Layout], *, heads: Sequence[int] = (), last_only: bool = False
+    model: PreTrainedModel,
+    layouts: Sequence[Layout],
+    *,
+    heads: Sequence[int] = (),
+    last_only: bool = False,
+    replies: Sequence[Sequence[int]] = (),
 ) -> list[Reading]:
     """Reads prompts; those that are the same up to the end of their segments share the forward pass over that part.
 
-    COST: one prefill for each different list of segments, one short pass for each question; no output head.
+    COST: one prefill for each different list of segments, one short pass for each question and each reply.
 
     Args:
         model: Any model with RoPE.
         layouts: In the order in which they are to be read.
         heads: Query heads to sum over, in every layer; empty: all.
         last_only: Only the last token of the prompt.
+        replies: One for each prompt, whose log-probability is wanted; empty: none.
 
     Raises:
         UnsupportedModel: the attention of this architecture can't be read exactly.
         InvalidOption: a head that the model doesn't have.
+        NonFiniteLogits: a reply was to be scored, and the model returned NaN.
     """
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, layout in enumerate(layouts):
@@ -123,7 +134,25 @@ def read(
             model.base_model(torch.tensor([head.input_ids], device=device), past_key_values=cache, use_cache=True)
             for i in members:
                 suffix = torch.tensor([layouts[i].input_ids[start:]], device=device)
-                model.base_model(suffix, past_key_values=cache, use_cache=True)
-                found[i] = Reading(probe.take(0).numpy().astype(np.float32), lengths, len(layouts[i]))
+                if replies:
+                    last = model(suffix, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0]
+                else:
+                    model.base_model(suffix, past_key_values=cache, use_cache=True)
+                weights = probe.take(0).numpy().astype(np.float32)
+                log_prob = _log_prob(model, cache, last, replies[i]) if replies else None
+                found[i] = Reading(weights, lengths, len(layouts[i]), log_prob)
+                probe.forget()  # what the reply looked at
                 cache.crop(start - cache.get_seq_length())
     return [found[i] for i in range(len(layouts))]
+
+
+def _log_prob(model: PreTrainedModel, cache: Cache, last: Tensor, reply: Sequence[int]) -> float:
+    """Log-probability of a reply from the logits before it (1, V) and the prompt's cache, which it is added to."""
+    logits = last
+    if len(reply) > 1:
+        ids = torch.tensor([reply[:-1]], device=last.device)
+        logits = torch.cat([last, model(ids, past_key_values=cache, use_cache=True).logits[0]])
+    if torch.isnan(logits).any():
+        raise NonFiniteLogits(f"the model returned {int(torch.isnan(logits).sum())} NaN among {logits.numel()} logits")
+    tokens = torch.tensor(list(reply), device=last.device)
+    return float(torch.log_softmax(precise(logits), dim=-1).gather(1, tokens[:, None]).sum())

@@ -30,6 +30,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.cache import GrowingLayer
 from fairpos.attention.kernel import attend, causal_mask
 from fairpos.attention.rope import Factors, Pairs, Rotary
 from fairpos.errors import NonFiniteLogits, UnsupportedModel
@@ -66,6 +67,7 @@ class SegmentCache(DynamicCache):  # type: ignore[misc]
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
+        self.layer_class_to_replicate = GrowingLayer
         self.attention = attention
 
 

@@ -138,7 +138,11 @@ def _decided(
         )
     stable = [c for c in comparisons if c.consistency.above_zero and (c.accuracy is None or c.accuracy.low > -MARGIN)]
     if stable:
-        chosen = max(stable, key=lambda c: (c.consistency.estimate, [-x for x in price[c.method]], c.method))
+
+        def merit(c: Comparison) -> tuple[float, float, float]:
+            return c.consistency.estimate, c.accuracy.estimate if c.accuracy else 0.0, -price[c.method][1]
+
+        chosen = max(stable, key=merit)
         lost = (
             "there is no gold to measure accuracy"
             if chosen.accuracy is None

@@ -6,6 +6,7 @@ Every plot is a string that starts with `<svg`; its colours are classes c0, c1, 
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from fairpos.metrics import Interval
 
 COLOURS = 6  # classes c0..c5, then again
 _W, _H = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 22, 14, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def curve(lines: Sequence[Line], positions: Sequence[int], *, chance: float | No
             f'<line class="soft dash" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{_y(chance):.1f}" y2="{_y(chance):.1f}"/>'
         )
         parts.append(_label(_W - _RIGHT, _y(chance) - 4, "chance", "end", "soft"))
+    ends = _apart([_y(line.points[-1].estimate) for line in lines])
     for number, line in enumerate(lines):
         shift = (number - (len(lines) - 1) / 2) * 5  # so that intervals lie beside each other
         places = [(x(p) + shift, _y(point.estimate)) for p, point in zip(positions, line.points, strict=True)]
@@ -66,7 +68,7 @@ def curve(lines: Sequence[Line], positions: Sequence[int], *, chance: float | No
         for (px, py), point in zip(places, line.points, strict=True):
             parts.append(f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{_y(point.low):.1f}" y2="{_y(point.high):.1f}"/>')
             parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5"/>')
-        parts.append("</g>")
+        parts.append(_label(_W - _RIGHT + 4, ends[number] + 4, str(number + 1), "start", "tag") + "</g>")
     return "".join([*parts, "</svg>"])
 
 
@@ -77,6 +79,8 @@ def scatter(points: Sequence[Point], *, title: str, x_title: str) -> str:
         points: One a method.
         title: For screen readers.
         x_title: Below the axis.
+
+    Points are numbered from 1, as in the page's legend.
     """
     top = max(point.x for point in points) * 1.15 or 1.0
     step = _step(top)
@@ -90,19 +94,56 @@ def scatter(points: Sequence[Point], *, title: str, x_title: str) -> str:
     taken: list[tuple[float, float]] = []
     for number, point in enumerate(points):
         px, py = x(point.x), _y(point.y.estimate)
-        ty = py + 4
-        while any(abs(ty - other) < 13 and abs(px - place) < 90 for place, other in taken):
-            ty += 13
-        taken.append((px, ty))
-        right = px < _W * 0.62
+        while any(abs(px - place) < 17 and abs(py - height) < 17 for place, height in taken):
+            px += 17  # beside the one that is there
+        taken.append((px, py))
         parts.append(
             f'<g class="c{number % COLOURS}"><title>{html.escape(point.name)}</title>'
             f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{_y(point.y.low):.1f}" y2="{_y(point.y.high):.1f}"/>'
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4.5"/>'
-            + _label(px + (9 if right else -9), min(ty, _H - _BOTTOM - 4), point.name, "start" if right else "end")
-            + "</g>"
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="8"/>{_label(px, py + 4, str(number + 1), "middle", "on")}</g>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def bars(values: Sequence[Interval], *, even: float, title: str, x_title: str) -> str:
+    """Shares by slot with their intervals, scaled to the largest.
+
+    Args:
+        values: One a slot.
+        even: A dotted line there: the share of every slot if all were alike.
+        title: For screen readers.
+        x_title: Below the axis.
+    """
+    top = max(max(value.high for value in values), even) * 1.1 or 1.0
+    step = _step(top)
+    parts = [*_frame(title), _label(_W / 2 + _LEFT / 2, _H - 6, x_title, "middle")]
+
+    def y(share: float) -> float:
+        return _TOP + (1 - share / top) * (_H - _TOP - _BOTTOM)
+
+    for tick in (step * i for i in range(math.floor(top / step) + 1)):
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(_label(_LEFT - 7, y(tick) + 4, f"{tick:g}", "end"))
+    width = (_W - _LEFT - _RIGHT) / len(values)
+    for number, value in enumerate(values):
+        centre = _LEFT + (number + 0.5) * width
+        parts.append(_label(centre, _H - _BOTTOM + 16, str(number + 1), "middle"))
+        parts.append(
+            f'<g class="c5"><rect x="{centre - width * 0.3:.1f}" y="{y(value.estimate):.1f}" width="{width * 0.6:.1f}" '
+            f'height="{y(0) - y(value.estimate):.1f}"/><line class="over" x1="{centre:.1f}" x2="{centre:.1f}" '
+            f'y1="{y(value.low):.1f}" y2="{y(value.high):.1f}"/></g>'
+        )
+    parts.append(f'<line class="soft dash" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y(even):.1f}" y2="{y(even):.1f}"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """The same heights, moved down where they would be written over each other."""
+    moved = list(heights)
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    for above, below in itertools.pairwise(order):
+        moved[below] = max(moved[below], moved[above] + 13)
+    return moved
 
 
 def _frame(title: str) -> list[str]:

@@ -12,7 +12,7 @@ import jinja2
 from rich.table import Table
 
 from fairpos.audit.advice import Advice
-from fairpos.audit.plots import COLOURS, Line, Point, curve, scatter
+from fairpos.audit.plots import COLOURS, Line, Point, bars, curve, scatter
 from fairpos.audit.runs import Trial
 from fairpos.audit.statistics import TEST_LEVEL, MethodFigures
 from fairpos.audit.tasks import Item
@@ -38,6 +38,7 @@ class Audit:
         methods: Figures; the first are the plain model's.
         advice: What they support.
         skipped: Lines that could not be used.
+        attention: Share of the plain model's attention by slot; empty where it can't be read.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Audit:
     methods: Sequence[MethodFigures]
     advice: Advice
     skipped: Sequence[Bad]
+    attention: Sequence[Interval] = ()
 
 
 def as_json(audit: Audit) -> dict[str, object]:
@@ -76,6 +78,7 @@ def as_json(audit: Audit) -> dict[str, object]:
         "test_level": TEST_LEVEL,
         "methods": [_method(method) for method in audit.methods],
         "advice": {**asdict(audit.advice), "comparisons": [_comparison(c) for c in audit.advice.comparisons]},
+        "attention_by_slot": [{"slot": i, **_interval(value)} for i, value in enumerate(audit.attention)],
         "worst_flips": [_flip(item, trials) for item, trials in worst_flips(audit)],
     }
 
@@ -197,6 +200,14 @@ def as_html(audit: Audit) -> str:
             title="Consistency against prompt tokens per verdict",
             x_title="prompt tokens per verdict",
         ),
+        attention=bars(
+            audit.attention,
+            even=1 / audit.segments,
+            title="Attention by slot",
+            x_title="slot",
+        )
+        if audit.attention
+        else None,
         rows=[
             (_WORDS[name], [_cell(m.figures.get(name)) for m in audit.methods], name in ("accuracy", "consistency"))
             for name in names
@@ -227,7 +238,8 @@ def _cell(value: Interval | None) -> tuple[str, str] | None:
     if value is None:
         return None
     digits = 1 if abs(value.high) >= 10 else 2
-    return f"{value.estimate:.{digits}f}", f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+    estimate, low, high = (f"{round(x, digits) + 0.0:.{digits}f}" for x in (value.estimate, value.low, value.high))
+    return estimate, f"{low} to {high}"  # + 0.0: no "-0.00"
 
 
 def as_table(audit: Audit) -> Table:

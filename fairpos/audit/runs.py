@@ -8,12 +8,12 @@ well: each order is asked again with every assignment of labels to slots, which 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from fairpos.audit.tasks import AuditTask, Item
+from fairpos.backends.once import OnceBackend
 from fairpos.errors import InvalidOption
 from fairpos.methods.base import Method
 from fairpos.methods.label_prior import calibrated
@@ -44,8 +44,8 @@ class Trial:
         ranking: Ids, best first, where there is one.
         gold_label: Index of the label of the gold segment in the prompt; None where several prompts were folded.
         text: The answer, where it is one.
-        calls, prompt_tokens, completion_tokens, seconds: Cost. Calls that came from a cache count; seconds are the
-            trial's part of its batch.
+        calls, prompt_tokens, completion_tokens, seconds: Cost, as if nothing had been remembered from other trials;
+            seconds are the trial's part of its batch.
     """
 
     method: str
@@ -113,7 +113,8 @@ def run_trials(
 ) -> list[Trial]:
     """Runs an audit.
 
-    COST: methods x items x orders calls; with `cross`, k labelings of every order on top.
+    COST: methods x items x orders calls; with `cross`, k labelings of every order on top. A scored call that repeats
+    another one is made once, which costs a method that is free of order one order instead of all.
 
     Args:
         fair: The model.
@@ -137,6 +138,8 @@ def run_trials(
     k = len(items[0].request.segments)
     positions = gold_positions(k, orders)
     known = _known(journal)
+    once = fair.backend if isinstance(fair.backend, OnceBackend) else OnceBackend(fair.backend)
+    fair = FairModel(once)
     labelings: list[int | None] = [None, *(range(k) if cross and task.asks != "answer" else ())]
     total = len(methods) * len(items) * len(positions) * len(labelings)
     trials: list[Trial] = []
@@ -161,7 +164,7 @@ def run_trials(
                 sample = random.Random(seed).sample(list(items), min(_LEARNED_FROM, len(items)))
                 chosen = calibrated(parse(name), [item.request for item in sample], ask)
             trials += [trial for trial in here if trial is not None]
-            for trial in _run(task, name, missing, partial(ask, chosen=chosen or ())):
+            for trial in _run(task, name, missing, partial(ask, chosen=chosen or ()), once):
                 trials.append(trial)
                 if journal is not None:
                     journal.append({"key": trial.key, **asdict(trial)})
@@ -184,12 +187,13 @@ def _run(
     name: str,
     asked: Sequence[tuple[Item, int, int | None, Request]],
     ask: Callable[[Sequence[Request]], list[Output]],
+    once: OnceBackend,
 ) -> Iterator[Trial]:
     if not asked:
         return
-    started = time.perf_counter()
+    started = once.seconds
     outputs = ask([view for *_, view in asked])
-    seconds = (time.perf_counter() - started) / len(asked)
+    seconds = (once.seconds - started) / len(asked)
     for (item, order, labeling, view), output in zip(asked, outputs, strict=True):
         yield Trial(
             name,

@@ -176,11 +176,13 @@ class Reading:
         weights: (layers, T), mean over the question's tokens, sum over the heads that were read.
         lengths: Tokens of each segment in the order shown; they sum to T.
         prompt_tokens: Of the whole prompt.
+        log_prob: Natural log-probability of the reply that was to be scored, summed over its tokens; None: none was.
     """
 
     weights: NDArray[np.float32]
     lengths: tuple[int, ...]
     prompt_tokens: int = 0
+    log_prob: float | None = None
 
     def by_segment(self, *, per_token: bool = False) -> NDArray[np.float64]:
         """Sums (or means) over each segment's tokens, (layers, K)."""
@@ -196,7 +198,12 @@ class AttentionReader(Protocol):
     """A backend with the capability "attention" can also tell where the model looked."""
 
     def read_attention(
-        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),
+        last_only: bool = False,
+        replies: Sequence[str] = (),
     ) -> list[Reading]:
         """One forward pass a prompt, in the order shown; prompts that differ only in the question share most of it.
 
@@ -204,6 +211,7 @@ class AttentionReader(Protocol):
             prompts: In the orders in which they are to be read.
             heads: Query heads to sum over, in every layer; empty: all.
             last_only: Only the last token of the prompt, which is about to be answered, not the whole question.
+            replies: One for each prompt, to be scored in the same pass; empty: none.
         """
 
 

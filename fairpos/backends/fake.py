@@ -109,15 +109,18 @@ class FakeBackend:
         *,
         heads: Sequence[int] = (),  # noqa: ARG002
         last_only: bool = False,  # noqa: ARG002
+        replies: Sequence[str] = (),
     ) -> list[Reading]:
         """One layer, one token a segment: each gets attention in proportion to its probability."""
+        scored = self.run([Score(prompt, (reply,)) for prompt, reply in zip(prompts, replies, strict=False)])
         return [
             Reading(
                 np.exp(np.array([self.log_probs(prompt)], dtype=np.float32)),
                 (1,) * len(prompt.segments),
                 len(prompt.text.split()),
+                scored[i].log_probs[0] if scored else None,
             )
-            for prompt in prompts
+            for i, prompt in enumerate(prompts)
         ]
 
     def _tied(self, log_probs: Sequence[float]) -> bool:

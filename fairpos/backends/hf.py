@@ -25,6 +25,7 @@ from transformers import (
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.seam import seam_of
+from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
@@ -47,6 +48,8 @@ class HFBackend:
     Args:
         model: Any causal model with a `generate` method.
         tokenizer: Its tokenizer.
+        store: Keeps what methods read in segments, from one prompt to the next; for methods where a segment's keys
+            depend on the prefix and itself alone. Such prompts then run one by one.
         batch_tokens: Padded prompt tokens of one forward pass, at most (one prompt may be longer).
         name: What it is called in reports and profiles; None: as its config says, or its class.
 
@@ -60,6 +63,7 @@ class HFBackend:
         tokenizer: PreTrainedTokenizerBase,
         *,
         batch_tokens: int = 8192,
+        store: SegmentStore | None = None,
         name: str | None = None,
     ) -> None:
         if getattr(model.config, "is_encoder_decoder", False):
@@ -69,6 +73,7 @@ class HFBackend:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
+        self.store = store
         self._name = name
         self._revision: str | None = None
 
@@ -119,25 +124,26 @@ class HFBackend:
         for members in groups.values():
             call = calls[members[0]]
             if isinstance(call, Generate) and call.decoding.by_row:
-                for batch in self._batches(members, layouts):
+                for batch in self._batches(members, layouts, call.attend):
+                    reused = [self._reused(layouts[i], call.attend) for i in batch]
                     decodings = [c.decoding for c in (calls[i] for i in batch) if isinstance(c, Generate)]
                     rows = self.generate_rows([layouts[i] for i in batch], call.attend, decodings)
-                    for i, row in zip(batch, rows, strict=True):
-                        replies[i] = self._of_row(row, Usage(len(layouts[i]), len(row.tokens), calls=1))
+                    for i, row, kept in zip(batch, rows, reused, strict=True):
+                        cost = Usage(len(layouts[i]), len(row.tokens), calls=1, reused_tokens=kept)
+                        replies[i] = self._of_row(row, cost)
             elif isinstance(call, Generate):
-                for batch in self._batches(members, layouts):
+                for batch in self._batches(members, layouts, call.attend):
+                    reused = [self._reused(layouts[i], call.attend) for i in batch]
                     decoding = self._held(call.decoding, [calls[i] for i in batch])
                     new = self.generate([layouts[i] for i in batch], call.attend, decoding)
-                    replies.update(
-                        (i, self._generated(layouts[i], tokens, call.decoding))
-                        for i, tokens in zip(batch, new, strict=True)
-                    )
+                    for i, tokens, kept in zip(batch, new, reused, strict=True):
+                        replies[i] = self._generated(layouts[i], tokens, call.decoding, kept)
             elif len(members) == 1:
                 alone[call.attend] += members
             else:
                 replies.update(self._scored(members, calls, layouts, self._after_one_head))
-        for members in alone.values():
-            for batch in self._batches(members, layouts):
+        for method, members in alone.items():
+            for batch in self._batches(members, layouts, method):
                 replies.update(self._scored(batch, calls, layouts, self._side_by_side))
         return [replies[i] for i in range(len(calls))]
 
@@ -155,19 +161,25 @@ class HFBackend:
             return self._prefill(batch, cache)
 
     def read_attention(
-        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),
+        last_only: bool = False,
+        replies: Sequence[str] = (),
     ) -> list[Reading]:
         """Where the question of each prompt looks; see `AttentionReader`.
 
         Raises:
-            TooLong, UnsupportedModel, InvalidOption: see the errors.
+            TooLong, UnsupportedModel, InvalidOption, NonFiniteLogits: see the errors.
         """
         from fairpos.attention.probe import read
 
         layouts = [self.layout(prompt) for prompt in prompts]
-        for layout in layouts:
-            self._check_length(layout, 0)
-        return read(self.model, layouts, heads=heads, last_only=last_only)
+        tokens = [continuation(reply, self.tokenizer) for reply in replies]
+        for i, layout in enumerate(layouts):
+            self._check_length(layout, len(tokens[i]) if tokens else 0)
+        return read(self.model, layouts, heads=heads, last_only=last_only, replies=tokens)
 
     def generate(
         self, layouts: Sequence[Layout], method: Method | None = None, decoding: Decoding = Decoding()
@@ -289,10 +301,12 @@ class HFBackend:
     ) -> Iterator[tuple[int, Reply]]:
         texts = [call.replies for call in (calls[i] for i in members) if isinstance(call, Score)]
         tokens = [[continuation(text, self.tokenizer) for text in each] for each in texts]
-        found = how([layouts[i] for i in members], tokens, calls[members[0]].attend)
+        owner = calls[members[0]].attend
+        reused = self._reused(layouts[members[0]], owner) if len(members) == 1 or how == self._after_one_head else 0
+        found = how([layouts[i] for i in members], tokens, owner)
         for i, replies, (log_probs, greedy) in zip(members, tokens, found, strict=True):
             lengths = tuple(len(reply) for reply in replies)
-            usage = Usage(len(layouts[i]), max(lengths), calls=1)
+            usage = Usage(len(layouts[i]), max(lengths), calls=1, reused_tokens=reused)
             yield i, Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage)
 
     def _side_by_side(
@@ -378,10 +392,11 @@ class HFBackend:
         processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
         return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
 
-    def _generated(self, layout: Layout, tokens: list[int], decoding: Decoding) -> Reply:
+    def _generated(self, layout: Layout, tokens: list[int], decoding: Decoding, reused: int = 0) -> Reply:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         finish: Finish = "length" if len(tokens) >= decoding.max_new_tokens else "stop"
-        return Reply(text=text, usage=Usage(len(layout), len(tokens), calls=1), finish=finish)
+        cost = Usage(len(layout), len(tokens), calls=1, reused_tokens=reused)
+        return Reply(text=text, usage=cost, finish=finish)
 
     def _continue(self, cache: Cache, first: Tensor, replies: Sequence[Sequence[int]]) -> Scores:
         """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt."""
@@ -405,10 +420,13 @@ class HFBackend:
     def _prefill(self, batch: Batch, cache: Cache) -> Tensor:
         device = self.model.device
         mask = batch.attention_mask(device)
+        past = cache.get_seq_length()  # what a store had
+        if past == batch.width:  # a head without a suffix
+            return torch.empty(0, device=device)
         logits = self.model(
-            input_ids=batch.input_ids(self._pad, device),
+            input_ids=batch.input_ids(self._pad, device)[:, past:],
             attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, past:],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -438,7 +456,20 @@ class HFBackend:
                     f"the model's context is {self.context}"
                 )
             with seam_of(self.model).call(attention) as cache:
+                kept = self._kept(attention.batch.layouts, method)
+                if kept is not None:
+                    kept.fill(self.model, cache, attention.batch.layouts[0])
                 yield attention.batch, cache
+
+    def _kept(self, layouts: Sequence[Layout], method: Method | None) -> SegmentStore | None:
+        """The store, where it serves these prompts: one prompt at a time, of one set, by a method that allows it."""
+        serves = method is not None and method.reuses_segments and len(layouts) == 1
+        return self.store if self.store is not None and serves and self.store.takes(layouts[0]) else None
+
+    def _reused(self, layout: Layout, method: Method | None) -> int:
+        """Tokens of a prompt that needn't be read; asked before it runs."""
+        kept = self._kept([layout], method)
+        return kept.held_tokens(layout) if kept is not None else 0
 
     def _check_length(self, layout: Layout, new: int) -> None:
         if len(layout) + new > self.context:
@@ -447,8 +478,11 @@ class HFBackend:
                 f"the model's context is {self.context} tokens"
             )
 
-    def _batches(self, members: Sequence[int], layouts: Sequence[Layout]) -> Iterator[list[int]]:
-        """Prompts that go together: of like length, within the token limit."""
+    def _batches(self, members: Sequence[int], layouts: Sequence[Layout], method: Method | None) -> Iterator[list[int]]:
+        """Prompts that go together: of like length, within the token limit; alone where a store serves them."""
+        if any(self._kept([layouts[i]], method) is not None for i in members):
+            yield from ([i] for i in members)
+            return
         chosen: list[int] = []
         for i in sorted(members, key=lambda i: len(layouts[i])):
             if chosen and len(layouts[i]) * (len(chosen) + 1) > self.batch_tokens:

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpos.backends.base import Backend, attention_reader
-from fairpos.calibration.black_box import intervals, slot_values
+from fairpos.backends.base import AttentionReader, Backend, attention_reader
+from fairpos.calibration.black_box import continued, intervals, slot_values
 from fairpos.calibration.samples import Sample, chosen, fingerprint
 from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.profiles import Profile, Setting
@@ -47,7 +47,7 @@ def attention_profile(
     """Measures a profile by reading attention.
 
     COST: one forward pass a probe, a sample making K probes; with layers "fit" (or "auto", where the samples have
-    answers) as many scored prompts again.
+    answers) the answer's tokens on top, for other tasks than "answer" as many scored prompts again.
 
     Args:
         backend: A local model.
@@ -74,23 +74,21 @@ def attention_profile(
         raise InvalidOption(f"per must be segment or token, got {per!r}")
     if not samples:
         raise InvalidRequest("got no calibration samples; at least 1 is needed")
-    count = len(samples[0].segments)
-    used = chosen(samples, max(1, probes // count), seed)
-    shares = []  # of each sample: (layers, K)
-    answered = []  # of each sample: (K,)
+    used = chosen(samples, max(1, probes // len(samples[0].segments)), seed)
+    shares, answered = [], []  # of each sample: (layers, K), (K,)
     fit = layers == "fit" or (layers == "auto" and all(_answerable(sample, task) for sample in used))
     for number, sample in enumerate(used, 1):
-        readings = reader.read_attention([render(view, template) for view in sample.views(task)], heads=heads)
-        # Over a cycle of shifts every segment has stood in every slot once.
-        mean = np.mean([reading.by_segment(per_token=per == "token") for reading in readings], axis=0)
-        shares.append(mean / mean.sum(axis=1, keepdims=True))
+        if fit and not _answerable(sample, task):
+            raise InvalidRequest(f"layers=fit needs a gold segment and answers; sample {sample.id!r} has none")
+        share, log_probs = looked(reader, sample, task, template, heads=heads, per=per, score=fit and task == "answer")
+        shares.append(share)
         if fit:
-            if not _answerable(sample, task):
-                raise InvalidRequest(f"layers=fit needs a gold segment and answers; sample {sample.id!r} has none")
-            answered.append(slot_values(backend, [sample], "logprob", task, template)[0])
+            answered.append(
+                slot_values(backend, [sample], "logprob", task, template)[0] if log_probs is None else log_probs
+            )
         if progress is not None:
             progress(number, len(used))
-    by_layer = np.array(shares)  # (samples, layers, K)
+    by_layer = np.array(shares)
     if fit:
         picked, words = fitted_layer(by_layer.mean(axis=0), np.mean(answered, axis=0))
     else:
@@ -98,13 +96,43 @@ def attention_profile(
     what = "sum" if per == "segment" else "mean"
     which = f"heads {', '.join(map(str, heads))}" if heads else "all heads"
     return Profile(
-        Setting.of(backend, task, template, count),
+        Setting.of(backend, task, template, by_layer.shape[2]),
         "attention",
         f"attention of the question, {words} of {by_layer.shape[1]}, {which}, {what} over a segment's tokens",
         fingerprint(used),
         len(used),
         intervals(by_layer[:, picked].mean(axis=1), "attention"),
     )
+
+
+def looked(
+    reader: AttentionReader,
+    sample: Sample,
+    task: Task,
+    template: Template | None,
+    *,
+    heads: Sequence[int] = (),
+    per: Per = "segment",
+    score: bool = False,
+) -> tuple[Shares, NDArray[np.float64] | None]:
+    """What each slot gets over a sample's cyclic shifts, in which every segment stands in every slot once.
+
+    Returns:
+        Shares of the attention in each layer, (layers, K); and where `score` asks for it, the log-probability of the
+        first accepted answer with the gold segment in each slot, (K,).
+    """
+    views = sample.views(task)
+    prompts = [render(view, template) for view in views]
+    replies = [continued(prompt, sample.answers[0]) for prompt in prompts] if score else []
+    readings = reader.read_attention(prompts, heads=heads, replies=replies)
+    mean = np.mean([reading.by_segment(per_token=per == "token") for reading in readings], axis=0)
+    shares = np.asarray(mean / mean.sum(axis=1, keepdims=True))
+    if not score:
+        return shares, None
+    log_probs = np.empty(len(views))
+    for view, reading in zip(views, readings, strict=True):
+        log_probs[view.ids.index(sample.gold or "")] = reading.log_prob
+    return shares, log_probs
 
 
 def layers_by_rule(shares: Shares, rule: str) -> tuple[list[int], str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from fairpos.cli import app, options
-from fairpos.cli.judge import load_judge
+from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.records import Journal
@@ -43,7 +43,10 @@ def audit(
     on_error: Annotated[
         Literal["stop", "skip"], typer.Option(help="What to do about lines that can't be used.")
     ] = "stop",
-    concurrency: Annotated[int, typer.Option(help="Calls to an endpoint at once.")] = 16,
+    cache: Cache = None,
+    concurrency: Concurrency = 16,
+    timeout: Timeout = 120.0,
+    attempts: Attempts = 6,
     batch: Annotated[int, typer.Option(help="Items that run together.")] = 4,
     resume: options.Resume = False,
     dtype: options.Dtype = "float32",
@@ -53,6 +56,7 @@ def audit(
     """Measure position and label bias, with and without methods; writes report.json and report.html."""
     from fairpos import __version__
     from fairpos.audit import TASKS, advise, figures_of, read_items, run_trials
+    from fairpos.audit.attention import attention_by_slot
     from fairpos.audit.report import Audit, as_table, write
     from fairpos.audit.report import as_json as to_json
 
@@ -69,7 +73,15 @@ def audit(
     crossed = kind.asks in ("judge", "choose") and (cross == "labels" or (cross == "auto" and k == 2))
     if cross == "labels" and not crossed:
         raise InvalidOption(f"task {task} has no labels to cross; tasks judge and choice do")
-    fair = load_judge(model, dtype, output / "cache.sqlite", concurrency)
+    fair = open_model(
+        model,
+        dtype=dtype,
+        cache=cache,
+        output=output / "trials.jsonl",
+        concurrency=concurrency,
+        timeout_s=timeout,
+        attempts=attempts,
+    )
     digest = hashlib.sha256(data.read_bytes()).hexdigest()
     run: dict[str, object] = {"task": task, "model": fair.backend.name, "dtype": dtype, "sha256": digest, "seed": seed}
     _same_run(output, run | {"segments": k, "orders": orders, "ranker": ranker, "verdicts": verdicts}, resume)
@@ -89,6 +101,7 @@ def audit(
             progress=show,
         )
     found = [figures_of(name, trials, items, seed=seed) for name in names]
+    attention = attention_by_slot(fair, kind, items, seed=seed)
     advice = advise(found, chance=1 / k if kind.chance else 0.0, seed=seed)
     result = Audit(
         task,
@@ -104,6 +117,7 @@ def audit(
         found,
         advice,
         bad,
+        attention,
     )
     write(result, output)
     if as_json:

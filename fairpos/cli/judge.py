@@ -16,6 +16,7 @@ from rich.table import Table
 
 from fairpos.backends.base import Decoding
 from fairpos.cli import app, options
+from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.formats import FORMATS, find
@@ -23,7 +24,6 @@ from fairpos.judging import Budget, Case, Judge, cases_of, crossed, prompts_of, 
 from fairpos.leaderboard import games_of
 from fairpos.methods.label_prior import calibrated
 from fairpos.metrics import Standing, bradley_terry, wilson_interval
-from fairpos.model import FairModel, load
 from fairpos.prompts import TEMPLATES, Template
 from fairpos.records import Bad, Journal, Record, read
 from fairpos.registry import parse
@@ -32,16 +32,6 @@ from fairpos.types import Usage
 from fairpos.verdicts import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES, VerdictForm
 
 _SPENT = 3  # exit status where the budget ended the run
-
-
-def load_judge(model: str, dtype: str, cache: Path | None, concurrency: int) -> FairModel:
-    """The model; an endpoint gets a response cache, so that a run that is killed pays no call twice."""
-    if not model.startswith("openai:"):
-        return load(model, dtype=dtype)
-    from fairpos.backends.openai import connect
-    from fairpos.backends.response_cache import ResponseCache
-
-    return FairModel(connect(model, cache=ResponseCache(cache) if cache else None, concurrency=concurrency))
 
 
 @app.command()
@@ -71,8 +61,10 @@ def judge(
         Literal["stop", "skip"], typer.Option(help="What to do about lines that can't be used.")
     ] = "stop",
     budget: Annotated[str | None, typer.Option(help="'500 calls' or '20000 tokens'; ends the run when spent.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Responses of an endpoint; next to the output by default.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Calls to an endpoint at once.")] = 16,
+    cache: Cache = None,
+    concurrency: Concurrency = 16,
+    timeout: Timeout = 120.0,
+    attempts: Attempts = 6,
     batch: Annotated[int | None, typer.Option(help="Records that run together.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Length of a verdict in words, at most.")] = 512,
     calibrate_on: Annotated[int, typer.Option(help="Records that batch_calibration and pride learn from.")] = 200,
@@ -93,9 +85,15 @@ def judge(
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(output, resume=resume)) if output is not None else None
         todo = [case for case in cases if journal is None or case.id not in journal.done]
-        if cache is None and output is not None:
-            cache = output.with_name(output.name + ".cache.sqlite")
-        fair = load_judge(model, dtype, cache, concurrency)
+        fair = open_model(
+            model,
+            dtype=dtype,
+            cache=cache,
+            output=output,
+            concurrency=concurrency,
+            timeout_s=timeout,
+            attempts=attempts,
+        )
         own = read_template(template) if template is not None else None
         asker = Judge(
             fair, chosen, name, decoding=Decoding(max_new_tokens=max_new_tokens, seed=seed), verdicts=verdicts

@@ -20,14 +20,14 @@ from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError, InvalidRequest
 from fairpos.metrics import Interval
 from fairpos.rankers import ranker as find_ranker
-from fairpos.records import Journal, Json, Record, read, segments_of, text_of
+from fairpos.records import Bad, Journal, Json, Record, read, segments_of, text_of
 from fairpos.registry import parse, with_seed
 from fairpos.trec import Qrels, read_corpus, read_qrels, read_queries, read_run, write_run
 from fairpos.types import Output, Request, as_segments
 
 
 class OnError(enum.StrEnum):
-    """What to do with a record for which no ranking came back."""
+    """What to do with a record for which no ranking came back; lines that can't be read are errors unless SKIP."""
 
     KEEP = "keep"
     SKIP = "skip"
@@ -57,8 +57,8 @@ def rank(
     on_error: Annotated[
         OnError,
         typer.Option(
-            help="No ranking came back: keep the record with its status; skip it, so that --resume asks again; "
-            "take the input order, and say so; or stop."
+            help="No ranking came back: keep the record with its status; skip it, so that --resume asks again (skips "
+            "lines that can't be read, too); take the input order, and say so; or stop."
         ),
     ] = OnError.KEEP,
     seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None,
@@ -70,7 +70,10 @@ def rank(
     attempts: endpoint.Attempts = 6,
 ) -> None:
     """Rank passages for queries, with methods against position bias."""
-    requests, gold = _from_run(file, queries, corpus, depth) if queries or corpus else _from_records(file)
+    if queries or corpus:
+        requests, gold = _from_run(file, queries, corpus, depth)
+    else:
+        requests, gold = _from_records(file, skip=on_error is OnError.SKIP)
     if qrels is not None:
         gold = read_qrels(qrels)
     chosen, how = with_seed(parse(methods), seed), find_ranker(ranker)
@@ -146,11 +149,14 @@ def result_of(id: str, request: Request, output: Output) -> Record:
     }
 
 
-def _from_records(file: Path) -> tuple[dict[str, Request], Qrels]:
-    """Requests by id, and what `gold` says: the id of the right passage, or a list of such ids."""
+def _from_records(file: Path, *, skip: bool) -> tuple[dict[str, Request], Qrels]:
+    """Requests by id, and what `gold` says: the id of the right passage, or a list of such ids.
+
+    Raises:
+        InvalidRequest: lines that can't be used; with `skip` they are told and left out.
+    """
     lines = read(file)
-    if lines.bad:
-        raise InvalidRequest("; ".join(f"{file} line {bad.line}: {bad.reason}" for bad in lines.bad[:5]))
+    bad = list(lines.bad)
     requests: dict[str, Request] = {}
     gold: Qrels = {}
     for number, record in lines.records:
@@ -159,15 +165,24 @@ def _from_records(file: Path) -> tuple[dict[str, Request], Qrels]:
             if id in requests:
                 raise InvalidRequest(f"id {id!r} appears twice")
             request = Request("rank", text_of(record, "query"), as_segments(segments_of(record, "passages")))
-            requests[id] = request
-            if record.get("gold") is not None:
-                gold[id] = dict.fromkeys(_gold(record["gold"], request), 1.0)
+            relevant = _gold(record.get("gold"), request)
         except InvalidRequest as error:
-            raise InvalidRequest(f"{file} line {number}: {error}") from None
+            bad.append(Bad(number, str(error)))
+            continue
+        requests[id] = request
+        if relevant:
+            gold[id] = dict.fromkeys(relevant, 1.0)
+    said = "; ".join(f"{file} line {line.line}: {line.reason}" for line in sorted(bad, key=lambda b: b.line)[:5])
+    if bad and not skip:
+        raise InvalidRequest(said)
+    if bad:
+        errors.print(f"skipped {len(bad)} lines: {said}", markup=False, highlight=False)
     return requests, gold
 
 
 def _gold(value: Json, request: Request) -> list[str]:
+    if value is None:
+        return []
     ids = [str(item) for item in (value if isinstance(value, list) else [value])]
     strange = [id for id in ids if id not in request.ids]
     if strange:

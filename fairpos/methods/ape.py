@@ -42,6 +42,7 @@ class Ape(Method):
     source: ClassVar[str] = "APE, arXiv 2502.05431"
     requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     order_free: ClassVar[bool] = True
+    reuses_segments: ClassVar[bool] = True
     temperature: float = 0.9
     scale: float = 0.9
 

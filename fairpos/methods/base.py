@@ -36,6 +36,7 @@ class Method:
         source: Paper and arXiv id.
         tasks: What it can be used for.
         requires: Capabilities that the backend must have.
+        reuses_segments: Keys and values of a segment depend on the prefix and itself alone, so a store can keep them.
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
         needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
     """
@@ -47,6 +48,7 @@ class Method:
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     requires: ClassVar[frozenset[Capability]] = frozenset()
     order_free: ClassVar[bool] = False
+    reuses_segments: ClassVar[bool] = False
     needs_whole_prompt: ClassVar[bool] = False
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002

@@ -93,7 +93,7 @@ class GraphKV(Method):
                 for id in (a, b):
                     if id not in number:
                         raise InvalidRequest(
-                            f"graph_kv: edge {a}>{b} names segment {id!r}; there are {', '.join(number)}"
+                            f"graph_kv: edge {a}>{b} names segment {id!r}; there are {', '.join(sorted(number))}"
                         )
                 found.setdefault(number[b], set()).add(number[a])
         else:

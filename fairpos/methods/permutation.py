@@ -16,7 +16,7 @@ import math
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
 from fairpos import designs
@@ -145,6 +145,9 @@ class Permutation(Method):
             output = Output(request.task, status=outputs[0].status, notes=votes.notes)
         else:
             output = self._aggregated(votes)
+            ties = sum(each.status == "ok" and not each.ranking for each in outputs)
+            if request.task in ("judge", "choose") and ties > len(votes.rankings):
+                output = replace(output, winner=None, notes=(f"a tie in {ties} of {len(outputs)} views",))
         return folded(output, outputs)
 
     def _aggregated(self, votes: _Votes) -> Output:

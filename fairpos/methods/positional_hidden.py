@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from fairpos.errors import InvalidOption, NotCalibrated
 from fairpos.methods.base import Family, Method
 from fairpos.registry import register, unknown
-from fairpos.types import Capability, Layout
+from fairpos.types import Capability, Layout, Request
 
 if TYPE_CHECKING:
     from fairpos.attention.seam import Attention
+    from fairpos.backends.base import Backend
     from fairpos.backends.hf import HFBackend
+    from fairpos.prompts import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,11 @@ class PositionalHidden(Method):
             )
         factor = found.factor if self.factor is None else self.factor
         return Setting(found.channel, factor, self._layers() or found.layers, found.hidden_size, found.depth)
+
+    def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
+        """Itself, once it is known that there is a channel."""
+        _ = self.setting
+        return self
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:
         """The attention of one call over these prompts; none with factor 1."""

@@ -29,7 +29,8 @@ class Reordering(Method):
 
     Attributes:
         relevance: Where the relevance of a segment comes from: a source ("given", "bm25", "embedding", "icr", ...), or
-            "auto": the scores given with the segments if all have one, else bm25.
+            "auto": the scores given with the segments if all have one, else bm25. What a source asks of a model is not
+            counted in `usage`.
     """
 
     family: ClassVar[Family] = "input"

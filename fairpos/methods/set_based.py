@@ -36,6 +36,7 @@ class SetBased(Method):
     source: ClassVar[str] = "Set-Based Prompting, arXiv 2406.06581"
     requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     order_free: ClassVar[bool] = True
+    reuses_segments: ClassVar[bool] = True
 
     def attend(self, layouts: Sequence[Layout]) -> Attention:
         """The attention of one call over these prompts."""

@@ -124,7 +124,8 @@ def _output(whole: Request, order: Sequence[int], asked: Sequence[Output]) -> Ou
     notes = [note for output in asked for note in output.notes]
     if lost:
         notes.append(f"{len(lost)} of {len(asked)} windows gave no ranking and changed nothing: {', '.join(lost)}")
-    ranking = tuple(whole.ids[i] for i in order)
+    ids = whole.ids
+    ranking = tuple(ids[i] for i in order)
     # No scores: those of different windows can't be compared.
     return Output(whole.task, ranking=ranking, winner=ranking[0], notes=tuple(notes))
 
@@ -140,7 +141,8 @@ def _part(whole: Request, numbers: Sequence[int]) -> Request:
 
 def _ranked(whole: Request, window: Sequence[int], output: Output) -> list[int]:
     """The window's numbers as ranked; those that the ranking leaves out follow in the order from before."""
-    number = {whole.ids[i]: i for i in window}
+    ids = whole.ids
+    number = {ids[i]: i for i in window}
     ranked = [number[id] for id in output.ranking] if output.status in ("ok", "partial") else []
     return ranked + [i for i in window if i not in ranked]
 

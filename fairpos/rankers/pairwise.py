@@ -10,7 +10,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fairpos.backends.base import Reply, Score
@@ -48,7 +48,7 @@ class Pairwise:
         segments = request.canonical().segments
         pairs = list(itertools.permutations(segments, 2))
         template = asking.template or PAIRWISE
-        prompts = [render(Request("rank", request.query, pair, _LABELS), template) for pair in pairs]
+        prompts = [render(replace(request, segments=pair, labels=_LABELS), template) for pair in pairs]
         replies = yield [Score(prompt, (" A", " B"), asking.attend) for prompt in prompts]
         first_wins: dict[tuple[str, str], float] = {}
         views = []

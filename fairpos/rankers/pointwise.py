@@ -5,7 +5,7 @@ Liang et al., "Holistic Evaluation of Language Models" (relevance generation), a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fairpos.backends.base import Score
@@ -40,7 +40,7 @@ class Pointwise:
         """One scored call a segment, in the canonical order: the same batch whatever the order shown."""
         segments = request.canonical().segments
         template = asking.template or POINTWISE
-        prompts = [render(Request("rank", request.query, (segment,)), template) for segment in segments]
+        prompts = [render(replace(request, segments=(segment,), labels=None), template) for segment in segments]
         replies = yield [Score(prompt, (" yes", " no"), asking.attend) for prompt in prompts]
         scores: dict[str, float] = {}
         views = []

@@ -87,6 +87,21 @@ def test_logits_under_the_probe_are_the_models_own_and_a_whole_prompt_is_read_in
         np.testing.assert_allclose(attention.take(i), read(model, [layout])[0].weights, atol=1e-6)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_a_reply_is_scored_in_the_same_pass_and_not_read(architecture):
+    model, layout = tiny_model(architecture), random_layout(8)
+    reply = (5, 17, 3)
+    ids = list(layout.input_ids)
+    logits = torch.log_softmax(plain_logits(model, [*ids, *reply]), dim=-1)
+    expected = sum(float(logits[len(ids) - 1 + i, token]) for i, token in enumerate(reply))
+    readings = read(model, [layout, layout], replies=[reply, reply[:1]])
+    assert readings[0].log_prob == pytest.approx(expected, abs=1e-6)
+    assert readings[1].log_prob == pytest.approx(float(logits[len(ids) - 1, 5]), abs=1e-6)
+    [alone] = read(model, [layout])
+    assert alone.log_prob is None
+    assert all(np.array_equal(reading.weights, alone.weights) for reading in readings)
+
+
 def test_sums_and_means_by_segment():
     reading = Reading(np.array([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 2.0]], dtype=np.float32), (1, 3))
     assert reading.by_segment().tolist() == [[1.0, 9.0], [0.0, 2.0]]

@@ -180,7 +180,11 @@ def test_answers_and_verdicts(ask):
     _, backend = ask(lambda body, nth: listed("B", B=0.8, A=0.2))
     fair = FairModel(backend)
     assert fair.answer("q", ["a"]).text == "B"
-    assert fair.judge("q", [Segment(id="x", text="a"), Segment(id="y", text="b")], methods="permutation").winner in "xy"
+    answers = [Segment(id="x", text="a"), Segment(id="y", text="b")]
+    assert fair.judge("q", answers).winner == "y"
+    both = fair.judge("q", answers, methods="permutation:views=2")  # nothing but a preference for a letter
+    assert both.winner is None
+    assert both.scores["x"] == pytest.approx(both.scores["y"])
 
 
 @pytest.mark.parametrize("name", ["openai:", "openai:http://host/v1", "openai:#m", "openai:ftp://h/v1#m", "http://h#m"])

@@ -23,7 +23,7 @@ def fake(monkeypatch):
     from fairpos.cli import judge
 
     backend = FakeBackend(quality=by_length)
-    monkeypatch.setattr(judge, "load", lambda name, dtype: FairModel(backend))
+    monkeypatch.setattr(judge, "open_model", lambda name, **_: FairModel(backend))
     return backend
 
 

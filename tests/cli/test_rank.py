@@ -224,6 +224,16 @@ def test_a_bad_record_is_refused_before_anything_is_asked(records, line, message
     assert endpoint.total == 0
 
 
+def test_bad_records_can_be_skipped(records):
+    with records.open("a") as file:
+        file.write('{\n{"id": "q0", "query": "q", "passages": ["a"]}\n')
+    found, _ = run(records, "--ranker", "generate", "--methods", "none", "--on-error", "skip")
+    assert found.exit_code == 0
+    assert [json.loads(line)["id"] for line in found.stdout.splitlines()] == ["q0", "q1", "q2"]
+    assert "skipped 2 lines" in found.stderr
+    assert "line 5: id 'q0' appears twice" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

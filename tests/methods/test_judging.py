@@ -206,6 +206,22 @@ def test_ties_are_allowed_where_the_template_names_them():
     assert fair.judge("q", answers(0, 3), "swap", template=JUDGE_WITH_TIES).winner == "y"
 
 
+@pytest.mark.parametrize("verdicts", ["distribution", "text"])
+def test_permutation_calls_a_tie_what_most_views_call_one(verdicts):
+    template = JUDGE_WITH_TIES if verdicts == "distribution" else JUDGE_IN_WORDS_WITH_TIES
+    # y - x is .3 where x stands first, and 1.3 where y does: one tie, one win.
+    fair = biased(slot_bias=[0.5], tie_within=0.5)
+    two = fair.judge("q", answers(0, 0.8), "permutation:views=2", template=template, verdicts=verdicts)
+    assert two.winner == "y"
+    tied = fair.judge("q", answers(0, 0.0), "permutation:views=2", template=template, verdicts=verdicts)
+    assert (tied.winner, tied.status) == (None, "ok")
+    three = biased(tie_within=2.0, slot_bias=[1.5]).judge(
+        "q", answers(0, 0.7, 0.1), "permutation:views=3", template=template, verdicts=verdicts
+    )
+    assert three.winner is None
+    assert three.notes
+
+
 def test_verdicts_in_words_keep_their_evidence():
     fair = biased(slot_bias=[0.5])
     found = fair.judge("q", answers(0, 1), "swap", verdicts="text")

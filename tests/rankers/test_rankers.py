@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -328,3 +329,8 @@ def test_the_real_model_lists_every_passage(smollm2):
     assert output.status == "ok"
     assert sorted(output.ranking) == sorted(s.id for s in segments)
     assert output.usage.calls == 1
+
+
+def test_every_ranker_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in text for name in RANKERS)

@@ -1,0 +1,284 @@
+"""Every method on every task it is for, on SmolLM2-135M: what it does to accuracy and consistency, and what it costs.
+
+    python -m benchmarks.evidence                    all of it, then docs/evidence.md: under 20 minutes on two cores
+    python -m benchmarks.evidence --tasks judge --methods pine --items 8 --out FOLDER     a slice, elsewhere
+
+The data are in data/ with their provenance. Every item is asked in rotations that put its right segment at the
+positions named, so that accuracy is a mean over orders and not that of one order. Intervals are at 95 %: paired
+bootstraps over items for accuracy and differences, Wilson's for consistency. Methods that are compared with the plain
+model on fewer items are compared on the same items. float32; a seed fixes all that is drawn; only the seconds depend on
+the machine.
+
+A run that is stopped goes on where it was: trials are kept in results/evidence-work/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import fairpos
+from fairpos import FairModel
+from fairpos.audit import TASKS, Item, MethodFigures, Trial, figures_of, read_items, run_trials
+from fairpos.backends.once import OnceBackend
+from fairpos.metrics import Interval, difference_interval
+from fairpos.records import Journal
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "evidence-work"
+DOCS = HERE.parent / "docs" / "evidence.md"
+MODEL = "smollm2"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One task on one file.
+
+    Attributes:
+        title: Of the section.
+        task: Of `fairpos audit`.
+        file: In data/.
+        items: The plain model's number of items.
+        methods: Method -> number of items, at most `items`.
+        segments: To which pairs and groups are cut.
+        orders: Positions of the right segment; None: all.
+        subset: Only records with this value of `subset`.
+        note: What a reader should know.
+        batch: Items that run together.
+    """
+
+    title: str
+    task: str
+    file: str
+    items: int
+    methods: Mapping[str, int]
+    segments: int | None = None
+    orders: int | None = None
+    subset: str | None = None
+    note: str = ""
+    batch: int = 2
+
+
+STUDIES: Mapping[str, Study] = {
+    "judge": Study(
+        "Judging pairs: LLMBar, Natural",
+        "judge",
+        "llmbar_short.jsonl",
+        61,
+        {
+            "swap:verdict=mean": 61,
+            "pine": 61,
+            "set_based": 61,
+            "swap": 61,
+            "swap:verdict=mean+cross_labels": 61,
+            "contextual": 12,
+            "batch_calibration": 12,
+            "pride:share=0.2": 12,
+        },
+        subset="Natural",
+        note="`swap` calls a disagreement a tie, which is worth half a point here.",
+    ),
+    "choice": Study(
+        "Multiple choice: CommonsenseQA",
+        "choice",
+        "csqa.jsonl",
+        16,
+        {
+            "swap:verdict=mean": 16,
+            "permutation:views=3": 16,
+            "pine": 16,
+            "set_based": 16,
+            "contextual": 16,
+            "batch_calibration": 16,
+            "pride:share=0.2": 16,
+        },
+        note="SmolLM2 names one letter whatever it holds: fit for measuring bias, not for accuracy.",
+    ),
+    "rank": Study(
+        "Ranking 5 passages: NQ-open",
+        "rank",
+        "nq_groups10.jsonl",
+        15,
+        {"permutation:views=5": 15, "capcal": 15, "pine": 15, "set_based": 15, "ms_poe": 15},
+        segments=5,
+        batch=5,  # five questions share their passages
+    ),
+    "kv": Study(
+        "Key-value retrieval, 10 pairs",
+        "kv",
+        "kv.jsonl",
+        6,
+        {"pine": 6, "set_based": 6, "query_twice": 6},
+        segments=10,
+        orders=3,
+        note="Exact match of the first tokens generated, in the plain prompt of benchmarks/data/README.md.",
+    ),
+    "qa": Study(
+        "Answering from 5 passages: NQ-open",
+        "qa",
+        "nq_groups10.jsonl",
+        5,
+        {"pine": 5, "set_based": 5, "query_twice": 5},
+        segments=5,
+        orders=2,
+        note="Right if the text holds an accepted answer; greedy, 32 tokens at most. Five questions show cost alone.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A study's figures; `against` has the plain model's on each method's own items."""
+
+    study: Study
+    figures: Sequence[MethodFigures]
+    against: Mapping[str, MethodFigures]
+
+
+def items_of(study: Study, count: int) -> list[Item]:
+    """The first items of the study's file, of its subset."""
+    items, bad = read_items(TASKS[study.task], HERE / "data" / study.file, segments=study.segments)
+    assert not bad
+    if study.subset is not None:
+        lines = (HERE / "data" / study.file).read_text(encoding="utf-8").splitlines()
+        wanted = {r["id"] for r in map(json.loads, lines) if r["subset"] == study.subset}
+        items = [item for item in items if item.id in wanted]
+    return items[:count]
+
+
+def run(fair: FairModel, name: str, study: Study, most: int | None, folder: Path) -> Result:
+    """Runs what isn't there yet and computes the figures."""
+    items = items_of(study, min(most or study.items, study.items))
+    counts = {"none": len(items), **{method: min(n, len(items)) for method, n in study.methods.items()}}
+    trials: list[Trial] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    with Journal(folder / f"{name}.jsonl", resume=True, key="key") as journal:
+        for method, count in counts.items():
+            started = time.monotonic()
+            # The label effect is the plain model's own figure; elsewhere, turning labels too would cost three times.
+            cross = study.task == "judge" and method == "none"
+            trials += run_trials(
+                fair,
+                TASKS[study.task],
+                items[:count],
+                [method],
+                orders=study.orders,
+                cross=cross,
+                batch=study.batch,
+                journal=journal,
+            )
+            print(f"{name}: {method}, {count} items, {time.monotonic() - started:.0f} s", flush=True)
+    figures = [figures_of(method, trials, items[:count]) for method, count in counts.items()]
+    against = {method: figures_of("none", trials, items[:count]) for method, count in counts.items()}
+    return Result(study, figures, against)
+
+
+def page(results: Sequence[Result]) -> str:
+    """docs/evidence.md."""
+    lines = [
+        "# Evidence",
+        "",
+        "Written by `make bench` (benchmarks/evidence.py): SmolLM2-135M-Instruct, float32, on the data of",
+        "benchmarks/data. Accuracy is the mean over orders, with its 95 % interval; the difference is to the plain",
+        "model on the same items and orders; **bold** where its interval leaves out 0. Consistency is the share of",
+        "items with the same outcome in every order. Calls, prompt tokens and seconds are per verdict, as if no method",
+        "could reuse another one's calls; seconds are those of the machine that ran it.",
+        "",
+    ]
+    for result in results:
+        lines += section(result)
+    return "\n".join(lines)
+
+
+def section(result: Result) -> list[str]:
+    """One study."""
+    study, plain = result.study, result.figures[0]
+    lines = [f"## {study.title}", ""]
+    if study.note:
+        lines += [study.note, ""]
+    lines += [
+        f"{plain.items} items, {plain.orders} orders each. The plain model by the position of the right segment: "
+        + " ".join(f"{point.estimate:.2f}" for point in plain.by_position)
+        + ".",
+        "",
+        "| method | items | accuracy | difference | worst position | consistency | calls | tokens | s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for figures in result.figures:
+        lines.append(row(figures, result.against[figures.method]))
+    names = {
+        "position_effect": "P(first wins) - P(second wins), labels crossed",
+        "label_effect": "P(A wins) - P(B wins), orders crossed",
+        "position_effect_nats": "position effect in nats",
+        "label_effect_nats": "label effect in nats",
+        "preference_fairness": "preference fairness (-1 always the first, 1 always the second)",
+        "length_preference": "P(longer wins) - P(shorter wins)",
+        "rstd": "RStd of the recall over labels, in points",
+        "psi": "PSI over positions",
+        "tau_psi": "tau-PSI of the rankings",
+    }
+    found = [f"{words}: {shown(plain.figures[name])}" for name, words in names.items() if name in plain.figures]
+    if found:
+        lines += ["", "The plain model's bias:", "", *(f"- {each}" for each in found)]
+    for name, test in plain.tests.items():
+        lines.append(f"- {name}: shares differ by {test.gap:.2f} (by chance {test.by_chance:.2f}), p = {test.p:.3f}")
+    return [*lines, ""]
+
+
+def row(figures: MethodFigures, plain: MethodFigures) -> str:
+    """A method's line."""
+    cells = [f"`{figures.method}`", str(figures.items), shown(figures.figures["accuracy"])]
+    if figures.method == "none":
+        cells.append("")
+    else:
+        difference = difference_interval(figures.per_item["accuracy"], plain.per_item["accuracy"])
+        text = shown(difference, signed=True)
+        cells.append(text if difference.holds(0.0) else f"**{text}**")
+    cells += [
+        f"{figures.figures['worst_position'].estimate:.2f}",
+        shown(figures.figures["consistency"]),
+        f"{figures.cost.calls:.1f}",
+        f"{figures.cost.prompt_tokens:.0f}",
+        f"{figures.cost.seconds:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def shown(value: Interval, *, signed: bool = False) -> str:
+    """An estimate with its interval."""
+    sign = "+" if signed else ""
+    estimate, low, high = (round(x, 2) + 0.0 for x in (value.estimate, value.low, value.high))
+    return f"{estimate:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def main() -> None:
+    """Runs the studies and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=list(STUDIES), default=list(STUDIES))
+    parser.add_argument("--items", type=int, help="at most so many items a study")
+    parser.add_argument("--methods", nargs="+", help="only these beside the plain model")
+    parser.add_argument("--out", type=Path, help="folder for trials and page, instead of results/ and docs/")
+    options = parser.parse_args()
+    folder = options.out or RESULTS
+    if not options.out and (options.items or options.methods or len(options.tasks) < len(STUDIES)):
+        parser.error("a slice isn't the evidence: name another folder with --out")
+    # Methods share calls: a swap asks what the plain model was asked. Costs are counted as if they didn't.
+    fair = FairModel(OnceBackend(fairpos.load(MODEL, device="cpu").backend))
+    studies = {name: STUDIES[name] for name in options.tasks}
+    if options.methods:
+        studies = {
+            name: replace(study, methods={m: n for m, n in study.methods.items() if m in options.methods})
+            for name, study in studies.items()
+        }
+    results = [run(fair, name, study, options.items, folder) for name, study in studies.items()]
+    path = options.out / "evidence.md" if options.out else DOCS
+    path.write_text(page(results), encoding="utf-8")
+    print(f"{path} written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Looks at an audit's report in a real browser: no console error, plots drawn, readable on a phone, light and dark.
+
+    python -m benchmarks.report_in_browser [REPORT.html] [--screenshots FOLDER]
+
+Without a report, one is made on a model with a known bias. Needs chromium (Debian: apt-get install chromium). The page
+is put into a frame of a phone's width and measured there by a script of ours; exit status 1 if anything is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-logging=stderr")
+SCHEMES = {"light": 1, "dark": 0}
+WIDTHS = {"phone": 390, "desk": 1100}
+
+_MEASURE = """
+addEventListener("load", () => {
+  const frame = document.querySelector("iframe"), view = frame.contentWindow, page = frame.contentDocument;
+  const all = (what) => [...page.querySelectorAll(what)];
+  const plots = all("svg").map((svg) => {
+    const box = svg.getBoundingClientRect();
+    return {width: box.width, height: box.height, marks: svg.querySelectorAll("circle, rect").length};
+  });
+  const wide = all("body > *, .card, img").filter((e) => e.getBoundingClientRect().right > frame.width + 1);
+  const body = view.getComputedStyle(page.body);
+  const sizes = all("p, td, th, summary, pre").map((e) => parseFloat(view.getComputedStyle(e).fontSize));
+  const names = all("[src], [href]").map((e) => e.getAttribute("src") || e.getAttribute("href"))
+    .concat([performance, view.performance].flatMap((p) => p.getEntriesByType("resource").map((e) => e.name)));
+  const out = document.createElement("pre");
+  out.id = "measured";
+  out.textContent = JSON.stringify({plots, overflow: page.documentElement.scrollWidth - frame.width, wide: wide.length,
+    background: body.backgroundColor, ink: body.color, smallest: Math.min(...sizes),
+    loaded: names.filter((name) => !name.startsWith("data:"))});
+  document.body.append(out);
+});
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the browser made of the page at one width in one colour scheme."""
+
+    width: int
+    plots: list[dict[str, float]]
+    overflow: float
+    wide: int
+    background: str
+    ink: str
+    smallest: float
+    loaded: list[str]
+    errors: list[str]
+
+    def problems(self) -> list[str]:
+        """In words; none if all is well."""
+        found = [f"console: {line}" for line in self.errors]
+        found += [f"loads {name}" for name in self.loaded]
+        if len(self.plots) < 2:
+            found.append(f"{len(self.plots)} plots")
+        for plot in self.plots:
+            if not (
+                float(plot["width"]) > 0.6 * min(self.width, 500) and float(plot["height"]) > 100 and plot["marks"]
+            ):
+                found.append(f"a plot is {plot}")
+        if self.overflow > 1 or self.wide:
+            found.append(f"{self.wide} parts are wider than the page, by {self.overflow:.0f} px")
+        if self.smallest < 12:
+            found.append(f"text of {self.smallest} px")
+        if contrast(self.ink, self.background) < 7:
+            found.append(f"contrast {contrast(self.ink, self.background):.1f} of {self.ink} on {self.background}")
+        return found
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two CSS colours rgb(r, g, b) (WCAG 2)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(x) / 255 for x in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def look(browser: str, report: Path, width: int, scheme: str, folder: Path) -> Seen:
+    """Opens the page in a frame and measures it."""
+    page = folder / f"{width}-{scheme}.html"
+    text = html.escape(report.read_text(encoding="utf-8"), quote=True)
+    frame = f'<iframe width="{width}" height="3000" srcdoc="{text}"></iframe>'
+    page.write_text(f"<!doctype html><meta charset=utf-8><script>{_MEASURE}</script><body>{frame}", encoding="utf-8")
+    command = [browser, *FLAGS, f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r'<pre id="measured">(.*?)</pre>', done.stdout, flags=re.S)
+    if found is None:
+        raise SystemExit(f"{browser} showed nothing: {done.stderr[-500:]}")
+    errors = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    return Seen(width=width, errors=errors, **json.loads(html.unescape(found.group(1))))
+
+
+def screenshot(browser: str, report: Path, width: int, scheme: str, path: Path) -> None:
+    """The page as a picture."""
+    flags = [
+        *FLAGS,
+        f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}",
+        f"--window-size={max(500, width)},2400",
+    ]
+    subprocess.run(
+        [browser, *flags, f"--screenshot={path}", report.absolute().as_uri()],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+
+
+def example(folder: Path) -> Path:
+    """A report on a model that favours the first answer and the letter B."""
+    from fairpos import FairModel
+    from fairpos.audit import TASKS, advise, figures_of, read_items, run_trials
+    from fairpos.audit.report import Audit, write
+    from fairpos.backends.fake import FakeBackend
+
+    data = Path(__file__).parent / "data" / "llmbar_short.jsonl"
+    items, bad = read_items(TASKS["judge"], data, limit=40)
+    fair = FairModel(
+        FakeBackend(quality=lambda _, s: len(s.text) / 200, slot_bias=[1.5], label_bias={"B": 0.5}, noise=0.5)
+    )
+    names = ["none", "swap", "swap:verdict=mean", "swap:verdict=mean+cross_labels", "contextual", "batch_calibration"]
+    trials = run_trials(fair, TASKS["judge"], items, names, cross=True)
+    found = [figures_of(name, trials, items) for name in names]
+    advice = advise(found, chance=0.5)
+    write(Audit("judge", "fake", data.name, "", "", 2, True, 0, items, trials, found, advice, bad), folder)
+    return folder / "report.html"
+
+
+def main() -> int:
+    """Looks at every width in both schemes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", nargs="?", type=Path)
+    parser.add_argument("--screenshots", type=Path, help="folder for pictures of the page")
+    options = parser.parse_args()
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print(f"no browser: install one of {', '.join(BROWSERS)}", file=sys.stderr)
+        return 1
+    failed = False
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report = options.report or example(folder)
+        backgrounds = set()
+        for place, width in WIDTHS.items():
+            for scheme in SCHEMES:
+                seen = look(browser, report, width, scheme, folder)
+                backgrounds.add(seen.background)
+                problems = seen.problems()
+                failed = failed or bool(problems)
+                print(f"{place} ({width} px), {scheme}: {'; '.join(problems) or 'well'}")
+                if options.screenshots:
+                    options.screenshots.mkdir(parents=True, exist_ok=True)
+                    screenshot(browser, report, width, scheme, options.screenshots / f"{place}-{scheme}.png")
+        if len(backgrounds) < 2:
+            print("light and dark look the same")
+            failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

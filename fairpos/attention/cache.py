@@ -1,0 +1,53 @@
+"""A key/value cache that grows in place: a decoded token is written behind the others, which are not copied."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+# Tokens of room that a new buffer has beyond what it must hold; a quarter of its length where that is more.
+_ROOM = 256
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values, (B, Hkv, L, D), each the front of a buffer with room behind.
+
+    Whatever else is done to the cache (cropping, repeating and picking rows) works on `keys` and `values` as in any
+    dynamic layer; the next update notices when they are no longer the front of their buffer.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffers: tuple[Tensor | None, Tensor | None] = (None, None)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Appends new tokens; returns all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys, key_buffer = _appended(self.keys, key_states, self._buffers[0])
+        self.values, value_buffer = _appended(self.values, value_states, self._buffers[1])
+        self._buffers = key_buffer, value_buffer
+        return self.keys, self.values
+
+
+def _appended(front: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The front of a buffer with `new` behind it, and the buffer."""
+    length = front.shape[-2] if front.numel() else 0
+    total = length + new.shape[-2]
+    ours = (
+        buffer is not None
+        and front.shape[:1] == buffer.shape[:1]
+        and front.data_ptr() == buffer.data_ptr()
+        and front.stride() == buffer.stride()
+    )
+    if buffer is None or not ours or total > buffer.shape[-2]:
+        rows, heads, _, size = new.shape
+        buffer = torch.empty(rows, heads, total + max(_ROOM, total // 4), size, dtype=new.dtype, device=new.device)
+        if length:
+            buffer[:, :, :length] = front
+    buffer[:, :, length:total] = new
+    return buffer[:, :, :total], buffer

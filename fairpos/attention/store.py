@@ -1,0 +1,129 @@
+"""Keys and values of segments, kept from one prompt to the next.
+
+Where segments don't see each other (set-based prompting, APE), a segment's keys and values depend on the model, the
+prefix and the segment alone. So a passage that was read once is not read again: in any later prompt with the same
+prefix, in any order and any company. Each piece is computed alone, so that a kept piece and a fresh one are the same
+bits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fairpos.attention.batch import Batch
+from fairpos.attention.seam import SegmentCache
+from fairpos.attention.set_based import SetBasedAttention
+from fairpos.errors import InvalidOption
+from fairpos.types import Layout
+
+_Key = tuple[tuple[int, ...], tuple[int, ...]]  # token ids of the prefix and of the segment, () for the prefix itself
+
+
+@dataclass(frozen=True)
+class StoreStatistics:
+    """What a store did so far. `hits` and `misses` count segments and prefixes; `bytes_held` is in bytes."""
+
+    hits: int = 0
+    misses: int = 0
+    evicted: int = 0
+    bytes_held: int = 0
+
+
+class SegmentStore:
+    """Keeps the keys and values of one model's segments under a memory budget; the least recently used ones go first.
+
+    Safe to use from several threads.
+
+    COST: 2 * layers * kv heads * head size * bytes of a number, for each token; 46 KB a token for SmolLM2-135M in
+    float32. Requests run one by one, not as a batch.
+
+    Args:
+        budget_bytes: Of memory, at least 1.
+    """
+
+    def __init__(self, budget_bytes: int = 1 << 30) -> None:
+        if budget_bytes < 1:
+            raise InvalidOption(f"budget_bytes must be at least 1, got {budget_bytes}")
+        self.budget_bytes = budget_bytes
+        self._held: OrderedDict[_Key, Tensor] = OrderedDict()  # (layers, 2, Hkv, L, D) each
+        self._lock = threading.Lock()
+        self._statistics = StoreStatistics()
+
+    @property
+    def statistics(self) -> StoreStatistics:
+        """What it did so far."""
+        return self._statistics
+
+    def takes(self, layout: Layout) -> bool:
+        """Whether the prompt's segments can be kept: one set, which then starts where the prefix ends."""
+        return len(layout.sets) == 1
+
+    def held_tokens(self, layout: Layout) -> int:
+        """How many of the prompt's tokens are there already."""
+        with self._lock:
+            return sum(len(key[1] or key[0]) for key in self._keys(layout) if key in self._held)
+
+    def fill(self, model: PreTrainedModel, cache: SegmentCache, layout: Layout) -> None:
+        """Puts prefix and segments of a canonical prompt into an empty cache; reads what isn't there.
+
+        Args:
+            model: Its seam is armed.
+            cache: Of the call, without tokens.
+            layout: The prompt; `takes` it.
+        """
+        prefix_key, *keys = self._keys(layout)
+        prefix = self._piece(model, prefix_key, None)
+        pieces = [prefix, *(self._piece(model, key, prefix) for key in keys)]
+        for index in range(len(prefix)):
+            both = torch.cat([piece[index] for piece in pieces], dim=-2)[:, None]  # (2, 1, Hkv, E, D)
+            cache.update(both[0], both[1], index)
+
+    def _keys(self, layout: Layout) -> list[_Key]:
+        prefix = layout.input_ids[: layout.prefix_end]
+        return [(prefix, ()), *((prefix, layout.input_ids[start:end]) for start, end in layout.spans)]
+
+    def _piece(self, model: PreTrainedModel, key: _Key, prefix: Tensor | None) -> Tensor:
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None:
+                self._held.move_to_end(key)
+                self._count(hits=1)
+                return found
+        piece = _read(model, key, prefix)
+        with self._lock:
+            self._count(misses=1)
+            if key not in self._held and piece.nbytes <= self.budget_bytes:
+                self._held[key] = piece
+                self._count(bytes_held=piece.nbytes)
+                while self._statistics.bytes_held > self.budget_bytes:
+                    _, old = self._held.popitem(last=False)
+                    self._count(evicted=1, bytes_held=-old.nbytes)
+        return piece
+
+    def _count(self, hits: int = 0, misses: int = 0, evicted: int = 0, bytes_held: int = 0) -> None:
+        now = self._statistics
+        self._statistics = StoreStatistics(
+            now.hits + hits, now.misses + misses, now.evicted + evicted, now.bytes_held + bytes_held
+        )
+
+
+def _read(model: PreTrainedModel, key: _Key, prefix: Tensor | None) -> Tensor:
+    """Keys and values of a prefix, or of one segment behind it: (layers, 2, Hkv, L, D)."""
+    head, own = key
+    a, new = len(head), own or head
+    sets = (((a, a + len(own)),),) if own else ()
+    cache = SegmentCache(SetBasedAttention(Batch([Layout(head + own, sets)])))
+    if prefix is not None:
+        for index, layer in enumerate(prefix):
+            cache.update(layer[0][None], layer[1][None], index)
+    ids = torch.tensor([new], device=model.device)
+    # The hidden states alone: no logits are wanted of a segment.
+    model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    layers = [torch.stack([layer.keys[0], layer.values[0]])[:, :, -len(new) :] for layer in cache.layers]
+    return torch.stack(layers)

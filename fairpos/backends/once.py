@@ -1,0 +1,77 @@
+"""A backend that is asked each scored call once: what an audit repeats, it remembers.
+
+Methods that are free of order make the same prompts of every order, a swap asks what the plain model was asked, and a
+prompt without content is the same for all items. Scores are a function of the call, so that a remembered reply is the
+reply; generated text is asked for anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fairpos.backends.base import AttentionReader, Backend, Call, Reading, Reply, Score, attention_reader
+from fairpos.prompts import Prompt
+from fairpos.types import Capability
+
+
+class OnceBackend:
+    """Remembers replies to scored calls for as long as it lives; they count as cached.
+
+    Costs: some hundred bytes a call, and the prompts.
+
+    Attributes:
+        seconds: What all calls so far would have taken without a memory: of a remembered one, its part of the run in
+            which it was made.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.seconds = 0.0
+        self._known: dict[Score, tuple[Reply, float]] = {}
+
+    @property
+    def name(self) -> str:
+        """The backend's own."""
+        return self.backend.name
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The backend's own."""
+        return self.backend.capabilities
+
+    def run(self, calls: Sequence[Call]) -> list[Reply]:
+        """Replies in the order of the calls; equal scored calls are made once."""
+        new = list(dict.fromkeys(call for call in calls if isinstance(call, Score) and call not in self._known))
+        others = [call for call in calls if not isinstance(call, Score)]
+        started = time.perf_counter()
+        replies = self.backend.run([*new, *others]) if new or others else []
+        each = (time.perf_counter() - started) / max(1, len(replies))
+        fresh = dict(zip(new, replies, strict=False))
+        rest = iter(replies[len(new) :])
+        # A call that failed may do better another time.
+        self._known |= {call: (reply, each) for call, reply in fresh.items() if reply.status in ("ok", "partial")}
+        found = []
+        for call in calls:
+            if not isinstance(call, Score):
+                found.append(next(rest))
+                self.seconds += each
+            elif call in fresh:
+                found.append(fresh[call])
+                self.seconds += each
+                if call in self._known:
+                    del fresh[call]  # the next one like it is a copy
+            else:
+                reply, seconds = self._known[call]
+                usage = replace(reply.usage, calls=0, cached=reply.usage.calls + reply.usage.cached)
+                found.append(replace(reply, usage=usage))
+                self.seconds += seconds
+        return found
+
+    def read_attention(
+        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+    ) -> list[Reading]:
+        """The backend's own."""
+        reader: AttentionReader = attention_reader(self.backend)
+        return reader.read_attention(prompts, heads=heads, last_only=last_only)

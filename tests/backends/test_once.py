@@ -1,0 +1,61 @@
+"""Scored calls are made once; generated text is not remembered; failures are tried again."""
+
+from fairpos import Request
+from fairpos.backends.base import Generate, Reply, Score
+from fairpos.backends.fake import FakeBackend
+from fairpos.backends.once import OnceBackend
+from fairpos.prompts import render
+from fairpos.types import as_segments
+
+
+class Counted(FakeBackend):
+    def run(self, calls):
+        asked.extend(calls)
+        return super().run(calls)
+
+
+asked: list = []
+
+
+def score(query="q"):
+    return Score(render(Request("judge", query, as_segments(["a", "b"]))), (" A", " B"))
+
+
+def test_equal_calls_are_one_call_and_count_as_cached():
+    asked.clear()
+    once = OnceBackend(Counted(slot_bias=[1.0]))
+    first = once.run([score(), score("other"), score()])
+    assert asked == [score(), score("other")]
+    assert [reply.usage.calls for reply in first] == [1, 1, 0]
+    assert [reply.usage.cached for reply in first] == [0, 0, 1]
+    assert first[0].log_probs == first[2].log_probs != ()
+    before = once.seconds
+    [again] = once.run([score()])
+    assert len(asked) == 2
+    assert again.log_probs == first[0].log_probs
+    assert (again.usage.calls, again.usage.cached) == (0, 1)
+    assert once.seconds > before  # what it would have cost
+
+
+def test_texts_are_asked_for_anew_and_stay_in_their_places():
+    asked.clear()
+    once = OnceBackend(Counted())
+    text = Generate(score().prompt)
+    replies = once.run([text, score(), text, score()])
+    assert len(asked) == 3
+    assert [bool(reply.text) for reply in replies] == [True, False, True, False]
+    once.run([text])
+    assert len(asked) == 4
+
+
+def test_a_failure_is_not_remembered():
+    class Failing(FakeBackend):
+        def run(self, calls):
+            asked.extend(calls)
+            return [Reply(status="timeout") for _ in calls]
+
+    asked.clear()
+    once = OnceBackend(Failing())
+    assert [reply.status for reply in once.run([score(), score()])] == ["timeout", "timeout"]
+    once.run([score()])
+    assert len(asked) == 2

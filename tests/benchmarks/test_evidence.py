@@ -1,0 +1,52 @@
+"""The page of evidence, on a model with a known bias: every study runs, resumes, and says what the figures are."""
+
+import pytest
+
+from benchmarks.evidence import STUDIES, page, run
+from benchmarks.report_in_browser import contrast
+from fairpos import FairModel
+from fairpos.backends.fake import FakeBackend
+from fairpos.backends.once import OnceBackend
+
+
+class Counted(FakeBackend):
+    """Can all that a local model can, as far as the runner asks."""
+
+    def run(self, calls):
+        made.extend(calls)
+        return super().run(calls)
+
+
+made: list = []
+
+
+def model():
+    kinds = frozenset({"generate", "score", "attention"})
+    return FairModel(OnceBackend(Counted(slot_bias=[9.0], capabilities=kinds)))
+
+
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_every_study_runs_and_goes_on_where_it_was(name, tmp_path):
+    made.clear()
+    result = run(model(), name, STUDIES[name], 3, tmp_path)
+    assert [figures.method for figures in result.figures] == ["none", *STUDIES[name].methods]
+    text = page([result])
+    for method in STUDIES[name].methods:
+        [line] = [line for line in text.splitlines() if line.startswith(f"| `{method}` |")]
+        assert line.count("|") == 10
+    assert made
+    made.clear()
+    assert page([run(model(), name, STUDIES[name], 3, tmp_path)]) == text
+    assert made == []
+
+
+def test_the_bias_that_is_there_is_what_the_page_says(tmp_path):
+    text = page([run(model(), "judge", STUDIES["judge"], 8, tmp_path)])
+    assert "- P(first wins) - P(second wins), labels crossed: 1.00 (1.00 to 1.00)" in text
+    assert "- P(A wins) - P(B wins), orders crossed: 0.00 (0.00 to 0.00)" in text
+    assert "The plain model by the position of the right segment: 1.00 0.00." in text
+
+
+def test_contrast():
+    assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
+    assert contrast("rgb(10, 20, 30)", "rgb(10, 20, 30)") == 1
