@@ -18,6 +18,11 @@ TEXTS = [
 ]
 
 
+def facts(tokenizer):
+    """A prompt of four segments in tokens."""
+    return joined([tokenizer(text)["input_ids"] for text in ("Facts:\n", *TEXTS, QUESTION)])
+
+
 def greedy(fair, views, method):
     """The different replies to these views: 16 tokens each, decoded side by side."""
     (name,) = registry.parse(method)
@@ -40,11 +45,10 @@ def test_all_orders_give_the_same_bits_on_tiny_models(method, architecture, dtyp
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("method", ORDER_FREE)
-def test_all_orders_give_the_same_bits_on_smollm2(method, dtype, smollm2, smollm2_bfloat16):
+def test_orders_give_the_same_bits_on_smollm2(method, dtype, smollm2, smollm2_bfloat16):
+    """Five of the 24 orders; benchmarks/invariance.py takes all."""
     fair = smollm2 if dtype == torch.float32 else smollm2_bfloat16
-    encode = fair.tokenizer
-    pieces = [encode(text)["input_ids"] for text in ("Facts:\n", *TEXTS, "Question: who drew the engine?\nAnswer:")]
-    views = orders(joined(pieces))
+    views = orders(facts(fair.tokenizer))[::5]
     logits = [fair.next_token_logits(view.input_ids, view.spans, method) for view in views]
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     assert len(greedy(fair, views, method)) == 1
