@@ -16,6 +16,7 @@ TEXTS = [
     "Babbage drew it.\n",
     "Punched cards come from looms: Jacquard's loom read them.\n",
 ]
+QUESTION = "Question: who drew the engine?\nAnswer:"
 
 
 def facts(tokenizer):
