@@ -6,7 +6,7 @@ COPY fairpos fairpos
 COPY service service
 RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --constraint constraints.txt \
-    --extra-index-url https://download.pytorch.org/whl/cpu '.[local,service,telemetry]'
+    --extra-index-url https://download.pytorch.org/whl/cpu '.[local,lexical,service,telemetry]'
 
 FROM python:3.11-slim
 COPY --from=build /venv /venv

@@ -61,6 +61,8 @@ METHODS = {
     # At its default S, 2703 tokens on this model, string leaves prompts of this length as they are.
     "string, S=128": "string:S=128,W=32",
 }
+# Independent lists below which resampling says nothing.
+FEWEST = 5
 # Prompt of the cost measurement: prefix, segments, suffix, in tokens.
 PREFIX, SEGMENTS, SIZE, SUFFIX, DECODED = 20, 20, 100, 30, 16
 
@@ -299,9 +301,15 @@ def main() -> None:
         keys = ("prefill", "decode", "peak_mib")
         results["cost"] = {method: {key: measured[method][key] for key in keys} for method in METHODS}
     for part in chosen:
-        wanted = [{row["item"] for row in rows if row["part"] == part.name and row["method"] == m} for m in METHODS]
-        if set.intersection(*wanted):
+        done = [{row["item"] for row in rows if row["part"] == part.name and row["method"] == m} for m in METHODS]
+        lists = {row["cluster"] for row in rows if row.get("item") in set.intersection(*done)}
+        if len(lists) >= FEWEST:
             results[part.name] = summary(part, rows)
+        else:
+            print(f"{part.name}: {len(lists)} lists done by all methods; {FEWEST} are needed for an interval")
+    if not results:
+        print("not enough yet to sum up; run it again to go on")
+        return
     path.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(page(results))
     print(f"{path.relative_to(HERE.parent)} and {PAGE.relative_to(HERE.parent)} written")

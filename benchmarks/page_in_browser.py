@@ -152,13 +152,14 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split()).strip(" .,;:!?\"'")
 
 
-def check(browser: Browser, url: str) -> list[dict[str, Any]]:
+def check(browser: Browser, url: str, tokens: int) -> list[dict[str, Any]]:
     """Asks the first example and checks what is shown. Returns it."""
     browser.do("Page.navigate", url=url)
     browser.until("document.querySelector('#model')?.options.length > 0", 60)
     browser.until("document.querySelectorAll('#methods input:checked').length > 1", 20)
+    browser.see(f"document.querySelector('#tokens').value = {tokens}")
     browser.see("document.querySelector('#ask').click()")
-    browser.until("document.querySelector('#status').textContent === 'done'", 240)
+    browser.until("document.querySelector('#status').textContent === 'done'", 600)
     cards: list[dict[str, Any]] = browser.see(SEEN)
     passages = browser.see("document.querySelector('#passages').value.split(/\\n\\s*\\n/).length")
     assert len(cards) > 1
@@ -177,9 +178,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--screenshot", type=Path, help="a PNG; beside it -dark and -phone")
+    parser.add_argument("--tokens", type=int, default=20, help="of an answer")
     options = parser.parse_args()
     with service(options.model) as url, chromium() as browser:
-        cards = check(browser, url)
+        cards = check(browser, url, options.tokens)
         for card in cards:
             print(f"{card['methods']:24} {card['sum']}")
         looks = {"": (1200, False, False), "-dark": (1200, True, False), "-phone": (390, False, True)}

@@ -16,6 +16,12 @@ TEXTS = [
     "Babbage drew it.\n",
     "Punched cards come from looms: Jacquard's loom read them.\n",
 ]
+QUESTION = "Question: who drew the engine?\nAnswer:"
+
+
+def facts(tokenizer):
+    """A prompt of four segments in tokens."""
+    return joined([tokenizer(text)["input_ids"] for text in ("Facts:\n", *TEXTS, QUESTION)])
 
 
 def greedy(fair, views, method):
@@ -31,20 +37,21 @@ def test_all_orders_give_the_same_bits_on_tiny_models(method, architecture, dtyp
     fair = fairpos.wrap(tiny_model(architecture, dtype), tokenizer)
     views = orders(random_layout(5, (9, 5, 7, 5)))
     assert len(views) == 24
+    if method not in ("set_based", "pine"):
+        views = views[::5]  # they stand on set_based
     logits = [fair.next_token_logits(view.input_ids, view.spans, method) for view in views]
     assert all(torch.equal(logits[0], other) for other in logits[1:])
-    assert len(greedy(fair, views, method)) == 1
+    assert len(greedy(fair, views[:: len(views) // 3], method)) == 1
     plain = [fair.next_token_logits(view.input_ids, view.spans) for view in views[:2]]
     assert not torch.equal(*plain)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("method", ORDER_FREE)
-def test_all_orders_give_the_same_bits_on_smollm2(method, dtype, smollm2, smollm2_bfloat16):
+def test_orders_give_the_same_bits_on_smollm2(method, dtype, smollm2, smollm2_bfloat16):
+    """Five of the 24 orders; benchmarks/invariance.py takes all."""
     fair = smollm2 if dtype == torch.float32 else smollm2_bfloat16
-    encode = fair.tokenizer
-    pieces = [encode(text)["input_ids"] for text in ("Facts:\n", *TEXTS, "Question: who drew the engine?\nAnswer:")]
-    views = orders(joined(pieces))
+    views = orders(facts(fair.tokenizer))[::5]
     logits = [fair.next_token_logits(view.input_ids, view.spans, method) for view in views]
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     assert len(greedy(fair, views, method)) == 1

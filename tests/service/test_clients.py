@@ -1,5 +1,6 @@
 """Clients that people use, unmodified, against the running service."""
 
+import gc
 import json
 import warnings
 
@@ -27,9 +28,17 @@ QUESTION = [{"role": "user", "content": "Who wrote Emma?"}]
 TEXTS = ["Berlin is in Germany", "Paris is in France", "Rome is in Italy"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """The clients leave sockets to the collector; they are collected here, not in somebody else's test."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def client(service):
-    return openai.OpenAI(base_url=service.url + "/v1", api_key="any", max_retries=0)
+    with openai.OpenAI(base_url=service.url + "/v1", api_key="any", max_retries=0) as it:
+        yield it
 
 
 def test_openai_with_documents(client):
