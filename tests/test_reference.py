@@ -289,7 +289,8 @@ def test_ms_poe_equals_the_brute_force(plain_smollm2: PreTrainedModel, prompt: s
         in_float64(plain_smollm2) if (variant, prompt) == ("gqa_ref", "short60") else plain_smollm2
     )  # see golden/README.md
     expected = golden("ms_poe")[f"{name}__{prompt}__last_logits"]
-    assert difference(ms_poe.next_token_logits(model, ids, variant=variant), expected) < GOLDEN_TOLERANCE
+    # Rounded ratios: on the short prompt the heads' ranks hang on their last bit.
+    assert difference(ms_poe.next_token_logits(model, ids, variant=variant, rounded=True), expected) < GOLDEN_TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["mha", "gqa"])
@@ -301,7 +302,7 @@ def test_ms_poe_equals_the_published_code(plain_smollm2: PreTrainedModel, name: 
     }
     ids, greedy = arrays["input_ids"].tolist(), arrays["greedy16"].tolist()
     model = in_float64(plain_smollm2) if name == "gqa" else plain_smollm2  # see golden/README.md
-    logits, ratios = ms_poe.prefill(model, ids, f"{name}_ref", r_min=1.2, r_max=1.8, first_layer=2)
+    logits, ratios = ms_poe.prefill(model, ids, f"{name}_ref", r_min=1.2, r_max=1.8, first_layer=2, rounded=True)
     assert difference(logits, arrays["last_logits"]) < GOLDEN_TOLERANCE
     for layer, (q_ratio, k_ratio) in enumerate(zip(arrays["q_ratio"], arrays["k_ratio"], strict=True), start=2):
         assert difference(ratios[layer][0], q_ratio) < 1e-6

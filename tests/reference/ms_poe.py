@@ -31,9 +31,10 @@ def next_token_logits(
     r_min: float = 1.2,
     r_max: float = 1.8,
     first_layer: int = 2,
+    rounded: bool = False,
 ) -> Tensor:
     """Logits (V,) after the last token; `spans` plays no part."""
-    return prefill(model, ids, variant, r_min, r_max, first_layer)[0]
+    return prefill(model, ids, variant, r_min, r_max, first_layer, rounded)[0]
 
 
 def generate_ids(
@@ -52,9 +53,15 @@ def generate_ids(
 
 
 def prefill(
-    model: PreTrainedModel, ids: list[int], variant: str, r_min: float, r_max: float, first_layer: int
+    model: PreTrainedModel,
+    ids: list[int],
+    variant: str,
+    r_min: float,
+    r_max: float,
+    first_layer: int,
+    rounded: bool = False,
 ) -> tuple[Tensor, Ratios]:
-    """Logits (V,) after the last token, and the ratios of each layer."""
+    """Logits (V,) after the last token, and the ratios of each layer; `rounded`: to float32, as published."""
     ratios: Ratios = {}
 
     def attend(layer: runner.Layer, x: Tensor) -> Tensor:
@@ -63,7 +70,10 @@ def prefill(
         ratios[layer.index] = (ones, ones)
         if layer.index >= first_layer:
             q_rank, k_rank, n = ranks(awareness(layer, q, k), layer.group_size, variant)
-            ratios[layer.index] = tuple(r_min + (r_max - r_min) * (ones * rank) / n for rank in (q_rank, k_rank))
+            ratios[layer.index] = tuple(
+                ones * r_min + (r_max - r_min) * rank / n if rounded else r_min + (r_max - r_min) * (ones * rank) / n
+                for rank in (q_rank, k_rank)
+            )
         return scaled_attention(layer, q, k, v, ratios)
 
     return runner.run(model, ids, attend)[-1], ratios
