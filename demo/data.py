@@ -20,11 +20,6 @@ class Question:
     passages: tuple[Segment, ...]
     gold: str  # id of the passage that holds the answer
 
-    @property
-    def gold_position(self) -> int:
-        """Where the gold passage stands in the file's order, from 0."""
-        return [passage.id for passage in self.passages].index(self.gold)
-
     def correct(self, text: str) -> bool:
         """Whether an answer holds one of the accepted answers."""
         return any(answer.lower() in text.lower() for answer in self.answers)

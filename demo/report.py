@@ -44,9 +44,9 @@ def write_report(path: Path, model: str, ranked: Ranked, answered: Answered) -> 
     ]
     page = environment.get_template("report.html.jinja").render(
         model=model,
-        count=len(ranked.questions),
-        one_order=sum(ranked.one_order) / len(ranked.questions),
-        five_views=sum(ranked.five_views) / len(ranked.questions),
+        count=len(ranked.one_order),
+        one_order=sum(ranked.one_order) / len(ranked.one_order),
+        five_views=sum(ranked.five_views) / len(ranked.one_order),
         plot=accuracy_by_position(ranked),
         question=answered.question,
         different={methods: len(set(texts)) for methods, texts in answered.texts.items()},
@@ -64,7 +64,7 @@ def accuracy_by_position(ranked: Ranked) -> str:
         for k, (name, right) in enumerate(
             (("one order", ranked.one_order), ("five cyclic views, averaged", ranked.five_views))
         ):
-            by = [[r for r, q in zip(right, ranked.questions, strict=True) if q.gold_position == i] for i in range(n)]
+            by = [[r for r, at in zip(right, ranked.gold_positions, strict=True) if at == i] for i in range(n)]
             heights = [sum(b) / len(b) if b else 0.0 for b in by]
             bars = axes.bar([i + (k - 0.5) * 0.38 for i in range(n)], heights, 0.36, label=name, color=_COLOURS[k])
             axes.bar_label(bars, fmt="%.2f", fontsize=8, color="#808080")

@@ -98,9 +98,9 @@ TEMPLATES: dict[Task, Template] = {
     ),
     "rank": Template(
         instruction="Passages:\n\n",
-        segment="Passage [{label}]: {heading}{text}\n\n",
+        segment="Passage {label}: {heading}{text}\n\n",
         question="Question: {query}\nWhich passage contains the answer to the question?",
-        answer_start="The answer is in passage [",
+        answer_start="The answer is in passage ",
     ),
     "judge": Template(
         instruction="Compare answers to this instruction.\n\nInstruction: {query}\n\n",

@@ -35,6 +35,7 @@ class FirstToken:
         prompt = render(request, asking.template)
         # A label that begins another ("1" and "10") would get the other's probability too: close both.
         ambiguous = any(a != b and b.startswith(a) for a in prompt.labels for b in prompt.labels)
-        replies = tuple(f"{label}]" if ambiguous else label for label in prompt.labels)
+        close = "]" if prompt.answer_start.endswith("[") else "."
+        replies = tuple(label + close if ambiguous else label for label in prompt.labels)
         [reply] = yield [Score(prompt, replies, asking.attend)]
         return scored(request, reply, reply.log_probs)
