@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.fake_endpoint import Disconnect, Error, Refusal, Reply, Text, TruncatedBody, TruncatedJson
 
-_PASSAGE = re.compile(r"\[(\d+)\]:? .*?worth (-?\d+)")
+_PASSAGE = re.compile(r"^(?:Passage (?=\d)|.*?\[)(\d+)[\]:]+ .*?worth (-?\d+)", re.MULTILINE)
 _QUESTION = re.compile(r"^Question: (.*)$", re.MULTILINE)
 
 

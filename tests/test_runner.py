@@ -146,5 +146,5 @@ def test_labels_that_begin_each_other_are_scored_closed():
     go([rank([0, 1])], [], Recording())
     go([rank([float(i) for i in range(11)])], [], Recording())
     assert replies[0] == ("1", "2")
-    assert replies[1][0] == "1]"
-    assert replies[1][10] == "11]"
+    assert replies[1][0] == "1."
+    assert replies[1][10] == "11."

@@ -73,7 +73,7 @@ class FakeBackend:
             by_reply = dict(zip(texts, log_probs, strict=True)) | dict(zip(prompt.labels, log_probs, strict=True))
             if prompt.tie is not None:
                 by_reply[prompt.tie] = 0.0 if self._tied(log_probs) else -math.inf
-            found = tuple(by_reply.get(reply.strip(" []"), -math.inf) for reply in call.replies)
+            found = tuple(by_reply.get(reply.strip(" []."), -math.inf) for reply in call.replies)
             return Reply(
                 log_probs=found, greedy=tuple(p == max(found) for p in found), tokens=(1,) * len(found), usage=usage
             )

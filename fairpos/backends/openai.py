@@ -172,7 +172,7 @@ def _sampling(decoding: Decoding) -> dict[str, JSON]:
 
 def _labels(call: Score) -> tuple[str, ...]:
     """Replies as words: local ones are written as they continue a prompt, with a space or a bracket."""
-    return tuple(reply.strip(" []") for reply in call.replies)
+    return tuple(reply.strip(" [].") for reply in call.replies)
 
 
 def _reply(call: Call, completion: Completion) -> Reply:
