@@ -1,12 +1,13 @@
-# The service with local models on the CPU. The index of torch's CPU build keeps gigabytes of CUDA out of the image.
+# The service with local models on the CPU. Build with --build-arg PIP_EXTRA_INDEX_URL=INDEX, the index of torch's CPU
+# builds: it keeps gigabytes of CUDA out of the image.
 FROM python:3.11-slim AS build
+ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY fairpos fairpos
 COPY service service
 RUN python -m venv /venv \
- && /venv/bin/pip install --no-cache-dir --constraint constraints.txt \
-    --extra-index-url https://download.pytorch.org/whl/cpu '.[local,lexical,service,telemetry]'
+ && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[local,lexical,service,telemetry]'
 
 FROM python:3.11-slim
 COPY --from=build /venv /venv

@@ -302,7 +302,7 @@ class HFBackend:
         texts = [call.replies for call in (calls[i] for i in members) if isinstance(call, Score)]
         tokens = [[continuation(text, self.tokenizer) for text in each] for each in texts]
         owner = calls[members[0]].attend
-        reused = self._reused(layouts[members[0]], owner) if len(members) == 1 or how == self._after_one_head else 0
+        reused = self._reused(layouts[members[0]], owner)  # members share their segments, or there is one
         found = how([layouts[i] for i in members], tokens, owner)
         for i, replies, (log_probs, greedy) in zip(members, tokens, found, strict=True):
             lengths = tuple(len(reply) for reply in replies)

@@ -7,6 +7,7 @@ the same for every input order. It is returned as the view's `order`, and result
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -24,7 +25,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Reordering(Method):
+class Reordering(Method, ABC):
     """Base of the methods that show the segments in another order.
 
     Attributes:
@@ -42,9 +43,9 @@ class Reordering(Method):
         if self.relevance != AUTO:
             relevance(self.relevance)  # refuses what can't be used, when the method is made
 
+    @abstractmethod
     def slots(self, request: Request, backend: Backend) -> Sequence[int]:
         """Slots, the best first."""
-        raise NotImplementedError
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The one view, its segments placed by their relevance."""
