@@ -209,11 +209,13 @@ class PineAttention(SegmentAttention):
         scores = capped(precise(torch.cat(parts, dim=-1)) * layer.scaling, layer.softcap)
         scores = scores.view(1, heads, n_query, n_key)
         if n_query > 1 or layer.window is not None:
-            scores = scores.masked_fill(self._hidden(layer, layout, shift, at, n_key), float("-inf"))
+            scores = scores.masked_fill(self._hidden(layer, layout, number, shift, at, n_key), float("-inf"))
         weights = softmax(scores).to(v.dtype).view(1, kv, -1, n_key)
         return (weights @ v).view(1, heads, n_query, dim)
 
-    def _hidden(self, layer: Layer, layout: Layout, shift: Tensor | None, at: Tensor, n_key: int) -> Tensor:
+    def _hidden(
+        self, layer: Layer, layout: Layout, number: int, shift: Tensor | None, at: Tensor, n_key: int
+    ) -> Tensor:
         """What tokens at `at` don't see: later tokens, and what stands outside of the window. (Lq or H, Lq, Lk)."""
         index = torch.arange(n_key, device=at.device)
         hidden = index[None, :] > at[:, None]
@@ -222,8 +224,7 @@ class PineAttention(SegmentAttention):
         stands = index.expand(1, len(at), -1)
         if shift is not None:  # plain, but for the segments
             a, end = layout.prefix_end, layout.suffix_start
-            lengths = torch.tensor([stop - start for start, stop in layout.spans], device=at.device)
-            owner = torch.repeat_interleave(torch.arange(len(lengths), device=at.device), lengths)
+            owner = self._sets[number].owner
             stands = index.expand(len(shift), len(at), -1).clone()
             stands[:, :, a:end] = self.positions(layout)[a:end].to(at.device) - shift[:, :, owner]
         return hidden | (at[:, None] - stands >= layer.window)
