@@ -85,15 +85,15 @@ def client_of(endpoint, **options):
 def test_every_run_ends_and_only_votes_count(seed, ranker):
     asked = requests(12, seed=seed)
     with (
-        FakeEndpoint(faulty(seed, slow_s=1.0)) as endpoint,
-        client_of(endpoint, attempts=3, timeout_s=0.3) as client,
+        # So long that a call doesn't time out before the endpoint has seen it, on a busy machine too.
+        FakeEndpoint(faulty(seed, slow_s=2.5)) as endpoint,
+        client_of(endpoint, attempts=3, timeout_s=1.0) as client,
     ):
         backend = OpenAIBackend(client, "m", logprobs=True)
         outputs = FairModel(backend).run(asked, "permutation:views=5,aggregation=borda", ranker=ranker)
         statuses = Counter(view.status for output in outputs for view in output.views)
         assert statuses.total() == 12 * 5
-        # On a busy machine a call can time out before the endpoint sees it.
-        assert sum(output.usage.calls for output in outputs) >= endpoint.total
+        assert sum(output.usage.calls for output in outputs) == endpoint.total
         assert statuses["ok"] > 0
         assert len(statuses) >= 4, f"the faults are meant to be of many kinds, got {statuses}"
     for q, output in zip(asked, outputs, strict=True):
