@@ -24,6 +24,7 @@ from .metrics import Metrics
 from .schemas import Done, Options
 from .schemas import Usage as TokenUsage
 from .settings import Settings
+from .upstream import Upstream
 
 # The client's own words say what is wanted; documents come before them.
 CHAT = Template(instruction="Documents:\n\n", segment="Document: {heading}{text}\n\n", question="{query}")
@@ -153,6 +154,13 @@ async def on_endpoint(backend: Backend, ask: Ask) -> tuple[Ask, Finished]:
             raise
         plain = ask.plain(str(error))
         return plain, await asyncio.to_thread(_run, plain.work(backend), backend)
+
+
+async def on_target(target: Engine | Upstream, model: str, ask: Ask, client: str) -> tuple[Ask, Finished]:
+    """Asks whoever answers for a model: a local engine, in this client's turn, or the endpoint behind us."""
+    if isinstance(target, Engine):
+        return await on_engine(target, ask, client)
+    return await on_endpoint(target.model(model), ask)
 
 
 async def first_prompt(backend: Backend, ask: Ask) -> tuple[Ask, Prompt | None]:

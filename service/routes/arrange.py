@@ -8,8 +8,7 @@ from fairpos import Request as Question
 from fairpos.types import as_segments
 
 from .. import documents
-from ..asking import CHAT, Ask, count, done, on_endpoint, on_engine
-from ..engine import Engine
+from ..asking import CHAT, Ask, count, done, on_target
 from ..errors import ServiceError
 from ..replies import ERRORS, new_id
 from ..schemas import ArrangeReply, ArrangeRequest, Options
@@ -42,10 +41,7 @@ async def arrange(request: Request, body: ArrangeRequest) -> ArrangeReply:
         arrange_only=True,
     )
     count(state.metrics, ask)
-    if isinstance(target, Engine):
-        ask, finished = await on_engine(target, ask, client_of(request))
-    else:
-        ask, finished = await on_endpoint(target.model(name), ask)
+    ask, finished = await on_target(target, name, ask, client_of(request))
     orders = [view.order for view in finished.outputs[0].views]
     places = {document.segment.id: i for i, document in enumerate(found)}
     indices = [places[id] for id in orders[0]]

@@ -9,8 +9,7 @@ from fastapi import APIRouter, Request
 from fairpos import Request as Question
 from fairpos.types import Segment, as_segments
 
-from ..asking import Ask, checked, count, done, on_endpoint, on_engine, usage
-from ..engine import Engine
+from ..asking import Ask, checked, count, done, on_target, usage
 from ..errors import ServiceError
 from ..replies import ERRORS, new_id
 from ..schemas import Answer, JudgeReply, JudgeRequest, Options
@@ -38,10 +37,7 @@ async def judge(request: Request, body: JudgeRequest) -> JudgeReply:
         default=state.settings.judge_methods,
     )
     count(state.metrics, ask)
-    if isinstance(target, Engine):
-        ask, found = await on_engine(target, ask, client_of(request))
-    else:
-        ask, found = await on_endpoint(target.model(name), ask)
+    ask, found = await on_target(target, name, ask, client_of(request))
     output = checked(state.metrics, "judge", found.outputs)
     return JudgeReply(
         id=new_id("judge"),

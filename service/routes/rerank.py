@@ -10,8 +10,7 @@ from fastapi import APIRouter, Request
 from fairpos import Request as Question
 from fairpos.types import Segment
 
-from ..asking import Ask, checked, count, done, on_endpoint, on_engine, usage
-from ..engine import Engine
+from ..asking import Ask, checked, count, done, on_target, usage
 from ..errors import ServiceError
 from ..replies import ERRORS, new_id
 from ..schemas import Options, RerankDocument, RerankReply, RerankRequest, RerankResult, TeiRank
@@ -45,10 +44,7 @@ async def rerank(request: Request, body: RerankRequest) -> RerankReply | list[Te
         default=state.settings.rerank_methods,
     )
     count(state.metrics, ask)
-    if isinstance(target, Engine):
-        ask, found = await on_engine(target, ask, client_of(request))
-    else:
-        ask, found = await on_endpoint(target.model(name), ask)
+    ask, found = await on_target(target, name, ask, client_of(request))
     output = checked(state.metrics, "rank", found.outputs)
     ranking = [int(id) for id in output.ranking]
     left = [i for i in range(len(texts)) if i not in set(ranking)]
