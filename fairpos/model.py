@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fairpos import demo_models
 from fairpos.backends.base import Backend, Decoding
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
+from fairpos.loading import quiet_loading
 from fairpos.methods.base import Method
 from fairpos.prompts import Template
 from fairpos.rankers import Ranker
@@ -57,7 +58,6 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
     except ImportError as error:
         raise MissingDependency(
             f"a local model needs torch and transformers: pip install 'fairpos[local]' ({error})"
@@ -65,20 +65,16 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
     where = str(demo_models.path(name)) if name in demo_models.EMBEDDED else name
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # reading local weights takes seconds; a bar of its own would break ours
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+        with quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(where)
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
     except (OSError, ValueError) as error:
         embedded = ", ".join(demo_models.EMBEDDED)
         kind = "folder" if Path(name).exists() else "hub id (is the hub reachable from here?)"
         raise ModelUnavailable(
             f"can't load {name!r} as a {kind}: {str(error).splitlines()[0]} Embedded models need no hub: {embedded}."
         ) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
     from fairpos.backends.hf import HFBackend
 
     return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -47,17 +46,3 @@ class Checked:
         """Raises InvalidOption unless `ok`, saying what was got and what is allowed."""
         if not ok:
             raise InvalidOption(f"{type(self).__name__}: {option} must be {allowed}, got {getattr(self, option)!r}")
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Without transformers' own progress bar: reading local weights takes seconds, and it would break ours."""
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if bars:
-            logging.enable_progress_bar()

@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import MissingDependency, ModelUnavailable
-from fairpos.relevance.base import Checked, canonical, passage, quiet_loading
+from fairpos.loading import quiet_loading
+from fairpos.relevance.base import Checked, canonical, passage
 from fairpos.types import Segment
 
 if TYPE_CHECKING:

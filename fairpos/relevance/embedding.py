@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairpos import demo_models
 from fairpos.errors import MissingDependency, ModelUnavailable
-from fairpos.relevance.base import canonical, passage, quiet_loading
+from fairpos.loading import quiet_loading
+from fairpos.relevance.base import canonical, passage
 from fairpos.types import Segment
 
 if TYPE_CHECKING:
