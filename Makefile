@@ -15,9 +15,10 @@ export OMP_NUM_THREADS ?= 2
 demo: .venv/installed
 	$(BIN)/python -m demo
 
-# Passive: on a machine that is busy with something else, threads that wait for each other actively crawl.
+# One thread each: processes with more threads than there are cores wait for each other.
+JOBS ?= 2
 test: .venv/installed
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 # Needs chromium: apt-get install chromium
 browser-test: .venv/installed

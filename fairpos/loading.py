@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+# The hub is asked once whether it is there; left to itself, a download tries for almost a minute.
+_PATIENCE_S = 5.0
 
 
 @contextmanager
@@ -18,3 +22,19 @@ def quiet_loading() -> Iterator[None]:
     finally:
         if bars:
             logging.enable_progress_bar()
+
+
+def here_alone(name: str) -> bool:
+    """Whether a model can only come from this machine: it is a folder, or no hub answers (its cache may have it)."""
+    if Path(name).is_dir():
+        return True
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE_S)
+    except Exception:  # which library asks, and so what it raises, changed between the hub's versions
+        return True
+    return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fairpos import demo_models
 from fairpos.backends.base import Backend, Decoding
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
-from fairpos.loading import quiet_loading
+from fairpos.loading import here_alone, quiet_loading
 from fairpos.methods.base import Method
 from fairpos.prompts import Template
 from fairpos.rankers import Ranker
@@ -67,8 +67,9 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(where)
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
+            local = here_alone(where)
+            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, local_files_only=local)
     except (OSError, ValueError) as error:
         embedded = ", ".join(demo_models.EMBEDDED)
         kind = "folder" if Path(name).exists() else "hub id (is the hub reachable from here?)"

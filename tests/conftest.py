@@ -9,9 +9,9 @@ from fairpos import FairModel, demo_models
 
 
 @pytest.fixture(autouse=True)
-def _threads(request: pytest.FixtureRequest) -> None:
-    """Two threads for the embedded model; tensors of tiny models are so small that a second thread only slows them."""
-    torch.set_num_threads(2 if {"smollm2", "plain_smollm2", "smollm2_bfloat16"} & set(request.fixturenames) else 1)
+def _threads() -> None:
+    """One thread: tests run side by side, and tensors of tiny models are so small that a second only slows them."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

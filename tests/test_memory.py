@@ -8,7 +8,7 @@ import pytest
 MEASURE = """
 import resource, sys, torch, fairpos
 from fairpos.types import Layout
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 fair = fairpos.load("smollm2", device="cpu")
 a, k, size = 20, 20, 100
 ids = [3 + i * 7 % 40000 for i in range(a + k * size + 30)]

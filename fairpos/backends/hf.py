@@ -242,6 +242,12 @@ class HFBackend:
         self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None, ballot: Ballot = Ballot()
     ) -> float:
         """Log-probability that the vote gives a reply, summed over its tokens."""
+        log_probs = self.reply_log_probs(layouts, reply, method)
+        voted = torch.stack([pooled(log_probs[:, step], ballot) for step in range(len(reply))])
+        return float(voted.gather(1, torch.tensor(reply, device=voted.device)[:, None]).sum())
+
+    def reply_log_probs(self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None) -> Tensor:
+        """What each prompt expects at every step of one reply: log-probabilities (prompts, tokens of the reply, V)."""
         with self.attending(layouts, method, new=len(reply)) as (batch, cache):
             device = self.model.device
             first = self._prefill(batch, cache)[:, None]
@@ -258,9 +264,7 @@ class HFBackend:
                     use_cache=True,
                 ).logits
                 logits = torch.cat([first, _finite(rest)], dim=1)
-            log_probs = torch.log_softmax(logits, dim=-1)
-        voted = torch.stack([pooled(log_probs[:, step], ballot) for step in range(len(reply))])
-        return float(voted.gather(1, torch.tensor(reply, device=device)[:, None]).sum())
+            return torch.log_softmax(logits, dim=-1)
 
     def generate_rows(
         self, layouts: Sequence[Layout], method: Method | None, decodings: Sequence[Decoding]

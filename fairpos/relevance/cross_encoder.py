@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import MissingDependency, ModelUnavailable
-from fairpos.loading import quiet_loading
+from fairpos.loading import here_alone, quiet_loading
 from fairpos.relevance.base import Checked, canonical, passage
 from fairpos.types import Segment
 
@@ -67,7 +67,7 @@ def cross_encoder(model: str) -> Encoder:
         ) from None
     try:
         with quiet_loading():
-            encoder = Encoder(model)
+            encoder = Encoder(model, local_files_only=here_alone(model))
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"can't load {model!r} as a cross-encoder: {str(error).splitlines()[0]}") from error
     if encoder.num_labels != 1:

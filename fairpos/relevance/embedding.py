@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairpos import demo_models
 from fairpos.errors import MissingDependency, ModelUnavailable
-from fairpos.loading import quiet_loading
+from fairpos.loading import here_alone, quiet_loading
 from fairpos.relevance.base import canonical, passage
 from fairpos.types import Segment
 
@@ -70,6 +70,6 @@ def bi_encoder(model: str) -> SentenceTransformer:
     where = str(demo_models.path(model)) if model in demo_models.EMBEDDED else model
     try:
         with quiet_loading():
-            return SentenceTransformer(where)
+            return SentenceTransformer(where, local_files_only=here_alone(where))
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"can't load {model!r} as a bi-encoder: {str(error).splitlines()[0]}") from error

@@ -49,9 +49,9 @@ def test_all_orders_give_the_same_bits_on_tiny_models(method, architecture, dtyp
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("method", ORDER_FREE)
 def test_orders_give_the_same_bits_on_smollm2(method, dtype, smollm2, smollm2_bfloat16):
-    """Five of the 24 orders; benchmarks/invariance.py takes all."""
+    """Some of the 24 orders; benchmarks/invariance.py takes all."""
     fair = smollm2 if dtype == torch.float32 else smollm2_bfloat16
-    views = orders(facts(fair.tokenizer))[::5]
+    views = orders(facts(fair.tokenizer))[:: 5 if dtype == torch.float32 else 9]  # many CPUs are slow in bfloat16
     logits = [fair.next_token_logits(view.input_ids, view.spans, method) for view in views]
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     assert len(greedy(fair, views, method)) == 1
@@ -89,5 +89,5 @@ def test_beams_and_several_sequences_are_the_same_in_every_order(method, tokeniz
     for view in views:
         with fair.attending(view.input_ids, view.spans, method) as (prompt, cache):
             found.append(fair.model.generate(prompt, past_key_values=cache, generation_config=config, pad_token_id=0))
-    assert found[0].shape == (2, len(views[0]) + 12)
+    assert found[0].shape == (2, prompt.shape[1] + 12)  # graph_kv's prompt has copies of its own
     assert all(torch.equal(found[0], other) for other in found[1:])
