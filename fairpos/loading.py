@@ -28,8 +28,7 @@ def here_alone(name: str) -> bool:
     """Whether a model can only come from this machine: it is a folder, or no hub answers (its cache may have it)."""
     if Path(name).is_dir():
         return True
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return True
