@@ -1,8 +1,9 @@
-"""Rank passages in one order and in five; answer under every rotation with and without mitigation; draw the report."""
+"""Rank passages in one order and in five; ask the service for an answer in every rotation; draw the report."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from rich.table import Table
 import fairpos
 from demo.data import Question, questions
 from demo.report import write_report
-from fairpos import Decoding, FairModel, Request
+from demo.service import Service, serving
+from fairpos import FairModel, Request
 from fairpos.metrics import wilson_interval
 
 ANSWER_METHODS = ("none", "set_based", "pine")
@@ -54,18 +56,17 @@ def rank(fair: FairModel, chosen: list[Question], bar: Progress) -> Ranked:
     return ranked
 
 
-def answer(fair: FairModel, question: Question, bar: Progress) -> Answered:
-    """Answers one question under all rotations of its passages."""
+def answer(service: Service, question: Question, bar: Progress) -> Answered:
+    """Answers one question under all rotations of its passages, through the service."""
     task = bar.add_task("answer, all rotations", total=len(ANSWER_METHODS) * len(question.passages))
-    request = Request("answer", question.text, question.passages)
+    service.wait_until_ready()
     n = len(question.passages)
     texts: dict[str, list[str]] = {}
     for methods in ANSWER_METHODS:
         texts[methods] = []
         for shift in range(n):
-            view = request.reordered([(i + shift) % n for i in range(n)])
-            [output] = fair.run([view], methods, decoding=Decoding(max_new_tokens=16))
-            texts[methods].append((output.text or "").split("\n")[0])
+            order = [(i + shift) % n for i in range(n)]
+            texts[methods].append(service.answer(question, order, methods, tokens=16))
             bar.advance(task)
     return Answered(question, texts)
 
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--questions", type=int, default=100, help="how many of the 100 are ranked")
     parser.add_argument("--report", type=Path, default=Path("report.html"))
+    parser.add_argument("--keep", action="store_true", help="leave the service up, with its page, until Ctrl-C")
     options = parser.parse_args()
     console = Console()
     started = time.monotonic()
@@ -117,13 +119,18 @@ def main() -> None:
     fair = fairpos.load(options.model)
     chosen = questions()[: options.questions]
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        ranked = rank(fair, chosen, bar)
-        answered = answer(fair, chosen[0], bar)
-    console.print(rank_table(ranked))
-    console.print(answer_table(answered))
-    write_report(options.report, fair.backend.name, ranked, answered)
-    console.print(f"{options.report} written. {time.monotonic() - started:.0f} s in all.")
+    with serving(options.model) as service:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            ranked = rank(fair, chosen, bar)
+            answered = answer(service, chosen[0], bar)
+        console.print(rank_table(ranked))
+        console.print(answer_table(answered))
+        write_report(options.report, fair.backend.name, ranked, answered)
+        console.print(f"{options.report} written. {time.monotonic() - started:.0f} s in all.")
+        if options.keep:
+            console.print(f"The service stays up: its page is {service.url}, its API {service.url}v1. Ctrl-C ends it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                service.process.wait()
 
 
 if __name__ == "__main__":

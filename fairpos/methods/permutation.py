@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fairpos.backends.base import Backend
 
 Design: TypeAlias = Literal["cyclic", "random", "latin", "all"]
-Aggregation: TypeAlias = Literal["auto", "mean_log_prob", "borda", "rrf", "kemeny", "majority"]
+Aggregation: TypeAlias = Literal["auto", "mean_log_prob", "borda", "rrf", "kemeny", "majority", "similar"]
 
 # Stopping early: views before the first look, and between two looks.
 _FIRST_ROUND = 3
@@ -47,7 +47,7 @@ class Permutation(Method):
 
     An answer is one text that the views vote on at every token; with as many views as segments its log-probability is
     never below the mean over these orders (weights=uniform). Where a backend can't decode in step, the most frequent
-    of the whole answers.
+    of the whole answers, or (aggregation=similar) the one that is most similar to the others.
 
     COST: `views` calls instead of one, batched on a local model.
     HURTS: hardly; but more views than the position bias needs buy nothing, and where a model's errors are noise more
@@ -61,7 +61,8 @@ class Permutation(Method):
         design: "cyclic" (equally spaced shifts of one order), "random" (as published), "latin" (scrambled Latin
             squares), "all" (every order, for up to 6 segments; `views` doesn't count then).
         aggregation: "mean_log_prob" (needs a ranker that gives each segment a score), "borda", "rrf", "kemeny",
-            "majority" (of first places); "auto": the first where all votes have scores, else the second.
+            "majority" (of first places, or of whole answers), "similar" (answers alone: the one whose embedding is
+            nearest to the others', by minilm); "auto": the first where all votes have scores, else the second.
         weights: Of the views where they give distributions: "uniform" (mean log-probability, token by token for
             answers) or "entropy" (mean probability, weighted by softmax(-beta * entropy): views that are sure count
             more). Which one is better depends on the task: measure.
@@ -121,6 +122,8 @@ class Permutation(Method):
         """All views at once; or in rounds until the leader's lead is certain."""
         if self.stop and request.task == "answer":
             raise InvalidComposition("permutation: stop is for rankings and choices; an answer's views decode together")
+        if self.aggregation == "similar" and request.task != "answer":
+            raise InvalidComposition(f"permutation: aggregation=similar is for answers; got the task {request.task!r}")
         views = self.arrange(request, backend)
         outputs: list[Output] = []
         size = _FIRST_ROUND if self.stop else len(views)
@@ -133,13 +136,14 @@ class Permutation(Method):
 
     def ballot(self, request: Request, backend: Backend) -> Ballot | None:
         """Answers are voted on token by token where the backend can."""
-        can = request.task == "answer" and "vote" in backend.capabilities
+        in_step = self.aggregation not in ("majority", "similar")
+        can = request.task == "answer" and in_step and "vote" in backend.capabilities
         return Ballot(self.weights, self.beta) if can else None
 
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
         """One text, or one ranking from the views that gave one."""
         if request.task == "answer":
-            return folded(_frequent(outputs), outputs)
+            return folded(_most_similar(outputs) if self.aggregation == "similar" else _frequent(outputs), outputs)
         votes = _Votes(request, outputs)
         if not votes.rankings:
             output = Output(request.task, status=outputs[0].status, notes=votes.notes)
@@ -237,6 +241,21 @@ def _frequent(outputs: Sequence[Output]) -> Output:
     most = min(alike, key=lambda plain: (-len(alike[plain]), plain))
     notes = () if len(alike) == 1 else (f"{len(alike[most])} of {len(outputs)} views gave this answer",)
     return Output("answer", text=alike[most][0], notes=notes)
+
+
+def _most_similar(outputs: Sequence[Output]) -> Output:
+    """The text whose embedding is nearest to the others'; between equals, the first in the alphabet."""
+    texts = sorted(output.text for output in outputs if output.status == "ok" and output.text is not None)
+    if not texts:
+        return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
+    if len(set(texts)) == 1:
+        return Output("answer", text=texts[0])
+    from fairpos.relevance.embedding import bi_encoder
+
+    vectors = bi_encoder("minilm").encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    nearness = [float(total) for total in vectors @ vectors.sum(axis=0)]
+    best = max(range(len(texts)), key=lambda i: nearness[i])
+    return Output("answer", text=texts[best], notes=(f"the most similar to the others of {len(texts)} answers",))
 
 
 def _plain(text: str) -> str:

@@ -158,3 +158,19 @@ def test_without_distributions_the_most_frequent_whole_answer_wins():
     assert found.notes == ("1 of 3 views gave this answer",)
     again = fair.answer("Which?", ["c", "a", "b"], "permutation:views=3")
     assert again.text == found.text
+
+
+def test_the_answer_most_similar_to_the_others_wins():
+    """No two of them are equal, so the most frequent would be any of them."""
+    from fairpos.backends.fake import FakeBackend
+    from fairpos.model import FairModel
+
+    fair = FairModel(FakeBackend(slot_bias=(5.0, 0.0, 0.0)))  # says what stands first
+    answers = ["Paris lies on the Seine.", "The city of Paris is on the river Seine.", "Bananas are yellow fruits."]
+    found = fair.answer("Where does Paris lie?", answers, "permutation:views=3,aggregation=similar")
+    assert found.text in answers[:2]
+    assert found.notes == ("the most similar to the others of 3 answers",)
+    again = fair.answer("Where does Paris lie?", answers[::-1], "permutation:views=3,aggregation=similar")
+    assert again.text == found.text
+    with pytest.raises(InvalidComposition, match="aggregation=similar is for answers; got the task 'rank'"):
+        fair.rank("Where?", answers, "permutation:views=3,aggregation=similar")
