@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import fairpos
 from demo.data import Question, questions
 from demo.report import write_report
 from demo.service import Service, serving
-from fairpos import FairModel, Request
+from fairpos import FairModel, Output, Request
 from fairpos.metrics import wilson_interval
 
 ANSWER_METHODS = ("none", "set_based", "pine")
@@ -42,31 +43,36 @@ class Answered:
 
 def rank(fair: FairModel, chosen: list[Question], bar: Progress) -> Ranked:
     """Ranks every question's passages by the first-token distribution, in one order and averaged over five."""
-    requests = [Request("rank", q.text, q.passages) for q in chosen]
-    task = bar.add_task("rank, five cyclic views", total=len(requests))
+    task = bar.add_task("rank, five cyclic views", total=len(chosen))
     ranked = Ranked([], [], [])
-    for start in range(0, len(requests), 5):  # five questions share their passages, so each view is read once
-        outputs = fair.run(requests[start : start + 5], "permutation:views=5")
-        for output, question in zip(outputs, chosen[start:], strict=False):
-            first = output.views[0]  # one order is the first of the five: it needn't be asked again
-            ranked.gold_positions.append(first.order.index(question.gold))
-            ranked.one_order.append(first.ranking[0] == question.gold)
-            ranked.five_views.append(output.winner == question.gold)
-        bar.update(task, completed=len(ranked.five_views))
+    fives = [chosen[start : start + 5] for start in range(0, len(chosen), 5)]  # they share their passages
+
+    def ask(asked: list[Question]) -> list[Output]:
+        return fair.run([Request("rank", q.text, q.passages) for q in asked], "permutation:views=5")
+
+    # Two at a time with half of the threads each: a small model keeps a core busier than two.
+    threads = max(1, torch.get_num_threads() // 2)
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        for asked, outputs in zip(fives, pool.map(ask, fives), strict=True):
+            for output, question in zip(outputs, asked, strict=True):
+                first = output.views[0]  # one order is the first of the five: it needn't be asked again
+                ranked.gold_positions.append(first.order.index(question.gold))
+                ranked.one_order.append(first.ranking[0] == question.gold)
+                ranked.five_views.append(output.winner == question.gold)
+            bar.update(task, completed=len(ranked.five_views))
     return ranked
 
 
 def answer(service: Service, question: Question, bar: Progress) -> Answered:
     """Answers one question under all rotations of its passages, through the service."""
     task = bar.add_task("answer, all rotations", total=len(ANSWER_METHODS) * len(question.passages))
-    service.wait_until_ready()
     n = len(question.passages)
     texts: dict[str, list[str]] = {}
     for methods in ANSWER_METHODS:
         texts[methods] = []
         for shift in range(n):
             order = [(i + shift) % n for i in range(n)]
-            texts[methods].append(service.answer(question, order, methods, tokens=16))
+            texts[methods].append(service.answer(question, order, methods, tokens=12))
             bar.advance(task)
     return Answered(question, texts)
 
@@ -114,12 +120,12 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     started = time.monotonic()
-    torch.set_num_threads(2)
-    console.print(f"Loading {options.model} ...")
-    fair = fairpos.load(options.model)
     chosen = questions()[: options.questions]
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with serving(options.model) as service:
+        console.print(f"Loading {options.model}, here and in the service ...")
+        fair = fairpos.load(options.model)
+        service.wait_until_ready()
         with Progress(*columns, console=Console(stderr=True)) as bar:
             ranked = rank(fair, chosen, bar)
             answered = answer(service, chosen[0], bar)
