@@ -270,9 +270,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next run goes on")
     parser.add_argument("--work", type=Path, default=RESULTS / "voting-work", help="the journal's folder")
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     started = time.monotonic()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     with Journal(options.work / "trials.jsonl", resume=True, key="key") as journal:
         fair = fairpos.load("smollm2", device="cpu")

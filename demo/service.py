@@ -56,7 +56,7 @@ class Service:
         with OpenAI(base_url=f"{self.url}v1", api_key="none", timeout=_PATIENCE_S) as client:
             reply = client.chat.completions.create(
                 model=self.model,
-                messages=[{"role": "user", "content": question.text}],
+                messages=[{"role": "user", "content": f"Question: {question.text}\nAnswer with a few words."}],
                 max_tokens=tokens,
                 temperature=0,
                 extra_body={
