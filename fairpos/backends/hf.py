@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -103,8 +104,8 @@ class HFBackend:
 
     @property
     def context(self) -> int:
-        """Tokens that the model can hold."""
-        return int(self.model.config.get_text_config().max_position_embeddings)
+        """Tokens that the model can hold; where its config names no limit (ALiBi), more than any prompt has."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", sys.maxsize))
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """Runs calls in batches; scored prompts that differ only after their segments share one prefill of the rest."""

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -221,3 +223,15 @@ def test_prompts_in_tokens_take_attention_methods_only(backend):
 def test_decoding_that_cannot_be_used(fields, words):
     with pytest.raises(InvalidOption, match=words):
         Decoding(**fields)
+
+
+def test_a_model_without_rotary_positions_is_asked_plainly_and_refuses_attention_methods(tokenizer):
+    """Bloom's config names no length limit either."""
+    model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=16, n_layer=1, n_head=2)).eval()
+    fair = fairpos.wrap(model, tokenizer)
+    ids, spans = list(range(3, 20)), [(2, 6), (6, 10)]
+    with pytest.raises(UnsupportedModel, match="BloomForCausalLM has no rotary position embedding"):
+        fair.next_token_logits(ids, spans, "pine")
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0, -1]
+    torch.testing.assert_close(fair.next_token_logits(ids, spans), expected)
