@@ -6,8 +6,8 @@ Segments have 100 tokens, the prefix 20, the suffix 30; the model is smollm2 in 
 with sdpa. Methods take turns within each repeat, so that a slow minute of the machine meets all of them; figures are
 medians, ratios are medians of the ratios within a repeat. Peak memory is measured in processes of their own.
 
-Writes results/cost.json and results/cost.svg; each run adds a line to results/cost-history.jsonl, so that a commit that
-made something slower shows.
+Writes results/cost.json, results/cost.svg and the table in docs/performance.md; each run adds a line to
+results/cost-history.jsonl, so that a commit that made something slower shows.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import fairpos
+from benchmarks.pages import fill
 from fairpos.registry import methods as registered
 from fairpos.registry import parse
 from fairpos.types import Layout
@@ -154,6 +155,24 @@ def table(found: Sequence[Row]) -> Table:
     return shown
 
 
+def markdown(found: Sequence[Row], threads: int) -> str:
+    """What docs/performance.md shows."""
+    lines = [
+        f"{threads} threads; wall time relative to the plain model's in the same round, processor time in brackets.",
+        "",
+        "| segments | batch | method | prefill, s | prefill | token, ms | token | peak memory, MB more |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        peak = "" if row.peak_extra_mb is None else f"{row.peak_extra_mb:+.0f}"
+        lines.append(
+            f"| {row.segments} | {row.batch} | {row.method} | {row.prefill_s:.2f} | {row.prefill_ratio:.2f} "
+            f"({row.prefill_cpu_ratio:.2f}) | {1e3 * row.token_s:.0f} | {row.token_ratio:.2f} "
+            f"({row.token_cpu_ratio:.2f}) | {peak} |"
+        )
+    return "\n".join(lines)
+
+
 def plot(found: Sequence[Row], path: Path) -> None:
     """Prefill ratio by number of segments, a line a method, batch 1."""
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -213,6 +232,7 @@ def main() -> None:
     with (RESULTS / "cost-history.jsonl").open("a") as history:
         history.write(json.dumps(record) + "\n")
     plot(found, RESULTS / "cost.svg")
+    fill("performance.md", "cost", markdown(found, options.threads))
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import fairpos
+from benchmarks.pages import fill
 from fairpos import FairModel, Request, Segment, Usage
 from fairpos.backends.base import Backend, Call, Reply, Score
 from fairpos.metrics import bootstrap_interval, difference_interval, reciprocal_rank, wilson_interval
@@ -35,7 +35,6 @@ from fairpos.types import Output
 HERE = Path(__file__).parent
 REPLIES = HERE / "results" / "rankers-work" / "replies.jsonl"
 RECORDS = HERE / "results" / "rankers.jsonl"
-DOCS = HERE.parent / "docs" / "ranking.md"
 K = 5
 
 # Name in the table -> methods, ranker.
@@ -220,10 +219,7 @@ def main() -> None:
     records = [json.loads(line) for line in RECORDS.read_text().splitlines()]
     rows = summary(records)
     (HERE / "results" / "rankers.json").write_text(json.dumps(rows, indent=1) + "\n")
-    if DOCS.exists():
-        text = DOCS.read_text()
-        block = f"<!-- rankers -->\n{table(rows)}\n<!-- /rankers -->"
-        DOCS.write_text(re.sub(r"<!-- rankers -->.*<!-- /rankers -->", lambda _: block, text, flags=re.DOTALL))
+    fill("ranking.md", "rankers", table(rows))
     print(table(rows))
     print("all is there" if complete else f"{len(records)} of {100 * len(ARMS)} records; run it again")
 

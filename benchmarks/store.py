@@ -4,7 +4,8 @@
 
 smollm2 in float32, 20 passages of 100 tokens, prefix 20, suffix 30, as in benchmarks.cost. The stream is 20 requests of
 20 different passages each out of 100, drawn with Zipf weights (exponent 1) from a fixed seed; the store starts empty.
-Plain and stored requests take turns; figures are medians, ratios those of the same turn. Writes results/store.json.
+Plain and stored requests take turns; figures are medians, ratios those of the same turn. Writes
+results/store.json and its table in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.progress import track
 
 import fairpos
 from benchmarks.cost import PREFIX, SEGMENT, SUFFIX, layouts
+from benchmarks.pages import fill
 from fairpos.attention.store import SegmentStore
 from fairpos.registry import parse
 from fairpos.types import Layout
@@ -49,6 +51,22 @@ def seconds(fair: fairpos.FairModel, layout: Layout, methods: str) -> float:
     started = time.perf_counter()
     fair.backend.logits([layout], next(iter(parse(methods)), None))  # type: ignore[attr-defined]
     return time.perf_counter() - started
+
+
+def markdown(record: dict[str, float]) -> str:
+    """The record as a table."""
+    rows = [
+        ("prefill of a prompt whose passages are all in the store", f"{record['stored_ratio']:.2f} of plain"),
+        ("the same with an empty store, which it fills", f"{record['cold_ratio']:.2f} of plain"),
+        (
+            f"{REQUESTS} requests of {K} passages out of {CORPUS} (Zipf), from an empty store",
+            f"{record['stream_speedup']:.1f} times as fast as plain "
+            f"({record['stream_stored_s']:.0f} s for {record['stream_plain_s']:.0f} s)",
+        ),
+        ("passages and prefixes found, not found", f"{record['stream_hits']:.0f}, {record['stream_misses']:.0f}"),
+        ("memory held at the end", f"{record['stream_held_mb']:.0f} MB"),
+    ]
+    return "\n".join(["| segment store | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def main() -> None:
@@ -89,6 +107,7 @@ def main() -> None:
     }
     for name, value in record.items():
         print(f"{name:18} {value:.3f}" if isinstance(value, float) else f"{name:18} {value}")
+    fill("performance.md", "store", markdown(record))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "store.json").write_text(json.dumps(record, indent=1) + "\n")
 

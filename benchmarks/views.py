@@ -4,7 +4,8 @@
 
 smollm2 in float32; 5 passages of 100 tokens, prefix 20, suffix 30, as in benchmarks.cost. Two plain prefills are timed:
 of one order with the logits of its last position alone, as fairpos asks, and with the logits of every position, as
-`model(ids)` gives them. Turns are interleaved; ratios are medians of those within a turn. Writes results/views.json.
+`model(ids)` gives them. Turns are interleaved; ratios are medians of those within a turn. Writes
+results/views.json and its table in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.progress import track
 
 import fairpos
 from benchmarks.cost import layouts
+from benchmarks.pages import fill
 from fairpos import designs
 from fairpos.backends.hf import HFBackend
 from fairpos.types import Layout
@@ -75,6 +77,8 @@ def main() -> None:
         record[f"{name}, s"] = round(statistics.median(turn[name][0] for turn in turns), 3)
     for key, value in record.items():
         print(f"{key:32} {value}")
+    rows = [f"| {key} | {value} |" for key, value in record.items()]
+    fill("performance.md", "views", "\n".join(["| 5 views of 5 passages | |", "|---|---|", *rows]))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "views.json").write_text(json.dumps(record, indent=1) + "\n")
 

@@ -20,7 +20,6 @@ import json
 import math
 import multiprocessing
 import random
-import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import fill
 from fairpos import FairModel, Request, Segment
 from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import OpenAIClient
@@ -37,7 +37,6 @@ from tests.fake_endpoint import FakeEndpoint, Reply
 from tests.ranking_endpoint import listwise
 
 RESULTS = Path(__file__).parent / "results"
-DOCS = Path(__file__).parents[1] / "docs" / "ranking.md"
 PASSAGES, SIZE, STRIDE, VIEWS = 100, 20, 10, 5
 LATENCY_S = 0.05
 CONCURRENCY = 16
@@ -168,9 +167,7 @@ def main() -> None:
             for r in rows
         ),
     ]
-    block = "\n".join(["<!-- windows -->", *lines, "<!-- /windows -->"])
-    text = DOCS.read_text(encoding="utf-8")
-    DOCS.write_text(re.sub("<!-- windows -->.*<!-- /windows -->", lambda _: block, text, flags=re.DOTALL))
+    fill("ranking.md", "windows", "\n".join(lines))
 
 
 if __name__ == "__main__":
