@@ -122,9 +122,9 @@ class PineAttention(SegmentAttention):
         # With up to two segments the order is forced, and the same for every head: no copy for each query head.
         forced = len(layout.spans) <= 2
         keys = row.q.new_empty(1, kv if forced else heads, end, row.q.shape[-1])  # pair by pair
-        keys[:, :, :a] = repeat_heads(row.k[:, :, :a], keys.shape[1])[..., pairs.order]
+        keys[:, :, :a] = pairs.pairwise(repeat_heads(row.k[:, :, :a], keys.shape[1]))
         based = pairs.of(row.k[:, :, None, a:end])  # (1, Hkv, 1, T, D/2)
-        q = row.q_rotated[:, :, :end, pairs.order]
+        q = pairs.pairwise(row.q_rotated[:, :, :end])
         v = repeat_heads(row.v[:, :, :end], heads)
         base = row.positions[a:end]
         longest = int(members.lengths.max())
@@ -194,7 +194,7 @@ class PineAttention(SegmentAttention):
             shift = shifts(weights.view(heads, n_query, -1), members.lengths)  # (H, Lq, K)
             # The same distance: the query moved up by what the key would be moved down.
             moved = torch.view_as_real(pairs.of(q_rotated[:, :, :, None]) * turns[shift]).flatten(-2)
-            moved = moved[..., pairs.inverse].to(q.dtype).reshape(1, kv, grouped.shape[2], -1, dim)
+            moved = pairs.headwise(moved).to(q.dtype).reshape(1, kv, grouped.shape[2], -1, dim)
             if members.size is None:
                 parts += [
                     moved[:, :, :, j] @ k[:, :, start:stop].transpose(-1, -2)
@@ -209,7 +209,8 @@ class PineAttention(SegmentAttention):
         scores = capped(precise(torch.cat(parts, dim=-1)) * layer.scaling, layer.softcap)
         scores = scores.view(1, heads, n_query, n_key)
         if n_query > 1 or layer.window is not None:
-            scores = scores.masked_fill(self._hidden(layer, layout, number, shift, at, n_key), float("-inf"))
+            hidden = self._hidden(layer, layout, number, shift, at, n_key)
+            scores += scores.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))  # faster than to fill them all
         weights = softmax(scores).to(v.dtype).view(1, kv, -1, n_key)
         return (weights @ v).view(1, heads, n_query, dim)
 

@@ -36,7 +36,15 @@ class Pairs:
     def of(self, x: Tensor) -> Tensor:
         """x of shape (..., D) as complex numbers, (..., D / 2), in float32 or better."""
         x = x if x.dtype == torch.float64 else x.float()
-        return torch.view_as_complex(x[..., self.order].view(*x.shape[:-1], -1, 2))
+        return torch.view_as_complex(self.pairwise(x).view(*x.shape[:-1], -1, 2))
+
+    def pairwise(self, x: Tensor) -> Tensor:
+        """x of shape (..., D) with its dimensions pair by pair."""
+        return _picked(x, self.order)
+
+    def headwise(self, x: Tensor) -> Tensor:
+        """x of shape (..., D), pair by pair, with its dimensions as the model has them."""
+        return _picked(x, self.inverse)
 
     def phases(self, factors: Factors) -> Tensor:
         """Factors (P, R) at positions 0, 1, ... as turns from position 0, (P, D / 2) complex."""
@@ -45,6 +53,11 @@ class Pairs:
         turns = torch.complex(cos / cos[:1], sin / cos[:1])
         still = turns.new_ones(len(turns), len(self.order) // 2 - len(self.columns))
         return torch.cat([turns, still], dim=-1)
+
+
+def _picked(x: Tensor, dimensions: Tensor) -> Tensor:
+    """`x[..., dimensions]`, which takes nine times as long."""
+    return x.reshape(-1, x.shape[-1]).index_select(1, dimensions).view(x.shape)
 
 
 class Rotary:
