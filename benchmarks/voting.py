@@ -3,8 +3,8 @@
     python -m benchmarks.voting [--minutes 10]     goes on where it stopped; writes docs/voting.md
 
 kv    40 records of 10 key-value pairs, the plain prompt: exact match of the value and its log-probability per token.
-nq    100 questions on 5 passages, the default prompt: log-probability per token of the first accepted answer.
-csqa  100 questions with 5 options, asked for a letter: probability among the options (the votes of a choice).
+nq    60 questions on 5 passages, the default prompt: log-probability per token of the first accepted answer.
+csqa  60 questions with 5 options, asked for a letter: probability among the options (the votes of a choice).
 
 SmolLM2-135M-Instruct, float32, teacher-forced. The baseline is the mean over a full cycle of orders, which is what a
 user of one arbitrary order can expect. Differences from it are paired; intervals are 95 % bootstraps over records,
@@ -132,10 +132,10 @@ def csqa() -> list[tuple[str, Request, str]]:
     return found
 
 
-def trials(fair: fairpos.FairModel, journal: Journal) -> Iterator[int]:
+def trials(fair: fairpos.FairModel, journal: Journal, questions: int) -> Iterator[int]:
     """Asks what isn't in the journal; yields after each item, first how many there are."""
-    kv, nq = parts(kv=40, nq=100)
-    choices = csqa()
+    kv, nq = parts(kv=40, nq=questions)
+    choices = csqa()[:questions]
     yield len(kv.items) + len(nq.items) + len(choices)
     for part in (kv, nq):
         for cluster, sample in part.items:
@@ -270,6 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next run goes on")
     parser.add_argument("--work", type=Path, default=RESULTS / "voting-work", help="the journal's folder")
+    parser.add_argument("--questions", type=int, default=60, help="of nq and of csqa, of 100 each")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     started = time.monotonic()
@@ -277,7 +278,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     with Journal(options.work / "trials.jsonl", resume=True, key="key") as journal:
         fair = fairpos.load("smollm2", device="cpu")
-        work = trials(fair, journal)
+        work = trials(fair, journal, options.questions)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
             task = bar.add_task("asking", total=next(work))
