@@ -8,6 +8,11 @@ import fairpos
 from fairpos import FairModel, demo_models
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that none of them runs alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def _threads() -> None:
     """One thread: tests run side by side, and tensors of tiny models are so small that a second only slows them."""

@@ -322,6 +322,7 @@ def test_smollm2_answers_the_same_twice(smollm2: Path) -> None:
     assert "Paris" in texts[0]
 
 
+@pytest.mark.long
 def test_smollm2_equals_its_gguf_file(smollm2: Path, gguf: Path) -> None:
     from gguf import GGUFReader, dequantize
     from safetensors import safe_open

@@ -25,6 +25,7 @@ def peak(methods):
     return int(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("smollm2")  # so that the model is in the cache
 def test_prefill_takes_at_most_1_3_times_the_plain_models_memory():
     plain = peak("none")

@@ -162,6 +162,7 @@ def start(url, folder, records, ranker):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "ranker"), [(1, "generate"), (3, "first_token")])
 def test_killed_at_random_points_and_resumed(seed, ranker, tmp_path):
     draw = random.Random(seed)

@@ -27,6 +27,7 @@ def test_python_snippets_run(capsys):
     assert all(id in ranking for id in ("loom", "engine", "program"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, tmp_path):
     arguments = [part.replace("examples/", f"{ROOT}/examples/") for part in shlex.split(command)[1:]]

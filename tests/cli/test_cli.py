@@ -51,6 +51,7 @@ def test_bad_input_is_one_line_and_exit_status_2(lines, arguments, words, tmp_pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_answers_are_appended_and_resumed(tmp_path):
     records = [{**QUESTION, "id": id, "query": f"Which is {id}?"} for id in "ab"]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, records)))

@@ -172,6 +172,7 @@ def judge_command(endpoint, pairs, out, *more):
     return [str(part) for part in command]
 
 
+@pytest.mark.long
 def test_killed_five_times_and_resumed(tmp_path):
     pairs, out = write(tmp_path / "pairs.jsonl", [pair(i) for i in range(2_000)]), tmp_path / "out.jsonl"
     kills, draw, slack = [], random.Random(6), 0.5

@@ -46,6 +46,7 @@ def test_all_orders_give_the_same_bits_on_tiny_models(method, architecture, dtyp
     assert not torch.equal(*plain)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("method", ORDER_FREE)
 def test_orders_give_the_same_bits_on_smollm2(method, dtype, smollm2, smollm2_bfloat16):
