@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import fairpos
+from benchmarks.memory import peak_mb
 from benchmarks.pages import fill
 from fairpos.registry import methods as registered
 from fairpos.registry import parse
@@ -92,7 +92,7 @@ def measure(fair: fairpos.FairModel, prompts: Sequence[Layout], methods: str, to
         return Timing(*prefill, time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def peak_mb(methods: str, segments: int) -> float:
+def peak_in_a_process(methods: str, segments: int) -> float:
     """Peak resident memory of one prefill, measured in a process of its own; MB."""
     command = [sys.executable, "-m", "benchmarks.cost", "--peak", methods, "--segments", str(segments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -118,7 +118,7 @@ def rows(
     def median(name: str, field: str) -> float:
         return statistics.median(getattr(timing, field) for timing in timings[name])
 
-    peaks = {name: peak_mb(name, segments) for name in names} if batch == 1 and segments >= 20 else {}
+    peaks = {name: peak_in_a_process(name, segments) for name in names} if batch == 1 and segments >= 20 else {}
     for name in names:
         yield Row(
             method=name,
@@ -203,8 +203,7 @@ def main() -> None:
     fair = fairpos.load("smollm2", device="cpu")
     sizes = [int(size) for size in options.segments.split(",")]
     if options.peak:
-        measure(fair, layouts(sizes[0], 1), options.peak, 1)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_mb(lambda: measure(fair, layouts(sizes[0], 1), options.peak, 1)))
         return
     own = [name for name, cls in registered().items() if cls.family == "attention"]
     names = ["none", *(options.methods.split(",") if options.methods else own)]
