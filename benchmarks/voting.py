@@ -180,7 +180,8 @@ def costs(fair: fairpos.FairModel, journal: Journal) -> None:
             name: statistics.median(a / b for a, b in zip(each[1:], seconds["none"][1:], strict=True))
             for name, each in seconds.items()
         }
-        journal.append({"key": key, "part": "cost", "of": part.name, "prompt_tokens": len(one), "ratios": ratios})
+        found = {"prompt_tokens": len(one), "threads": torch.get_num_threads(), "ratios": ratios}
+        journal.append({"key": key, "part": "cost", "of": part.name, **found})
 
 
 def clustered(rows: Sequence[dict[str, Any]], arm: str, figure: int) -> list[float]:
@@ -242,9 +243,10 @@ def page(results: dict[str, Any]) -> str:
             cells = [f"{row['ratios'][arm]:.2f}" if arm in row["ratios"] else "" for row in results["cost"].values()]
             lines.append(f"| {arm} | " + " | ".join(cells) + " |")
         sizes = ", ".join(f"{name}: {row['prompt_tokens']} tokens" for name, row in results["cost"].items())
+        threads = ", ".join(sorted({str(row["threads"]) for row in results["cost"].values()}))
         lines += [
             "",
-            f"Prompts of {sizes}. Wall time, two threads, medians of 5 rounds in turns. A vote of m views is m",
+            f"Prompts of {sizes}. Wall time, threads: {threads}, medians of 5 rounds in turns. A vote of m views is m",
             "prefills and a batch of m rows for every token.",
         ]
     return "\n".join(lines) + "\n"
@@ -294,7 +296,9 @@ def main() -> None:
         own = [row for row in rows if row["part"] == name]
         if len({row["cluster"] for row in own}) >= 5:
             results[name] = summary(own)
-    measured = {row["of"]: {k: row[k] for k in ("prompt_tokens", "ratios")} for row in rows if row["part"] == "cost"}
+    measured = {
+        row["of"]: {k: row[k] for k in ("prompt_tokens", "threads", "ratios")} for row in rows if row["part"] == "cost"
+    }
     if measured:
         results["cost"] = measured
     (RESULTS / "voting.json").write_text(json.dumps(results, indent=1) + "\n")
