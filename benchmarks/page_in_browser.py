@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
+
+from demo.service import serving
 
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
           "--remote-debugging-port=0", "--hide-scrollbars")  # fmt: skip
@@ -116,30 +117,6 @@ def chromium() -> Iterator[Browser]:
             process.wait(20)
 
 
-@contextlib.contextmanager
-def service(model: str) -> Iterator[str]:
-    """`fairpos serve` with a model; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "fairpos", "serve", "--model", model, "--port", str(port)],
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    url = f"http://127.0.0.1:{port}/"
-
-    def ready() -> bool:
-        try:
-            return bool(urllib.request.urlopen(url + "health/ready").status == 200)
-        except OSError:
-            return False
-
-    try:
-        _wait(ready, 180)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 def _wait(true: Callable[[], bool], timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     while not true():
@@ -180,8 +157,9 @@ def main() -> None:
     parser.add_argument("--screenshot", type=Path, help="a PNG; beside it -dark and -phone")
     parser.add_argument("--tokens", type=int, default=20, help="of an answer")
     options = parser.parse_args()
-    with service(options.model) as url, chromium() as browser:
-        cards = check(browser, url, options.tokens)
+    with serving(options.model) as service, chromium() as browser:
+        service.wait_until_ready()
+        cards = check(browser, service.url, options.tokens)
         for card in cards:
             print(f"{card['methods']:24} {card['sum']}")
         looks = {"": (1200, False, False), "-dark": (1200, True, False), "-phone": (390, False, True)}

@@ -28,11 +28,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import SuppressTokensLogitsProcessor
 
 import fairpos
-from benchmarks.attention_family import parts
+from benchmarks.attention_family import parts, triple
 from fairpos import Request, Segment, designs
 from fairpos.backends.base import Ballot
 from fairpos.backends.hf import HFBackend
-from fairpos.backends.voting import pooled
+from fairpos.backends.voting import pooled_steps
 from fairpos.calibration import Sample
 from fairpos.calibration.black_box import continued
 from fairpos.metrics import bootstrap_interval, difference_interval
@@ -47,7 +47,7 @@ PAGE = HERE.parent / "docs" / "voting.md"
 BALLOTS = {"uniform vote": Ballot("uniform"), "entropy-weighted vote": Ballot("entropy", 4.0)}
 ORDER_FREE = ("set_based", "pine")
 MEAN = "mean over orders"
-VIEWS = {"kv": (2, 3, 5, 10), "nq": (2, 3, 5), "csqa": (2, 3, 5)}
+VIEWS = (2, 3, 5, 10)  # those that a list has segments for
 TITLES = {
     "kv": "Key-value retrieval, 10 pairs",
     "nq": "NQ-open, 5 passages",
@@ -57,10 +57,10 @@ TITLES = {
 WRITTEN = 16
 
 
-def layouts_of(request: Request, template: Template | None, fair: fairpos.FairModel, k: int) -> dict[int, list[Layout]]:
+def layouts_of(request: Request, template: Template | None, fair: fairpos.FairModel) -> dict[int, list[Layout]]:
     """The views of each number of views, in tokens."""
-    canonical = request.canonical()
-    views = {m: [canonical.reordered(order) for order in designs.cyclic(k, m, seed=0)] for m in (2, 3, 5, 10) if m <= k}
+    canonical, k = request.canonical(), len(request.segments)
+    views = {m: [canonical.reordered(order) for order in designs.cyclic(k, m, seed=0)] for m in VIEWS if m <= k}
     return {m: [tokenize(render(view, template), fair.tokenizer) for view in each] for m, each in views.items()}
 
 
@@ -69,7 +69,7 @@ def text_trial(fair: fairpos.FairModel, sample: Sample, template: Template | Non
     backend = fair.backend
     assert isinstance(backend, HFBackend)
     request = sample.views("answer")[0]
-    views = layouts_of(request, template, fair, len(request.segments))
+    views = layouts_of(request, template, fair)
     prompt = render(request, template)
     reply = continuation(continued(prompt, sample.answers[0]), fair.tokenizer)
     known: dict[tuple[int, ...], torch.Tensor] = {}
@@ -89,8 +89,7 @@ def text_trial(fair: fairpos.FairModel, sample: Sample, template: Template | Non
     for name, ballot in BALLOTS.items():
         for m, each in views.items():
             stacked = torch.stack([expected(layout) for layout in each])
-            voted = torch.stack([pooled(stacked[:, step], ballot) for step in range(len(reply))])
-            found[f"{name}, {m} views"] = figures(voted)
+            found[f"{name}, {m} views"] = figures(pooled_steps(stacked, ballot))
     for name in ORDER_FREE:
         method = next(iter(parse(name)))
         [layout] = views[len(request.segments)][:1]
@@ -112,7 +111,7 @@ def choice_trial(fair: fairpos.FairModel, request: Request, gold: str) -> dict[s
     outputs = fair.run(cycle, "none")
     found = {MEAN: np.mean([figures(dict(output.scores)) for output in outputs], axis=0).tolist()}
     for name, ballot in BALLOTS.items():
-        for m in VIEWS["csqa"]:
+        for m in (m for m in VIEWS if m <= len(cycle)):
             methods = f"permutation:views={m},weights={ballot.weights}"
             found[f"{name}, {m} views"] = figures(dict(fair.run([request], methods)[0].scores))
     for name in ORDER_FREE:
@@ -164,7 +163,7 @@ def costs(fair: fairpos.FairModel, journal: Journal) -> None:
             continue
         [(_, sample)] = part.items
         request = sample.views("answer")[0]
-        views = layouts_of(request, part.template, fair, len(request.segments))
+        views = layouts_of(request, part.template, fair)
         arms = {f"vote, {m} views": (lambda each=each: backend.vote(each, None, decoding)) for m, each in views.items()}
         [one] = views[len(request.segments)][:1]
         for name in ("none", *ORDER_FREE):
@@ -198,8 +197,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for figure, name in enumerate(("log_prob", "exact")):
             values, base = clustered(rows, arm, figure), clustered(rows, MEAN, figure)
             own, gain = bootstrap_interval(values), difference_interval(values, base)
-            entry[name] = [own.estimate, own.low, own.high]
-            entry[f"{name}_gain"] = [gain.estimate, gain.low, gain.high]
+            entry[name], entry[f"{name}_gain"] = triple(own), triple(gain)
         found[arm] = entry
     return {"items": len(rows), "clusters": len({row["cluster"] for row in rows}), "arms": found}
 

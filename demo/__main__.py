@@ -32,6 +32,11 @@ class Ranked:
     one_order: list[bool]  # top-1 right
     five_views: list[bool]
 
+    def by_position(self, right: list[bool]) -> list[float | None]:
+        """The share that is right, by the position of the gold passage; None where it never stands."""
+        by = [[r for r, at in zip(right, self.gold_positions, strict=True) if at == i] for i in range(5)]
+        return [sum(b) / len(b) if b else None for b in by]
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -86,9 +91,8 @@ def rank_table(ranked: Ranked) -> Table:
     table.add_column("all", justify="right")
     table.add_column("95 % interval", justify="right")
     for name, right in (("one order", ranked.one_order), ("five cyclic views", ranked.five_views)):
-        by = [[r for r, at in zip(right, ranked.gold_positions, strict=True) if at == i] for i in range(5)]
         low, high = wilson_interval(sum(right), len(right))
-        cells = [f"{sum(b) / len(b):.2f}" if b else "" for b in by]
+        cells = ["" if share is None else f"{share:.2f}" for share in ranked.by_position(right)]
         table.add_row(name, *cells, f"{sum(right) / len(right):.2f}", f"{low:.2f} to {high:.2f}")
     return table
 

@@ -64,8 +64,7 @@ def accuracy_by_position(ranked: Ranked) -> str:
         for k, (name, right) in enumerate(
             (("one order", ranked.one_order), ("five cyclic views, averaged", ranked.five_views))
         ):
-            by = [[r for r, at in zip(right, ranked.gold_positions, strict=True) if at == i] for i in range(n)]
-            heights = [sum(b) / len(b) if b else 0.0 for b in by]
+            heights = [share or 0.0 for share in ranked.by_position(right)]
             bars = axes.bar([i + (k - 0.5) * 0.38 for i in range(n)], heights, 0.36, label=name, color=_COLOURS[k])
             axes.bar_label(bars, fmt="%.2f", fontsize=8, color="#808080")
         axes.axhline(1 / n, color="#808080", linewidth=0.8, linestyle=":")

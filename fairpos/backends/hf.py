@@ -30,7 +30,7 @@ from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
-from fairpos.backends.voting import pooled, voting
+from fairpos.backends.voting import pooled_steps, voting
 from fairpos.errors import InvalidOption, NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
@@ -244,7 +244,7 @@ class HFBackend:
     ) -> float:
         """Log-probability that the vote gives a reply, summed over its tokens."""
         log_probs = self.reply_log_probs(layouts, reply, method)
-        voted = torch.stack([pooled(log_probs[:, step], ballot) for step in range(len(reply))])
+        voted = pooled_steps(log_probs, ballot)
         return float(voted.gather(1, torch.tensor(reply, device=voted.device)[:, None]).sum())
 
     def reply_log_probs(self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None) -> Tensor:

@@ -41,6 +41,11 @@ def pooled(log_probs: Tensor, ballot: Ballot) -> Tensor:
     return torch.logsumexp(log_probs + torch.log_softmax(-ballot.beta * entropy, dim=0), dim=0)
 
 
+def pooled_steps(log_probs: Tensor, ballot: Ballot) -> Tensor:
+    """The vote at each step of one reply: (tokens, V) from (prompts, tokens, V)."""
+    return torch.stack([pooled(step, ballot) for step in log_probs.unbind(dim=1)])
+
+
 def voting(ballot: Ballot, attention_mask: Tensor, streamer: BaseStreamer | None = None) -> Callable[..., Tensor]:
     """A decoding loop for `generate(custom_generate=...)`: one sequence for all rows of the batch.
 
