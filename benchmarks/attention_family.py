@@ -33,6 +33,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import fairpos
 from benchmarks.memory import peak_mb
+from fairpos.attention.cache import kept_in
 from fairpos.attention.positional_search import search
 from fairpos.backends.base import Score
 from fairpos.calibration import Sample, samples_of
@@ -119,11 +120,11 @@ def measure_here(spec: str) -> dict[str, float]:
     def ask() -> None:
         with fair.attending(ids, spans, spec) as (prompt, cache):
             started = time.perf_counter()
-            logits = fair.model(prompt, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            logits = fair.model(prompt, **kept_in(cache), use_cache=True, logits_to_keep=1).logits
             prefill.append(time.perf_counter() - started)
             started = time.perf_counter()
             for _ in range(DECODED):
-                logits = fair.model(logits[:, -1:].argmax(-1), past_key_values=cache, use_cache=True).logits
+                logits = fair.model(logits[:, -1:].argmax(-1), **kept_in(cache), use_cache=True).logits
             decode.append((time.perf_counter() - started) / DECODED)
 
     peak = peak_mb(ask)

@@ -31,6 +31,7 @@ from rich.table import Table
 import fairpos
 from benchmarks.memory import peak_mb
 from benchmarks.pages import fill
+from fairpos.attention.cache import kept_in
 from fairpos.registry import methods as registered
 from fairpos.registry import parse
 from fairpos.types import Layout
@@ -88,7 +89,7 @@ def measure(fair: fairpos.FairModel, prompts: Sequence[Layout], methods: str, to
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(tokens):
             mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-            fair.model(new, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            fair.model(new, attention_mask=mask, **kept_in(cache), use_cache=True, logits_to_keep=1)
         return Timing(*prefill, time.perf_counter() - wall, time.process_time() - cpu)
 
 

@@ -268,10 +268,11 @@ class FairModel:
 
         ```python
         with fair.attending(ids, spans, "pine") as (prompt, cache):
-            fair.model.generate(prompt, past_key_values=cache, num_beams=4, max_new_tokens=32)
+            fair.model.generate(prompt, cache=cache, num_beams=4, max_new_tokens=32)
         ```
 
-        The method is in force wherever this cache is used, and nowhere else.
+        The method is in force wherever this cache is used, and nowhere else. Before transformers 5.24, `generate` calls
+        it `past_key_values`.
         """
         method = self._attention_method(methods)
         with self._local.attending([Layout.of(input_ids, spans)], method) as (batch, cache):

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor
+from transformers import Cache, GenerationMixin
 from transformers.cache_utils import DynamicLayer
+
+# How forward passes and `generate` call their cache: `cache` from transformers 5.24 on, `past_key_values` before.
+_arguments = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+CACHE = "cache" if "cache" in _arguments else "past_key_values"
 
 # Tokens of room that a new buffer has beyond what it must hold; a quarter of its length where that is more.
 _ROOM = 256
+
+
+def kept_in(cache: Cache) -> dict[str, Cache]:
+    """The argument that makes a forward pass or `generate` read and extend `cache`: `model(ids, **kept_in(cache))`."""
+    return {CACHE: cache}
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.cache import kept_in
 from fairpos.attention.kernel import capped, precise, softmax
 from fairpos.attention.seam import Layer, seam_of
 from fairpos.attention.segments import Row, SegmentAttention, visible
@@ -131,13 +132,13 @@ def read(
         probe = ProbeAttention(Batch([head]), heads=heads, last_only=last_only)
         lengths = tuple(end - begin for begin, end in first.spans)
         with torch.no_grad(), seam.call(probe) as cache:
-            model.base_model(torch.tensor([head.input_ids], device=device), past_key_values=cache, use_cache=True)
+            model.base_model(torch.tensor([head.input_ids], device=device), **kept_in(cache), use_cache=True)
             for i in members:
                 suffix = torch.tensor([layouts[i].input_ids[start:]], device=device)
                 if replies:
-                    last = model(suffix, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0]
+                    last = model(suffix, **kept_in(cache), use_cache=True, logits_to_keep=1).logits[0]
                 else:
-                    model.base_model(suffix, past_key_values=cache, use_cache=True)
+                    model.base_model(suffix, **kept_in(cache), use_cache=True)
                 weights = probe.take(0).numpy().astype(np.float32)
                 log_prob = _log_prob(model, cache, last, replies[i]) if replies else None
                 found[i] = Reading(weights, lengths, len(layouts[i]), log_prob)
@@ -151,7 +152,7 @@ def _log_prob(model: PreTrainedModel, cache: Cache, last: Tensor, reply: Sequenc
     logits = last
     if len(reply) > 1:
         ids = torch.tensor([reply[:-1]], device=last.device)
-        logits = torch.cat([last, model(ids, past_key_values=cache, use_cache=True).logits[0]])
+        logits = torch.cat([last, model(ids, **kept_in(cache), use_cache=True).logits[0]])
     if torch.isnan(logits).any():
         raise NonFiniteLogits(f"the model returned {int(torch.isnan(logits).sum())} NaN among {logits.numel()} logits")
     tokens = torch.tensor(list(reply), device=last.device)

@@ -30,7 +30,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from fairpos.attention.batch import Batch
-from fairpos.attention.cache import GrowingLayer
+from fairpos.attention.cache import CACHE, GrowingLayer, kept_in
 from fairpos.attention.kernel import attend, causal_mask
 from fairpos.attention.rope import Factors, Pairs, Rotary
 from fairpos.errors import NonFiniteLogits, UnsupportedModel
@@ -334,8 +334,8 @@ class Seam:
             with self._armed():
                 cache = SegmentCache(PlainAttention(Batch([layout])))
                 try:
-                    first = self.model(input_ids=ids[:, :12], past_key_values=cache, use_cache=True).logits.float()
-                    rest = self.model(input_ids=ids[:, 12:], past_key_values=cache, use_cache=True).logits.float()
+                    first = self.model(input_ids=ids[:, :12], **kept_in(cache), use_cache=True).logits.float()
+                    rest = self.model(input_ids=ids[:, 12:], **kept_in(cache), use_cache=True).logits.float()
                 except (RuntimeError, AttributeError, TypeError, KeyError) as error:
                     return f"{name}: its attention can't be computed through the seam ({error})"
         if not torch.isfinite(plain).all():
@@ -378,7 +378,7 @@ class Seam:
         stack = threading.local()
 
         def enter(_: nn.Module, __: object, kwargs: dict[str, Any]) -> None:
-            cache = kwargs.get("past_key_values")
+            cache = kwargs.get(CACHE)
             forward = None
             if isinstance(cache, SegmentCache):
                 forward = _Forward(cache.attention, rotary, layer_types)

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.cache import kept_in
 from fairpos.attention.seam import SegmentCache
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.errors import InvalidOption
@@ -124,6 +125,6 @@ def _read(model: PreTrainedModel, key: _Key, prefix: Tensor | None) -> Tensor:
             cache.update(layer[0][None], layer[1][None], index)
     ids = torch.tensor([new], device=model.device)
     # The hidden states alone: no logits are wanted of a segment.
-    model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    model.base_model(input_ids=ids, **kept_in(cache), use_cache=True)
     layers = [torch.stack([layer.keys[0], layer.values[0]])[:, :, -len(new) :] for layer in cache.layers]
     return torch.stack(layers)

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.cache import kept_in
 from fairpos.attention.seam import seam_of
 from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
@@ -198,7 +199,7 @@ class HFBackend:
                 output = self.model.generate(
                     batch.input_ids(self._pad, device),
                     attention_mask=batch.attention_mask(device),
-                    past_key_values=cache,
+                    **kept_in(cache),
                     generation_config=config,
                     logits_processor=finite,
                     stopping_criteria=decoding.stopping_criteria,
@@ -231,7 +232,7 @@ class HFBackend:
                 output = self.model.generate(
                     batch.input_ids(self._pad, device),
                     attention_mask=mask,
-                    past_key_values=cache,
+                    **kept_in(cache),
                     generation_config=config,
                     logits_processor=decoding.logits_processor,
                     stopping_criteria=decoding.stopping_criteria,
@@ -261,7 +262,7 @@ class HFBackend:
                     input_ids=head,
                     attention_mask=torch.cat([mask, mask.new_ones(head.shape)], dim=1),
                     position_ids=positions,
-                    past_key_values=cache,
+                    **kept_in(cache),
                     use_cache=True,
                 ).logits
                 logits = torch.cat([first, _finite(rest)], dim=1)
@@ -278,7 +279,7 @@ class HFBackend:
             self.model.generate(
                 batch.input_ids(self._pad, device),
                 attention_mask=batch.attention_mask(device),
-                past_key_values=cache,
+                **kept_in(cache),
                 generation_config=config,
                 logits_processor=LogitsProcessorList([_RefuseNonFinite(), EachRowSamples(decodings)]),
                 stopping_criteria=StoppingCriteriaList([EachRowStops(rows)]),
@@ -343,7 +344,7 @@ class HFBackend:
                 return [self._continue(cache, row, each) for row, each in zip(first, replies, strict=True)]
             for layout, each in zip(layouts, replies, strict=True):
                 suffix = torch.tensor([layout.input_ids[start:]], device=self.model.device)
-                logits = self.model(suffix, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+                logits = self.model(suffix, **kept_in(cache), use_cache=True, logits_to_keep=1).logits[:, -1]
                 first = torch.log_softmax(_finite(logits), dim=-1)[0]
                 scores.append(self._continue(cache, first, each))
                 cache.crop(stored - cache.get_seq_length())
@@ -359,7 +360,7 @@ class HFBackend:
             input_ids=batch.input_ids(self._pad, device),
             attention_mask=torch.cat([own.new_ones(len(suffixes), past), own], dim=1),
             position_ids=past + (own.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=cache,
+            **kept_in(cache),
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
@@ -411,7 +412,7 @@ class HFBackend:
             head = tuple(reply[:-1])
             if head and head not in rows:
                 ids = torch.tensor([head], device=self.model.device)
-                logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0]
+                logits = self.model(input_ids=ids, **kept_in(cache), use_cache=True).logits[0]
                 rows[head] = torch.log_softmax(_finite(logits), dim=-1)
                 cache.crop(length - cache.get_seq_length())
         log_probs, greedy = [], []
@@ -432,7 +433,7 @@ class HFBackend:
             input_ids=batch.input_ids(self._pad, device)[:, past:],
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, past:],
-            past_key_values=cache,
+            **kept_in(cache),
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]

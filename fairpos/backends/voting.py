@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fairpos.attention.cache import CACHE, kept_in
 from fairpos.backends.base import Ballot
 from fairpos.errors import NonFiniteLogits
 
@@ -63,7 +64,7 @@ def voting(ballot: Ballot, attention_mask: Tensor, streamer: BaseStreamer | None
         generation_config: GenerationConfig,
         **state: Any,
     ) -> Tensor:
-        cache: Cache = state["past_key_values"]
+        cache: Cache = state[CACHE]
         mask, rows = attention_mask, input_ids.shape[0]
         if streamer is not None:
             streamer.put(input_ids[:1].cpu())
@@ -73,7 +74,7 @@ def voting(ballot: Ballot, attention_mask: Tensor, streamer: BaseStreamer | None
                 input_ids=new,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                **kept_in(cache),
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]

@@ -6,6 +6,7 @@ import torch
 
 from fairpos.attention import probe
 from fairpos.attention.batch import Batch
+from fairpos.attention.cache import kept_in
 from fairpos.attention.probe import ProbeAttention, read
 from fairpos.attention.seam import seam_of
 from fairpos.backends.base import Reading
@@ -78,9 +79,7 @@ def test_logits_under_the_probe_are_the_models_own_and_a_whole_prompt_is_read_in
         mask = attention.batch.attention_mask()
         position_ids = (mask.cumsum(-1) - 1).clamp(min=0)
         ids = attention.batch.input_ids(0)
-        logits = model(
-            ids, attention_mask=mask, position_ids=position_ids, past_key_values=cache, use_cache=True
-        ).logits
+        logits = model(ids, attention_mask=mask, position_ids=position_ids, **kept_in(cache), use_cache=True).logits
     for i, layout in enumerate(layouts):
         # float64 weights against a stock softmax in float32: equal but for its rounding.
         torch.testing.assert_close(logits[i, -1], plain_logits(model, list(layout.input_ids))[-1], atol=1e-6, rtol=0)

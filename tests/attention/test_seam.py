@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.cache import kept_in
 from fairpos.attention.seam import NAME, PlainAttention, SegmentCache, seam_of
 from fairpos.errors import UnsupportedModel
 from fairpos.types import Layout
@@ -45,7 +46,7 @@ def test_identity_attention_equals_the_model_at_prefill_and_over_16_decoded_toke
         batch = Batch(prompts)
         sequences = [list(layout.input_ids) for layout in prompts]
         with torch.no_grad(), seam_of(model).call(PlainAttention(batch)) as cache:
-            logits = model(batch.input_ids(0), past_key_values=cache, use_cache=True).logits
+            logits = model(batch.input_ids(0), **kept_in(cache), use_cache=True).logits
             for row, layout in zip(logits, prompts, strict=True):
                 expected = plain(model, list(layout.input_ids))
                 assert (row[batch.pad(layout) :] - expected).abs().max() < TOLERANCE[dtype]
@@ -53,7 +54,7 @@ def test_identity_attention_equals_the_model_at_prefill_and_over_16_decoded_toke
                 new = logits[:, -1].argmax(dim=-1)
                 for sequence, token in zip(sequences, new.tolist(), strict=True):
                     sequence.append(token)
-                logits = model(new[:, None], past_key_values=cache, use_cache=True).logits
+                logits = model(new[:, None], **kept_in(cache), use_cache=True).logits
         for row, sequence in zip(logits, sequences, strict=True):
             assert (row[-1] - plain(model, sequence)[-1]).abs().max() < TOLERANCE[dtype]
 
@@ -81,14 +82,14 @@ def test_model_is_as_before_after_a_call_and_after_an_error_inside_of_one(name):
     batch = Batch([random_layout(0)])
     with torch.no_grad(), seam_of(model).call(PlainAttention(batch)) as cache:
         assert model.config._attn_implementation == NAME
-        model(batch.input_ids(0), past_key_values=cache, use_cache=True)
+        model(batch.input_ids(0), **kept_in(cache), use_cache=True)
     assert same(before, state(model))
     with (
         torch.no_grad(),
         pytest.raises(RuntimeError, match="in the middle"),
         seam_of(model).call(Failing(batch)) as cache,
     ):
-        model(batch.input_ids(0), past_key_values=cache, use_cache=True)
+        model(batch.input_ids(0), **kept_in(cache), use_cache=True)
     assert same(before, state(model))
     expected = plain(tiny_model(name, torch.float32), list(batch.layouts[0].input_ids))
     assert torch.equal(plain(model, list(batch.layouts[0].input_ids)), expected)
@@ -106,10 +107,10 @@ def test_an_armed_model_is_plain_for_every_other_cache(name):
     model = tiny_model(name, torch.float32)
     ids = torch.tensor([random_layout(0).input_ids])
     with torch.no_grad():
-        expected = model(ids, past_key_values=DynamicCache(), use_cache=True).logits
+        expected = model(ids, **kept_in(DynamicCache()), use_cache=True).logits
         with seam_of(model).call(Zero(Batch([random_layout(0)]))) as cache:
-            ours = model(ids, past_key_values=cache, use_cache=True).logits
-            beside = model(ids, past_key_values=DynamicCache(), use_cache=True).logits
+            ours = model(ids, **kept_in(cache), use_cache=True).logits
+            beside = model(ids, **kept_in(DynamicCache()), use_cache=True).logits
     assert torch.equal(expected, beside)
     assert not torch.allclose(expected, ours)
 
@@ -124,7 +125,7 @@ def test_two_threads_with_different_attentions_on_one_model():
             return model.generate(
                 batch.input_ids(0),
                 attention_mask=batch.attention_mask(),
-                past_key_values=cache,
+                **kept_in(cache),
                 do_sample=False,
                 max_new_tokens=24,
                 output_scores=True,

@@ -11,6 +11,7 @@ from functools import cache
 import pytest
 import torch
 
+from fairpos.attention.cache import kept_in
 from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
 from fairpos.methods.ape import Ape
@@ -150,7 +151,7 @@ def test_several_tokens_at_once_after_the_prompt_are_like_one_after_the_other(wh
         with model.attending([layout], ours) as (batch, cache):
             found, new = 0.0, batch.input_ids(0)
             for token in reply:
-                logits = model.model(new, past_key_values=cache, use_cache=True).logits[0, -1]
+                logits = model.model(new, **kept_in(cache), use_cache=True).logits[0, -1]
                 found += float(torch.log_softmax(logits, dim=-1)[token])
                 new = torch.tensor([[token]])
         assert log_probs[0] == pytest.approx(found, abs=TOLERANCE)

@@ -11,6 +11,7 @@ import torch
 
 import fairpos
 from fairpos import FairModel
+from fairpos.attention.cache import kept_in
 from fairpos.methods.ms_poe import MsPoe
 from fairpos.methods.positional_hidden import PositionalHidden
 
@@ -96,7 +97,7 @@ def test_ms_poe_published_code(request, name, variant):
         for step, token in enumerate([None, *greedy]):
             if token is not None:
                 tokens = torch.tensor([[token]])
-            logits = fair.model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
+            logits = fair.model(tokens, **kept_in(cache), use_cache=True, logits_to_keep=1).logits[0, -1]
             if step in (1, 15):
                 assert worst(logits, arrays[f"{name}__short60__decode{step}_logits"]) < TOLERANCE
 
@@ -110,7 +111,7 @@ def test_positional_hidden(smollm2, factor):
     greedy = arrays[f"f{factor}__short60__greedy16"]
     assert smollm2.generate_ids(ids, [], method) == without_end(smollm2, greedy)
     with smollm2.attending(ids, [], method) as (tokens, cache):
-        smollm2.model(tokens, past_key_values=cache, use_cache=True)
+        smollm2.model(tokens, **kept_in(cache), use_cache=True)
         new = torch.tensor([[int(greedy[0])]])
-        logits = smollm2.model(new, past_key_values=cache, use_cache=True).logits[0, -1]
+        logits = smollm2.model(new, **kept_in(cache), use_cache=True).logits[0, -1]
     assert worst(logits, arrays[f"f{factor}__short60__decode1_logits"]) < TOLERANCE

@@ -6,6 +6,7 @@ from transformers import GenerationConfig
 
 import fairpos
 from fairpos import registry
+from fairpos.attention.cache import kept_in
 from tests.prompts_in_tokens import joined, orders, random_layout
 from tests.tiny_models import TINY, tiny_model
 
@@ -89,6 +90,6 @@ def test_beams_and_several_sequences_are_the_same_in_every_order(method, tokeniz
     found = []
     for view in views:
         with fair.attending(view.input_ids, view.spans, method) as (prompt, cache):
-            found.append(fair.model.generate(prompt, past_key_values=cache, generation_config=config, pad_token_id=0))
+            found.append(fair.model.generate(prompt, **kept_in(cache), generation_config=config, pad_token_id=0))
     assert found[0].shape == (2, prompt.shape[1] + 12)  # graph_kv's prompt has copies of its own
     assert all(torch.equal(found[0], other) for other in found[1:])
