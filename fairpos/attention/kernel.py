@@ -51,6 +51,10 @@ def attend(
     if causal and n_query > 1 and (n_query != n_key or softcap is not None):
         mask, causal = causal_mask(n_query, n_key, q.device), False
     if softcap is None:
+        if n_query == 1 and (mask is None or mask.dim() < 3 or mask.shape[-3] == 1):
+            # The query heads of a group as query rows: a decoded token copies no keys.
+            grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
+            return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask, scale=scaling).view_as(q)
         k, v = repeat_heads(k, heads), repeat_heads(v, heads)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and n_query > 1, scale=scaling)
     k, v = repeat_heads(k, heads), repeat_heads(v, heads)
