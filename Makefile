@@ -23,6 +23,7 @@ test: .venv/installed
 # Needs chromium: apt-get install chromium
 browser-test: .venv/installed
 	$(BIN)/python -m benchmarks.report_in_browser
+	$(BIN)/python -m benchmarks.page_in_browser
 
 # Every method on every task with smollm2, under 20 minutes on two cores; writes docs/evidence.md.
 bench: .venv/installed

@@ -6,6 +6,8 @@ httpx2, uvicorn; nothing but the bytes), and `fairpos serve`. 64 clients on kept
 latency     the clients together send a steady number of requests a second; added = median minus the upstream's own
 throughput  the clients send as fast as they are answered
 streaming   the upstream waits 200 ms between two chunks; when does the client have the first?
+
+Writes results/proxy_overhead.json and its table in docs/service.md.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.pages import fill
+
+RESULTS = Path(__file__).parent / "results"
 PATH = "/v1/chat/completions"
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello " * 50}]}).encode()
 STREAM = json.dumps({"model": "m", "messages": [], "stream": True}).encode()
@@ -181,7 +186,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=150.0, help="requests a second for the latency")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved; medians over them are printed")
-    parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     ports = {name: _free_port() for name in ("direct", "bare", "fairpos")}
     upstream = f"http://127.0.0.1:{ports['direct']}"
@@ -210,18 +214,25 @@ def main() -> None:
                 found[name]["rps"].append(asyncio.run(throughput(port, options.clients, options.seconds)))
         chunks = {name: asyncio.run(first_chunk(port)) for name, port in ports.items()}
     rows = {name: {key: statistics.median(values) for key, values in of.items()} for name, of in found.items()}
-    print(f"{options.clients} clients; latency at {options.rate:.0f} requests/s; medians of {options.rounds} rounds")
-    print(f"{'':10}{'p50 ms':>9}{'added':>9}{'p95 ms':>9}{'requests/s':>12}{'first chunk ms':>16}{'stream ms':>11}")
+    ratio = rows["fairpos"]["rps"] / rows["bare"]["rps"]
+    lines = [
+        f"{options.clients} clients, latency at {options.rate:.0f} requests a second, medians of {options.rounds} "
+        f"rounds; throughput of fairpos to a bare pass-through: {ratio:.2f}.",
+        "",
+        "| | p50, ms | added | p95, ms | requests a second | first chunk, ms | whole stream, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, row in rows.items():
         added = row["p50"] - rows["direct"]["p50"]
-        print(
-            f"{name:10}{row['p50']:9.2f}{added:9.2f}{row['p95']:9.2f}{row['rps']:12.0f}"
-            f"{chunks[name][0]:16.1f}{chunks[name][1]:11.0f}"
+        lines.append(
+            f"| {name} | {row['p50']:.2f} | {added:.2f} | {row['p95']:.2f} | {row['rps']:.0f} | "
+            f"{chunks[name][0]:.1f} | {chunks[name][1]:.0f} |"
         )
-    ratio = rows["fairpos"]["rps"] / rows["bare"]["rps"]
-    print(f"throughput of fairpos / bare pass-through: {ratio:.2f}")
-    if options.output:
-        options.output.write_text(json.dumps({"rows": rows, "first_chunk_ms": chunks, "ratio": ratio}, indent=1) + "\n")
+    print("\n".join(lines))
+    fill("service.md", "proxy", "\n".join(lines))
+    record = {"clients": options.clients, "rate": options.rate, "rounds": options.rounds, "rows": rows,
+              "first_chunk_ms": chunks, "ratio": ratio}  # fmt: skip
+    (RESULTS / "proxy_overhead.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

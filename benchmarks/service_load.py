@@ -3,7 +3,7 @@
 Starts `fairpos serve` with a local model, and as many users, each with a connection and a key of its own, who ask a
 chat question about documents again and again, every second one as a stream. A 429 is waited out as its header says.
 Checks that nothing fails but with 429, that every accepted request is answered whole, that batches hold more than one
-call, and prints how the memory of the service grew.
+call, and how the memory of the service grew. Writes results/service_load.json and its table in docs/service.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from pathlib import Path
 
 import httpx2
 
+from benchmarks.pages import fill
+
+RESULTS = Path(__file__).parent / "results"
 PLACES = ["Ardmore", "Belfen", "Corrin", "Dunmar", "Eskdale", "Farley"]
 
 
@@ -91,7 +94,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--methods", default="none")
     parser.add_argument("--queue", type=int, default=128, help="smaller than the users, so that 429s are met too")
-    parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -133,11 +135,16 @@ def main() -> None:
         "exit": process.returncode,
     }
     print(json.dumps(result, indent=1))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
     failed = {kind: n for kind, n in found.items() if kind not in ("answered", "429")}
     assert not failed, failed
     assert total / count > 1, "no batch held two calls"
+    words = {"requests": ", ".join(f"{n} {kind}" for kind, n in sorted(found.items()))}
+    shown = {key.replace("_", " "): words.get(key, value) for key, value in result.items()}
+    title = f"{options.users} users for {options.seconds:.0f} s, {options.model}, methods {options.methods}"
+    fill(
+        "service.md", "load", "\n".join([f"| {title} | |", "|---|---|", *(f"| {k} | {v} |" for k, v in shown.items())])
+    )
+    (RESULTS / "service_load.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
