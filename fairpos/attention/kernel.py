@@ -40,7 +40,8 @@ def attend(
         k: (B, Hkv or H, Lk, D), rotated.
         v: Like k.
         scaling: The attention module's own.
-        mask: Boolean, broadcastable to (B, H, Lq, Lk), True where visible. Every query must see a key.
+        mask: Broadcastable to (B, H, Lq, Lk): boolean, True where visible, or in the queries' dtype, added to scores.
+            Every query must see a key.
         causal: The queries are the last Lq of the keys; not together with a mask.
         softcap: Scores are squashed to softcap * tanh(scores / softcap) before the mask (Gemma 2).
 
@@ -64,8 +65,8 @@ def attend(
         rows = slice(start, start + step)
         scores = capped(q[:, :, rows] @ k.transpose(-1, -2) * scaling, softcap)
         if mask is not None:
-            visible = mask if mask.shape[-2] == 1 else mask[..., rows, :]
-            scores = scores.masked_fill(~visible, float("-inf"))
+            part = mask if mask.shape[-2] == 1 else mask[..., rows, :]
+            scores = scores.masked_fill(~part, float("-inf")) if part.dtype == torch.bool else scores + part
         out[:, :, rows] = softmax(scores).to(v.dtype) @ v
     return out
 

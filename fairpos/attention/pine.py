@@ -121,16 +121,22 @@ class PineAttention(SegmentAttention):
         raw = self._raw[layer.index, row.number]
         # With up to two segments the order is forced, and the same for every head: no copy for each query head.
         forced = len(layout.spans) <= 2
-        keys = row.q.new_empty(1, kv if forced else heads, end, row.q.shape[-1])  # pair by pair
-        keys[:, :, :a] = pairs.pairwise(repeat_heads(row.k[:, :, :a], keys.shape[1]))
+        groups = (1, 1) if forced else (kv, heads // kv)
+        copies = kv if forced else heads
+        keys = precise(row.q[:0]).new_empty(1, copies, end, row.q.shape[-1])  # pair by pair
+        keys[:, :, :a] = pairs.pairwise(repeat_heads(row.k[:, :, :a], copies))
+        # (1, Hkv, 1 or G, T, D/2), in the keys: what is written there is a key moved
+        moved = torch.view_as_complex(keys.view(1, kv, -1, end, turns.shape[1], 2))[:, :, :, a:]
         based = pairs.of(row.k[:, :, None, a:end])  # (1, Hkv, 1, T, D/2)
+        if members.size is not None:
+            moved, based = (x.view(*x.shape[:3], -1, members.size, x.shape[4]) for x in (moved, based))
         q = pairs.pairwise(row.q_rotated[:, :, :end])
         v = repeat_heads(row.v[:, :, :end], heads)
         base = row.positions[a:end]
         longest = int(members.lengths.max())
         # Visible is what stands at or before the query, in position space: all other segments, its own causally.
-        mask = torch.ones(longest, end, dtype=torch.bool, device=row.q.device)
-        order = torch.ones(longest, longest, dtype=torch.bool, device=row.q.device).tril()
+        mask = row.q.new_zeros(longest, end)  # added to scores: the kernel would make that of a boolean one, each time
+        later = row.q.new_full((longest, longest), float("-inf")).triu(1)
         for i, (start, stop) in enumerate(layout.spans):
             size = stop - start
             if forced:
@@ -141,30 +147,30 @@ class PineAttention(SegmentAttention):
                 shift = shifts(score, members.lengths)  # (H, K); the own length above all others
             shift[:, i] = 0
             # (1, 1 or Hkv, 1 or G, K, D/2): a turn back for each segment
-            back = turns[shift].conj().view(1, *((1, 1) if forced else (kv, -1)), *shift.shape[1:], turns.shape[1])
-            if members.size is None:
-                moved = based * back[:, :, :, members.owner]
-            else:
-                moved = (based.view(1, kv, 1, -1, members.size, turns.shape[1]) * back[:, :, :, :, None]).flatten(3, 4)
-            keys[:, :, a:] = torch.view_as_real(moved).flatten(-2).flatten(1, 2)
-            mask[:size, start:stop] = order[:size, :size]
+            back = turns[shift].conj_physical().view(1, *groups, *shift.shape[1:], turns.shape[1])
+            back = back[:, :, :, members.owner] if members.size is None else back[:, :, :, :, None]
+            torch.mul(based, back, out=moved)
+            mask[:size, start:stop] = later[:size, :size]
             seen = mask[:size]
             if layer.window is not None and end > layer.window:
                 stands = torch.cat([row.positions[:a].expand(len(shift), a), base - shift[:, members.owner]], dim=1)
                 distance = base[start - a : stop - a, None] - stands[:, None, :]  # (1 or H, L, end)
-                seen = seen & (distance < layer.window)
-            out[:, :, start:stop] = layer.attend(q[:, :, start:stop], keys, v, mask=seen)
-            mask[:size, start:stop] = True
+                seen = seen.masked_fill(distance >= layer.window, float("-inf"))
+            out[:, :, start:stop] = layer.attend(q[:, :, start:stop], keys.to(q.dtype), v, mask=seen)
+            mask[:size, start:stop] = 0
 
     def _score(self, layer: Layer, q: Tensor, raw: Tensor, members: _Set, own: slice) -> Tensor:
         """Importance of each segment to all queries of one segment, which doesn't count itself. (H, K)."""
-        heads, tokens = q.shape[1], raw.shape[2]
-        total = members.mean.new_zeros(heads, tokens)
-        for part in torch.split(q, max(1, _CHUNK // (heads * tokens)), dim=2):
-            scores = self._unplaced(layer, part, raw)
-            scores[..., own] = float("-inf")
-            total += softmax(scores).view(heads, -1, tokens).sum(dim=1)
-        return total @ members.mean
+        kv, tokens = raw.shape[1:3]
+        total = members.mean.new_zeros(kv, q.shape[1] // kv, tokens)
+        for part in torch.split(q, max(1, _CHUNK // (q.shape[1] * tokens)), dim=2):
+            grouped = precise(part).reshape(kv, -1, q.shape[-1]) * layer.scaling
+            # Head by head: a batched product of so few uses two cores badly, and its result fits no cache.
+            for h in range(kv):
+                scores = capped(grouped[h] @ precise(raw)[0, h].T, layer.softcap)
+                scores[:, own] = float("-inf")
+                total[h] += softmax(scores).view(-1, part.shape[2], tokens).sum(dim=1)
+        return total.flatten(0, 1) @ members.mean
 
     def _later(
         self, layer: Layer, layout: Layout, number: int, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, out: Tensor

@@ -1,8 +1,9 @@
 """Distances from S on shifted down to W and up: the attention of STRING.
 
-Keys are rotated once, where they stand. A query is rotated twice: where it stands, for the keys less than S before it,
-and S - W lower, for the keys further back. Both kinds of scores go through one softmax, which is what merging the two
-attentions by their log-sum-exp amounts to; so no key can be counted twice.
+Keys are rotated once, where they stand. Few queries, as in decoding, are rotated twice: where they stand, for the keys
+less than S before them, and S - W lower, for the keys further back; both kinds of scores go through one softmax. Many
+queries, as in a prompt, meet two kinds of keys instead: where they stand, and S - W further on. Both kinds lie behind
+each other in one buffer, so that the fused kernel takes them as one row of keys, and no key can be counted twice.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fairpos.attention.batch import Batch
-from fairpos.attention.kernel import scores, softmax, weighted
+from fairpos.attention.kernel import repeat_heads, scores, softmax, weighted
 from fairpos.attention.ordinary import OrdinaryAttention
+from fairpos.attention.rope import Pairs
 from fairpos.attention.seam import Layer
 
-# Scores that are materialised at once, in elements.
-_CHUNK = 1 << 23
+# Queries that the fused kernel takes at once: enough for its blocks, few enough to mask a small share of the pairs.
+_BLOCK = 128
+# So few are scored one by one.
+_FEW = 16
 # The published default of S, as a share of the model's context.
 _SHARE = 0.33
 
@@ -30,6 +35,8 @@ class StringAttention(OrdinaryAttention):
         super().__init__(batch)
         self.S, self.W, self.attention_factor = S, W, attention_factor
         self._far: tuple[Tensor, Tensor] | None = None  # positions of queries: where they stand, and shifted
+        self._masks: dict[tuple[int, int | None], Tensor] = {}  # by the prompt's length and the layer's window
+        self._turns: dict[tuple[str | None, int], tuple[Pairs, Tensor]] = {}  # by the layer's kind and the distance
 
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Plain attention up to S tokens; beyond it, query by query in chunks."""
@@ -46,18 +53,69 @@ class StringAttention(OrdinaryAttention):
         whole = max(min(start, n_key) - past, 0)  # queries with nothing further back than S
         if whole == q.shape[2]:
             return self.see(layer, near, k, v, window=layer.window)
-        far = layer.rotate(q, self._shifted(moment.new, start))
         out = torch.empty_like(q)
         if whole:
             seen = slice(0, past + whole)
             out[:, :, :whole] = self.see(layer, near[:, :, :whole], k[:, :, seen], v[:, :, seen], window=layer.window)
-        step = max(1, _CHUNK // (q.shape[0] * q.shape[1] * n_key))
-        for first in range(whole, q.shape[2], step):
-            rows = slice(first, min(first + step, q.shape[2]))
-            out[:, :, rows] = self._chunk(layer, near[:, :, rows], far[:, :, rows], k, v, past + first, start)
+        rest = near[:, :, whole:]
+        if rest.shape[2] > _FEW:
+            out[:, :, whole:] = self._many(layer, rest, k, v, start)
+        else:
+            far = layer.rotate(q, self._shifted(moment.new, start))[:, :, whole:]
+            out[:, :, whole:] = self._few(layer, rest, far, k, v, past + whole, start)
         return out
 
-    def _chunk(self, layer: Layer, near: Tensor, far: Tensor, k: Tensor, v: Tensor, first: int, start: int) -> Tensor:
+    def _many(self, layer: Layer, near: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
+        """The last Lq of the keys' queries, all at or beyond S, block by block."""
+        heads, n_query, n_key = near.shape[1], near.shape[2], k.shape[2]
+        # Near keys stand behind a gap of a block less one, far keys replace them from the front as blocks go on: when a
+        # far key is written, no query from here on is near to what stood in its place.
+        gap = _BLOCK - 1
+        buffers = [x.new_zeros(x.shape[0], heads, gap + n_key, x.shape[3]) for x in (k, v)]
+        repeated = [repeat_heads(x, heads) for x in (k, v)]
+        for buffer, x in zip(buffers, repeated, strict=True):
+            buffer[:, :, gap:] = x
+        repeated[0] = repeat_heads(self._further(layer, k[:, :, : n_key - start], start - self.W), heads)
+        mask, out, written = self._mask(layer, n_key, start, k.device), torch.empty_like(near), 0
+        for first in range(0, n_query, _BLOCK):
+            rows = slice(first, min(first + _BLOCK, n_query))
+            last = n_key - n_query + rows.stop
+            for buffer, x in zip(buffers, repeated, strict=True):
+                buffer[:, :, written : last - start] = x[:, :, written : last - start]
+            written, width = last - start, gap + last
+            seen = mask[rows.start - rows.stop :, -width:]
+            if self.padded:
+                assert self._moment is not None
+                real = self._moment.positions >= 0  # (B, Lk)
+                keys = torch.cat([real[:, :written], F.pad(real, (gap, 0))[:, written:width]], dim=1)
+                # A padding query sees as if nothing were padding, and so stays finite. Nobody looks at it.
+                seen = (seen & (keys[:, None, :] | ~real[:, last - seen.shape[0] : last, None]))[:, None]
+            out[:, :, rows] = layer.attend(near[:, :, rows], *(x[:, :, :width] for x in buffers), mask=seen)
+        return out
+
+    def _mask(self, layer: Layer, n_key: int, start: int, device: torch.device) -> Tensor:
+        """(block, gap + Lk), True where visible; ends where the keys and queries of a block end."""
+        if (n_key, layer.window) not in self._masks:
+            gap = _BLOCK - 1
+            column = torch.arange(-gap - n_key, 0, device=device)
+            row = torch.arange(-_BLOCK, 0, device=device)[:, None]
+            is_far = column < -start - gap
+            distance = row - column - gap * is_far
+            seen = (distance >= 0) & ((distance >= start) == is_far)
+            if layer.window is not None:
+                seen &= distance - (start - self.W) * is_far < layer.window
+            self._masks[n_key, layer.window] = seen
+        return self._masks[n_key, layer.window]
+
+    def _further(self, layer: Layer, k: Tensor, distance: int) -> Tensor:
+        """Rotated keys as they are `distance` tokens further on."""
+        if (layer.kind, distance) not in self._turns:
+            pairs, turns = layer.phases(k, abs(distance) + 1)
+            self._turns[layer.kind, distance] = pairs, turns[-1] if distance >= 0 else turns[-1].conj()
+        pairs, turn = self._turns[layer.kind, distance]
+        return pairs.headwise(torch.view_as_real(pairs.of(k) * turn).flatten(-2)).to(k.dtype)
+
+    def _few(self, layer: Layer, near: Tensor, far: Tensor, k: Tensor, v: Tensor, first: int, start: int) -> Tensor:
         """Queries number `first` and on, all at or beyond S: keys further back, then the near ones."""
         n_query = near.shape[2]
         last = first + n_query

@@ -27,7 +27,7 @@ class String(Method):
 
     Prompts of up to S tokens stay as they are. The order of segments still matters.
 
-    COST: nothing up to S tokens; beyond, scores without a fused kernel, and a second rotation of each query.
+    COST: nothing up to S tokens; beyond, each layer's keys and values written once more, and some masked pairs.
     HURTS: little is known below contexts of tens of thousands of tokens, for which it is made; tokens S - W apart are
     told apart by nothing but what they say.
 

@@ -11,6 +11,7 @@ from functools import cache
 import pytest
 import torch
 
+from fairpos.attention import string as string_attention
 from fairpos.attention.cache import kept_in
 from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
@@ -155,3 +156,20 @@ def test_several_tokens_at_once_after_the_prompt_are_like_one_after_the_other(wh
                 found += float(torch.log_softmax(logits, dim=-1)[token])
                 new = torch.tensor([[token]])
         assert log_probs[0] == pytest.approx(found, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("block", [1, 3, 8])
+@pytest.mark.parametrize("name", TINY)
+def test_string_over_several_blocks_of_queries(name, block, tokenizer, monkeypatch):
+    """Blocks are longer than these prompts; made shorter, far keys take the place of near ones again and again."""
+    monkeypatch.setattr(string_attention, "_BLOCK", block)
+    monkeypatch.setattr(string_attention, "_FEW", 2)
+    model = backend(name, tokenizer)
+    for S, W in ((10, 4), (7, 12), (2, 0)):
+        expected = [
+            string.next_token_logits(model.model, list(layout.input_ids), list(layout.spans), S=S, W=W)
+            for layout in LAYOUTS
+        ]
+        together = model.logits(LAYOUTS, String(S=S, W=W))
+        alone = [model.logits([layout], String(S=S, W=W))[0] for layout in LAYOUTS]
+        assert max(map(worst, [*together, *alone], [*expected, *expected])) < TOLERANCE
