@@ -23,6 +23,7 @@ from rich.progress import track
 
 import fairpos
 from benchmarks.cost import PREFIX, SEGMENT, SUFFIX, layouts
+from benchmarks.memory import keep_freed_memory
 from benchmarks.pages import fill
 from fairpos.attention.store import SegmentStore
 from fairpos.registry import parse
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     plain = fairpos.load("smollm2", device="cpu")
     [layout] = layouts(K, 1)
     kept = fairpos.wrap(plain.model, plain.tokenizer, store=SegmentStore())

@@ -23,6 +23,7 @@ from rich.progress import track
 
 import fairpos
 from benchmarks.cost import layouts
+from benchmarks.memory import keep_freed_memory
 from benchmarks.pages import fill
 from fairpos import designs
 from fairpos.backends.hf import HFBackend
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     torch.set_grad_enabled(False)
     fair = fairpos.load("smollm2", device="cpu")
     backend = fair.backend
