@@ -6,8 +6,9 @@ Segments have 100 tokens, the prefix 20, the suffix 30; the model is smollm2 in 
 with sdpa. Methods take turns within each repeat, so that a slow minute of the machine meets all of them; figures are
 medians, ratios are medians of the ratios within a repeat. Peak memory is measured in processes of their own.
 
-Writes results/cost.json, results/cost.svg and the table in docs/performance.md; each run adds a line to
-results/cost-history.jsonl, so that a commit that made something slower shows.
+Writes results/cost.json, results/cost.svg and the table in docs/performance.md, in which settings (segments, batch)
+that weren't measured anew stay as they were; each run adds a line to results/cost-history.jsonl, so that a commit that
+made something slower shows.
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ def main() -> None:
                 found += rows(fair, names, size, batch, options.repeats, options.tokens)
                 bar.advance(task)
     Console().print(table(found))
-    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "cost.json"
     record = {
         "date": time.strftime("%Y-%m-%d"),
         "commit": subprocess.run(
@@ -234,9 +235,13 @@ def main() -> None:
         "repeats": options.repeats,
         "rows": [asdict(row) for row in found],
     }
-    (RESULTS / "cost.json").write_text(json.dumps(record, indent=1) + "\n")
     with (RESULTS / "cost-history.jsonl").open("a") as history:
         history.write(json.dumps(record) + "\n")
+    before = [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.exists() else []
+    settings = {(row.segments, row.batch) for row in found}
+    found += [row for row in before if (row.segments, row.batch) not in settings]
+    found.sort(key=lambda row: (row.batch, row.segments))
+    path.write_text(json.dumps(record | {"rows": [asdict(row) for row in found]}, indent=1) + "\n")
     plot(found, RESULTS / "cost.svg")
     fill("performance.md", "cost", markdown(found, options.threads))
 

@@ -32,6 +32,15 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "evidence-work"
 DOCS = HERE.parent / "docs" / "evidence.md"
 MODEL = "smollm2"
+# The channel that `fairpos calibrate positional_hidden` found (results/positional_hidden-smollm2.json).
+CHANNEL = "positional_hidden:channel=100,factor=0.0,layers=9-23"
+# At its default S of 2703 tokens, string leaves prompts as short as these alone.
+STRING = "string:S=128,W=32"
+
+
+def each(count: int, *methods: str) -> dict[str, int]:
+    """Methods that take so many items."""
+    return dict.fromkeys(methods, count)
 
 
 @dataclass(frozen=True)
@@ -70,14 +79,10 @@ STUDIES: Mapping[str, Study] = {
         "llmbar_short.jsonl",
         61,
         {
-            "swap:verdict=mean": 61,
-            "pine": 61,
-            "set_based": 61,
-            "swap": 61,
-            "swap:verdict=mean+cross_labels": 61,
-            "contextual": 12,
-            "batch_calibration": 12,
-            "pride:share=0.2": 12,
+            **each(61, "swap:verdict=mean", "pine", "set_based", "swap", "swap:verdict=mean+cross_labels"),
+            **each(61, "permutation:views=2"),
+            **each(16, "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
         },
         subset="Natural",
         note="`swap` calls a disagreement a tie, which is worth half a point here.",
@@ -88,13 +93,9 @@ STUDIES: Mapping[str, Study] = {
         "csqa.jsonl",
         16,
         {
-            "swap:verdict=mean": 16,
-            "permutation:views=3": 16,
-            "pine": 16,
-            "set_based": 16,
-            "contextual": 16,
-            "batch_calibration": 16,
-            "pride:share=0.2": 16,
+            **each(16, "swap:verdict=mean", "permutation:views=3", "cross_labels"),
+            **each(16, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
         },
         note="SmolLM2 names one letter whatever it holds: fit for measuring bias, not for accuracy.",
     ),
@@ -103,29 +104,45 @@ STUDIES: Mapping[str, Study] = {
         "rank",
         "nq_groups10.jsonl",
         15,
-        {"permutation:views=5": 15, "capcal": 15, "pine": 15, "set_based": 15, "ms_poe": 15},
+        {
+            **each(15, "permutation:views=5", "capcal", "permutation:views=5+capcal", "contextual"),
+            **each(15, "batch_calibration", "pride:share=0.2", "windows:size=3,stride=1"),
+            **each(15, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(15, "ascending", "descending", "edges"),
+        },
         segments=5,
         batch=5,  # five questions share their passages
+        note="Relevance of `ascending`, `descending` and `edges`: BM25. More rankers and questions: ranking.md.",
     ),
     "kv": Study(
         "Key-value retrieval, 10 pairs",
         "kv",
         "kv.jsonl",
         6,
-        {"pine": 6, "set_based": 6, "query_twice": 6},
+        each(
+            6,
+            *("pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice", "permutation:views=5"),
+            *("ascending", "descending", "edges"),
+        ),
         segments=10,
         orders=3,
-        note="Exact match of the first tokens generated, in the plain prompt of benchmarks/data/README.md.",
+        note="Exact match of the first tokens generated, in the plain prompt of benchmarks/data/README.md. Six lists "
+        "show cost and large effects alone; more in attention-family.md, voting.md and reordering.md.",
     ),
     "qa": Study(
         "Answering from 5 passages: NQ-open",
         "qa",
         "nq_groups10.jsonl",
         5,
-        {"pine": 5, "set_based": 5, "query_twice": 5},
+        each(
+            5,
+            *("pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice", "permutation:views=3"),
+            *("ascending", "descending", "edges"),
+        ),
         segments=5,
         orders=2,
-        note="Right if the text holds an accepted answer; greedy, 32 tokens at most. Five questions show cost alone.",
+        note="Right if the text holds an accepted answer; greedy, 32 tokens at most. Five questions show cost alone; "
+        "more in attention-family.md, voting.md and reordering.md.",
     ),
 }
 
