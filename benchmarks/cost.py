@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -145,18 +146,21 @@ def rows(
 
 def table(found: Sequence[Row]) -> Table:
     """What a person reads."""
-    shown = Table(title="relative to the plain model (wall; CPU in brackets)")
-    for column in ("segments", "batch", "method", "prefill s", "prefill ratio", "token ms", "token ratio", "extra MB"):
-        shown.add_column(column, justify="left" if column == "method" else "right")
+    title = "Ratios to the plain model, wall and CPU; peak memory more than it"
+    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in ("K", "batch", "method", "prefill", "ratio", "cpu", "token", "ratio", "cpu", "MB"):
+        shown.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in found:
         shown.add_row(
             str(row.segments),
             str(row.batch),
             row.method,
-            f"{row.prefill_s:.2f}",
-            f"{row.prefill_ratio:.2f} ({row.prefill_cpu_ratio:.2f})",
-            f"{1e3 * row.token_s:.0f}",
-            f"{row.token_ratio:.2f} ({row.token_cpu_ratio:.2f})",
+            f"{row.prefill_s:.2f} s",
+            f"{row.prefill_ratio:.2f}",
+            f"{row.prefill_cpu_ratio:.2f}",
+            f"{1e3 * row.token_s:.0f} ms",
+            f"{row.token_ratio:.2f}",
+            f"{row.token_cpu_ratio:.2f}",
             "" if row.peak_extra_mb is None else f"{row.peak_extra_mb:+.0f}",
         )
     return shown
