@@ -40,6 +40,10 @@ from fairpos.types import Capability, Layout, Status, Usage
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
 Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
 
+# Share of a prompt that views must have in common to read it once. Below it, what that saves is lost again: whatever
+# goes on from a cache takes a mask, for which the kernel computes the pairs that a causal prompt leaves out.
+_SHARED_START = 1 / 3
+
 # torch's generator is global: two sampled generations at once would draw from each other's stream.
 _sampling = threading.Lock()
 
@@ -321,17 +325,26 @@ class HFBackend:
         """Prompts as one batch; one by one where a reply has several tokens, which continue the prompt's cache."""
         if len(layouts) > 1 and any(len(reply) > 1 for each in replies for reply in each):
             return [self._side_by_side([x], [y], method)[0] for x, y in zip(layouts, replies, strict=True)]
+        if method is None and len(layouts) > 1:
+            start = _common_start(layouts)
+            if start >= _SHARED_START * max(map(len, layouts)):
+                return self._after_one_head(layouts, replies, method, start)
         longest = max(len(reply) for each in replies for reply in each)
         with self.attending(layouts, method, new=longest) as (batch, cache):
             first = torch.log_softmax(self._prefill(batch, cache), dim=-1)
             return [self._continue(cache, row, each) for row, each in zip(first, replies, strict=True)]
 
     def _after_one_head(
-        self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None
+        self,
+        layouts: Sequence[Layout],
+        replies: Sequence[Sequence[Sequence[int]]],
+        method: Method | None,
+        start: int | None = None,
     ) -> list[Scores]:
-        """Prompts that differ only in their suffix: everything before it is read once."""
-        start = layouts[0].suffix_start
-        head = replace(layouts[0], input_ids=layouts[0].input_ids[:start])
+        """Prompts that differ only from `start` on (None: in their suffix): everything before it is read once."""
+        start = layouts[0].suffix_start if start is None else start
+        ids = layouts[0].input_ids[:start]
+        head = Layout(ids, ()) if method is None else replace(layouts[0], input_ids=ids)
         longest = max(len(reply) for each in replies for reply in each)
         scores = []
         single = method is None and all(len(reply) == 1 for each in replies for reply in each)
@@ -538,6 +551,13 @@ class _RefuseNonFinite(LogitsProcessor):  # type: ignore[misc]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
         return _finite(scores)
+
+
+def _common_start(layouts: Sequence[Layout]) -> int:
+    """How many tokens all prompts start with, less than any of them has."""
+    first = layouts[0].input_ids
+    most = min(map(len, layouts)) - 1
+    return next((i for i in range(most) if any(x.input_ids[i] != first[i] for x in layouts[1:])), most)
 
 
 def _finite(logits: Tensor) -> Tensor:

@@ -235,3 +235,26 @@ def test_a_model_without_rotary_positions_is_asked_plainly_and_refuses_attention
     with torch.no_grad():
         expected = model(torch.tensor([ids])).logits[0, -1]
     torch.testing.assert_close(fair.next_token_logits(ids, spans), expected)
+
+
+@pytest.mark.parametrize("architecture", TINY)
+@pytest.mark.parametrize(("prefix", "reads"), [(30, [30, 4 * 24]), (4, [4 * 28])])
+def test_views_read_a_long_common_start_once(architecture, prefix, reads, tokenizer):
+    backend = backend_of(architecture, tokenizer, torch.float32)
+    base = random_layout(3, (5, 7, 4), prefix=prefix, suffix=8)
+    head, tail = base.input_ids[:prefix], base.input_ids[base.suffix_start :]
+    parts = [base.input_ids[slice(*span)] for span in base.spans]
+    orders = [(0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    views = [Layout.of([*head, *(t for i in order for t in parts[i]), *tail], base.spans) for order in orders]
+    labels = [[5], [9], [60]]
+    alone = [backend.score([view], [labels])[0] for view in views]
+    seen = []
+    hook = backend.model.get_input_embeddings().register_forward_hook(lambda _, args, __: seen.append(args[0].numel()))
+    try:
+        together = backend.score(views, [labels] * len(views))
+    finally:
+        hook.remove()
+    assert seen == reads
+    for (log_probs, greedy), (expected, sure) in zip(together, alone, strict=True):
+        assert log_probs == pytest.approx(expected, abs=1e-4)
+        assert greedy == sure
