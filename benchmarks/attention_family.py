@@ -274,6 +274,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kv", type=int, default=10, help="lists of key-value pairs, of 80")
     parser.add_argument("--nq", type=int, default=20, help="questions, of 100")
+    parser.add_argument(
+        "--only", nargs="+", choices=("kv", "nq", "costs"), help="leaves the other figures as they were"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next run goes on")
     parser.add_argument("--work", type=Path, default=RESULTS / "attention_family-work", help="the journal's folder")
     parser.add_argument("--measure", metavar="METHODS", help="only the cost of these, as JSON")
@@ -283,13 +286,16 @@ def main() -> None:
         return
     started = time.monotonic()
     torch.set_num_threads(1)
-    chosen = parts(options.kv, options.nq)
+    wanted = options.only or ["kv", "nq", "costs"]
+    chosen = [part for part in parts(options.kv, options.nq) if part.name in wanted]
     options.work.mkdir(parents=True, exist_ok=True)
     with Journal(options.work / "trials.jsonl", resume=True, key="key") as journal:
         fair = fairpos.load("smollm2", device="cpu")
         if not CHANNEL.exists():
             find_channel(fair)
-        steps = {**{part.name: trials(fair, part, journal) for part in chosen}, "costs": costs(journal)}
+        steps = {part.name: trials(fair, part, journal) for part in chosen}
+        if "costs" in wanted:
+            steps["costs"] = costs(journal)
         totals = {**{part.name: len(part.items) * len(METHODS) for part in chosen}, "costs": len(METHODS)}
         columns = (TextColumn("{task.description:6}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
@@ -300,7 +306,7 @@ def main() -> None:
                     bar.advance(task)
         rows: list[dict[str, Any]] = list(journal.results())
     path = RESULTS / "attention_family.json"
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() and options.only else {}
     measured = {row["method"]: row for row in rows if row["part"] == "cost"}
     if measured.keys() == METHODS.keys():
         keys = ("prefill", "decode", "peak_mib")
