@@ -194,7 +194,8 @@ def plot(found: Sequence[Row], path: Path) -> None:
     axes.set_xlabel("segments of 100 tokens")
     axes.set_ylabel("prefill, relative to the plain model")
     axes.set_ylim(0)
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_xticks(sorted({row.segments for row in found}))
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path)
 
 
