@@ -107,9 +107,9 @@ STUDIES: Mapping[str, Study] = {
         {
             **each(15, "permutation:views=5", "capcal", "permutation:views=5+capcal", "contextual"),
             **each(15, "batch_calibration", "pride:share=0.2", "windows:size=3,stride=1"),
-            **each(15, "pine", "set_based", "ape", "graph_kv", STRING, "query_twice"),
+            **each(15, "pine", "set_based", "ape", "graph_kv", STRING),
             **each(15, "ascending", "descending", "edges"),
-            **each(5, "ms_poe", CHANNEL),  # questions about the same passages share no prefill there
+            **each(5, "ms_poe", CHANNEL, "query_twice"),  # questions about the same passages share no prefill there
         },
         segments=5,
         batch=5,  # five questions share their passages
