@@ -9,8 +9,12 @@ from fairpos import FairModel, demo_models
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, so that none of them runs alone at the end."""
+    """Long tests first, so that none of them runs alone at the end; those marked gpu only with a CUDA device."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture(autouse=True)
