@@ -39,7 +39,7 @@ class StringAttention(OrdinaryAttention):
         self._turns: dict[tuple[str | None, int], tuple[Pairs, Tensor]] = {}  # by the layer's kind and the distance
 
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Plain attention up to S tokens; beyond it, query by query in chunks."""
+        """Plain attention up to S tokens; beyond it, near keys and far ones."""
         moment = self.at(q, k)
         past, n_key = moment.shape[2], k.shape[2]
         start = self._start(layer)
