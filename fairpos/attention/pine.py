@@ -7,6 +7,7 @@ for each segment that looks. A later token has an order of its own: it is moved 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from fairpos.attention.kernel import capped, precise, repeat_heads, softmax
 from fairpos.attention.rope import Pairs
 from fairpos.attention.seam import Layer
 from fairpos.attention.segments import Row, SegmentAttention, visible
+from fairpos.attention.tiles import Tiles
 from fairpos.errors import InvalidLayout
 from fairpos.types import Layout
 
@@ -49,6 +51,28 @@ class _Set:
         return cls(lengths, owner, mean, sizes[0] if len(set(sizes)) == 1 else None)
 
 
+@dataclass(frozen=True)
+class _Met:
+    """The segments of a batch as later tokens meet them in one layer.
+
+    Attributes:
+        tiles: Where they are; C tiles of S tokens each.
+        raw: Their keys without positions, (B, Hkv, C * S, D).
+        keys: Their keys at base positions, (B, C, Hkv, D, S).
+    """
+
+    tiles: Tiles
+    raw: Tensor
+    keys: Tensor
+
+    @classmethod
+    def of(cls, tiles: Tiles, raw: Sequence[Tensor], starts: Sequence[int], k: Tensor) -> _Met:
+        """From each prompt's segments (Hkv, T, D) without positions, and all keys (B, Hkv, Lk, D) at base positions."""
+        rows, kv, _, dim = k.shape
+        keys = tiles.cut(list(k), [0] * rows).view(rows, kv, tiles.owner.shape[1], -1, dim)
+        return cls(tiles, tiles.cut(raw, starts), keys.permute(0, 2, 1, 4, 3).contiguous())
+
+
 class PineAttention(SegmentAttention):
     """PINE over one set of segments per prompt.
 
@@ -65,9 +89,12 @@ class PineAttention(SegmentAttention):
                 raise InvalidLayout(
                     f"pine takes one set of segments that touch each other; got {len(layout.sets)} sets: {layout.sets}"
                 )
-        # Un-rotated keys of a prompt's segments by (layer, prompt row), for the importance of later tokens.
+        # Un-rotated keys of a prompt's segments by (layer, prompt row), (Hkv, T, D), until all rows decode.
         self._raw: dict[tuple[int, int], Tensor] = {}
+        self._met: dict[int, _Met] = {}  # from then on, by layer
         self._sets: dict[int, _Set] = {}
+        self._tiles: dict[int | None, Tiles] = {}  # by prompt row while prompts are read, None for all rows
+        self._picked: tuple[Tiles, Tensor] | None = None
         self._phases: dict[str | None, tuple[Pairs, Tensor]] = {}
 
     def positions(self, layout: Layout) -> Tensor:
@@ -80,6 +107,8 @@ class PineAttention(SegmentAttention):
 
     def prefill(self, layer: Layer, layout: Layout, row: Row) -> Tensor:
         """Prefix, then each segment, then the suffix."""
+        if not layout.spans:
+            return self._plain(layer, row)
         a, end = layout.prefix_end, layout.suffix_start
         new_end = row.first + row.q.shape[2]
         if row.first < end and (row.first > 0 or new_end < end):
@@ -90,25 +119,46 @@ class PineAttention(SegmentAttention):
         out = torch.empty_like(row.q)
         if row.first == 0:
             assert row.k_new is not None
-            self._raw[layer.index, row.number] = row.k_new[:, :, a:end].clone()
+            self._raw[layer.index, row.number] = row.k_new[0, :, a:end].clone()
             causal = row.positions[:a]
             window = None if layer.window is None or a <= layer.window else visible(causal, a, layer.window)
             keys, values = row.k[:, :, :a], row.v[:, :, :a]
             out[:, :, :a] = layer.attend(row.q_rotated[:, :, :a], keys, values, mask=window, causal=window is None)
             self._segments(layer, layout, row, out)
-        later = slice(max(end - row.first, 0), None)
-        self._later(
-            layer, layout, row.number, row.q[:, :, later], row.q_rotated[:, :, later], row.k, row.v, out[:, :, later]
-        )
+        if new_end > end:
+            later = slice(max(end - row.first, 0), None)
+            raw = self._raw[layer.index, row.number]
+            met = self._meet([layout], [0], [raw], row.k, row.number)
+            q, q_rotated = row.q[:, :, later], row.q_rotated[:, :, later]
+            out[:, :, later] = self._later(layer, met, q, q_rotated, row.k, row.v, row.positions[None])
         return out
 
-    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:  # noqa: ARG002
-        """Like suffix tokens at prefill, row by row."""
-        out = torch.empty_like(q)
-        for b, layout in enumerate(self.batch.rows(q.shape[0])):
-            pad, one = self.batch.pad(layout), slice(b, b + 1)
-            self._later(layer, layout, b, q[one], q_rotated[one], k[one, :, pad:], v[one, :, pad:], out[one])
-        return out
+    def _plain(self, layer: Layer, row: Row) -> Tensor:
+        """A prompt without segments."""
+        assert row.k_new is not None
+        self._raw[layer.index, row.number] = row.k_new[0, :, :1].clone()  # for a place to point to; all are empty
+        mask = visible(row.positions, row.q.shape[2], layer.window) if layer.window is not None else None
+        return layer.attend(row.q_rotated, row.k, row.v, mask=mask, causal=mask is None)
+
+    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
+        """Like suffix tokens at prefill, every row at once."""
+        if not any(layout.spans for layout in self.batch.layouts):
+            return super().decode(layer, q, q_rotated, k, v, positions)
+        if layer.index not in self._met:
+            layouts = self.batch.rows(len(q))
+            raw = [self._raw.pop((layer.index, b)) for b in range(len(q))]
+            pads = [self.batch.pad(layout) for layout in layouts]
+            self._met[layer.index] = self._meet(layouts, pads, raw, k, None)
+        return self._later(layer, self._met[layer.index], q, q_rotated, k, v, positions)
+
+    def _meet(
+        self, layouts: Sequence[Layout], pads: Sequence[int], raw: Sequence[Tensor], k: Tensor, number: int | None
+    ) -> _Met:
+        """Segments of prompts behind so much padding, with their keys (Hkv, T, D) without positions."""
+        if number not in self._tiles:
+            self._tiles[number] = Tiles.of(layouts, pads, k)
+        starts = [pad + layout.prefix_end for layout, pad in zip(layouts, pads, strict=True)]
+        return _Met.of(self._tiles[number], raw, starts, k)
 
     def _segments(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
         """Every segment's queries: their own segment nearest, the others by importance, one order per head."""
@@ -161,85 +211,82 @@ class PineAttention(SegmentAttention):
 
     def _score(self, layer: Layer, q: Tensor, raw: Tensor, members: _Set, own: slice) -> Tensor:
         """Importance of each segment to all queries of one segment, which doesn't count itself. (H, K)."""
-        kv, tokens = raw.shape[1:3]
+        kv, tokens = raw.shape[:2]
         total = members.mean.new_zeros(kv, q.shape[1] // kv, tokens)
         for part in torch.split(q, max(1, _CHUNK // (q.shape[1] * tokens)), dim=2):
             grouped = precise(part).reshape(kv, -1, q.shape[-1]) * layer.scaling
             # Head by head: a batched product of so few uses two cores badly, and its result fits no cache.
             for h in range(kv):
-                scores = capped(grouped[h] @ precise(raw)[0, h].T, layer.softcap)
+                scores = capped(grouped[h] @ precise(raw[h]).T, layer.softcap)
                 scores[:, own] = float("-inf")
                 total[h] += softmax(scores).view(-1, part.shape[2], tokens).sum(dim=1)
         return total.flatten(0, 1) @ members.mean
 
     def _later(
-        self, layer: Layer, layout: Layout, number: int, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, out: Tensor
-    ) -> None:
+        self, layer: Layer, met: _Met, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor
+    ) -> Tensor:
         """Queries of the suffix or after it, the last Lq of the keys: one order per head and token."""
-        heads, n_query, n_key = q.shape[1], q.shape[2], k.shape[2]
-        step = max(1, _CHUNK // (heads * n_key))
+        n_query, n_key = q.shape[2], k.shape[2]
+        tiles, dim = met.tiles.owner.shape[1], q.shape[3]
+        step = max(1, _CHUNK // (len(q) * q.shape[1] * max(n_key, tiles * dim)))
+        if step >= n_query:
+            return self._tokens(layer, met, q, q_rotated, k, v, positions, n_key - n_query)
+        out = torch.empty_like(q)
         for first in range(0, n_query, step):
-            rows = slice(first, min(first + step, n_query))
-            at = torch.arange(n_key - n_query + rows.start, n_key - n_query + rows.stop, device=q.device)
-            out[:, :, rows] = self._tokens(layer, layout, number, q[:, :, rows], q_rotated[:, :, rows], at, k, v)
+            rows = slice(first, first + step)
+            part = q[:, :, rows], q_rotated[:, :, rows]
+            out[:, :, rows] = self._tokens(layer, met, *part, k, v, positions, n_key - n_query + first)
+        return out
 
     def _tokens(
-        self, layer: Layer, layout: Layout, number: int, q: Tensor, q_rotated: Tensor, at: Tensor, k: Tensor, v: Tensor
+        self,
+        layer: Layer,
+        met: _Met,
+        q: Tensor,
+        q_rotated: Tensor,
+        k: Tensor,
+        v: Tensor,
+        positions: Tensor,
+        first: int,
     ) -> Tensor:
-        """Queries at plain positions `at` (Lq,), all at or after the suffix's start."""
-        a, end = layout.prefix_end, layout.suffix_start
-        _, heads, n_query, dim = q.shape
+        """Queries whose own keys stand from `first` on, all at or after the suffix's start."""
+        rows, heads, n_query, dim = q.shape
         kv, n_key = k.shape[1], k.shape[2]
+        tiles = met.tiles
         shift: Tensor | None = None
-        grouped = q_rotated.reshape(1, kv, -1, dim)  # query heads of a key/value head as query rows
-        parts = [grouped @ k[:, :, :a].transpose(-1, -2)]
-        if end > a:
-            members = self._set(layout, number, q)
-            pairs, turns = self._turns(layer, q, end - a)
-            weights = softmax(self._unplaced(layer, q, self._raw[layer.index, number])) @ members.mean
-            shift = shifts(weights.view(heads, n_query, -1), members.lengths)  # (H, Lq, K)
+        grouped = q_rotated.reshape(rows, kv, -1, dim)  # query heads of a key/value head as query rows
+        start, stop = tiles.inner
+        parts = [grouped @ keys.transpose(-1, -2) for keys in (k[:, :, :start], k[:, :, stop:])]
+        if tiles.most:
+            pairs, turns = self._turns(layer, q, tiles.most)
+            importance = softmax(self._unplaced(layer, q, met)) @ tiles.mean[:, None]
+            shift = shifts(importance.view(rows, heads, n_query, -1), tiles.lengths[:, None, None])  # (B, H, Lq, K)
             # The same distance: the query moved up by what the key would be moved down.
-            moved = torch.view_as_real(pairs.of(q_rotated[:, :, :, None]) * turns[shift]).flatten(-2)
-            moved = pairs.headwise(moved).to(q.dtype).reshape(1, kv, grouped.shape[2], -1, dim)
-            if members.size is None:
-                parts += [
-                    moved[:, :, :, j] @ k[:, :, start:stop].transpose(-1, -2)
-                    for j, (start, stop) in enumerate(layout.spans)
-                ]
-            else:
-                # Head by head: all at once, the product would copy the keys, whose heads are spread over the cache.
-                segments = k[0, :, a:end].view(kv, -1, members.size, dim).transpose(-1, -2)
-                met = [moved[0, h].transpose(0, 1) @ segments[h] for h in range(kv)]  # (K, G * Lq, size) each
-                parts.append(torch.stack(met).transpose(1, 2).flatten(2)[None])
-        parts.append(grouped @ k[:, :, end:].transpose(-1, -2))
-        scores = capped(precise(torch.cat(parts, dim=-1)) * layer.scaling, layer.softcap)
-        scores = scores.view(1, heads, n_query, n_key)
-        if n_query > 1 or layer.window is not None:
-            hidden = self._hidden(layer, layout, number, shift, at, n_key)
+            turned = pairs.of(q_rotated)[:, None] * turns[shift.permute(0, 3, 1, 2)]  # (B, K, H, Lq, D / 2)
+            moved = pairs.headwise(torch.view_as_real(turned).flatten(-2)).to(q.dtype)
+            moved = moved.view(rows, -1, kv, grouped.shape[2], dim)
+            moved = moved[torch.arange(rows, device=q.device)[:, None], tiles.owner]  # (B, C, Hkv, G * Lq, D)
+            parts.insert(0, (moved @ met.keys).permute(0, 2, 3, 1, 4).flatten(3))  # (B, Hkv, G * Lq, C * S)
+        picked = self._among(tiles, n_key)[:, None, None]
+        scores = torch.cat(parts, dim=-1).gather(-1, picked.expand(-1, kv, grouped.shape[2], -1))
+        scores = capped(precise(scores) * layer.scaling, layer.softcap).view(rows, heads, n_query, n_key)
+        if n_query > 1 or layer.window is not None or self.padded:
+            hidden = _hidden(layer, tiles, shift, positions, first, n_query)
             scores += scores.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))  # faster than to fill them all
-        weights = softmax(scores).to(v.dtype).view(1, kv, -1, n_key)
-        return (weights @ v).view(1, heads, n_query, dim)
+        weights = softmax(scores).to(v.dtype).view(rows, kv, -1, n_key)
+        return (weights @ v).view(rows, heads, n_query, dim)
 
-    def _hidden(
-        self, layer: Layer, layout: Layout, number: int, shift: Tensor | None, at: Tensor, n_key: int
-    ) -> Tensor:
-        """What tokens at `at` don't see: later tokens, and what stands outside of the window. (Lq or H, Lq, Lk)."""
-        index = torch.arange(n_key, device=at.device)
-        hidden = index[None, :] > at[:, None]
-        if layer.window is None:
-            return hidden
-        stands = index.expand(1, len(at), -1)
-        if shift is not None:  # plain, but for the segments
-            a, end = layout.prefix_end, layout.suffix_start
-            owner = self._sets[number].owner
-            stands = index.expand(len(shift), len(at), -1).clone()
-            stands[:, :, a:end] = self.positions(layout)[a:end].to(at.device) - shift[:, :, owner]
-        return hidden | (at[:, None] - stands >= layer.window)
+    def _unplaced(self, layer: Layer, q: Tensor, met: _Met) -> Tensor:
+        """Scores of queries with the places of tiles, both without positions. (B, Hkv, G * Lq, C * S)."""
+        grouped = precise(q).reshape(*met.raw.shape[:2], -1, q.shape[-1]) * layer.scaling
+        scores = capped(grouped @ precise(met.raw).transpose(-1, -2), layer.softcap)
+        return scores.masked_fill(met.tiles.empty[:, None, None], torch.finfo(scores.dtype).min)
 
-    def _unplaced(self, layer: Layer, q: Tensor, raw: Tensor) -> Tensor:
-        """Scores of queries with the segments' tokens, both without positions. (Hkv, G * Lq, T)."""
-        grouped = precise(q).reshape(raw.shape[1], -1, q.shape[-1]) * layer.scaling
-        return capped(grouped @ precise(raw)[0].transpose(-1, -2), layer.softcap)
+    def _among(self, tiles: Tiles, n_key: int) -> Tensor:
+        """What to pick for each key, once for all layers."""
+        if self._picked is None or self._picked[0] is not tiles or self._picked[1].shape[1] != n_key:
+            self._picked = tiles, tiles.among(n_key)
+        return self._picked[1]
 
     def _set(self, layout: Layout, number: int, like: Tensor) -> _Set:
         if number not in self._sets:
@@ -254,17 +301,43 @@ class PineAttention(SegmentAttention):
         return known
 
 
+def _hidden(layer: Layer, tiles: Tiles, shift: Tensor | None, positions: Tensor, first: int, n_query: int) -> Tensor:
+    """What tokens from `first` on don't see: later ones, padding, and what stands outside of the window.
+
+    Args:
+        layer: The layer.
+        tiles: The segments, K at most in a prompt.
+        shift: How far each is moved down, (B, H, Lq, K).
+        positions: Base positions, (B, Lk); -1 for padding.
+        first: Index of the first query among the keys.
+        n_query: Lq
+
+    Returns:
+        (B, 1 or H, Lq, Lk)
+    """
+    index = torch.arange(positions.shape[1], device=positions.device)
+    hidden = (index > index[first : first + n_query, None]) | (positions < 0)[:, None, None]
+    if layer.window is None:
+        return hidden
+    stands = positions[:, None, None]
+    if shift is not None:
+        down = torch.nn.functional.pad(shift, (0, 1))  # what is in no segment stays
+        owner = tiles.segments(positions.shape[1])[:, None, None]
+        stands = stands - down.gather(-1, owner.expand(*shift.shape[:3], -1))
+    return hidden | (positions[:, None, first : first + n_query, None] - stands >= layer.window)
+
+
 def shifts(score: Tensor, lengths: Tensor) -> Tensor:
     """Total length of the segments ranked above each one: largest score first, ties by canonical order.
 
     Args:
         score: (..., K)
-        lengths: (K,)
+        lengths: (..., K), in shapes that broadcast
 
     Returns:
         Whole numbers of tokens, (..., K).
     """
     order = torch.argsort(score, dim=-1, descending=True, stable=True)
-    ranked = lengths[order]
+    ranked = lengths.expand_as(order).gather(-1, order)
     above = ranked.cumsum(-1) - ranked
     return torch.empty_like(above).scatter_(-1, order, above)

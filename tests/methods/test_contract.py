@@ -26,6 +26,7 @@ from fairpos.errors import (
 from fairpos.methods.base import Method
 from fairpos.methods.graph_kv import GraphKV
 from fairpos.methods.positional_hidden import PRESETS, PositionalHidden
+from fairpos.types import Layout
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import TINY, tiny_model
 
@@ -254,6 +255,28 @@ def test_prompts_that_begin_alike_are_scored_as_if_alone(spec, tokenizer):
         [alone] = fair.run([request], spec)
         for id in "pqr":
             assert output.scores[id] == pytest.approx(alone.scores[id], abs=1e-4)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("name", TINY)
+def test_a_prompt_without_segments_is_run_alone_and_beside_others(name, spec, tokenizer):
+    """With nothing to be fair about, order-free methods are the plain model."""
+    backend = wrapped(name, tokenizer, torch.float64).backend
+    [method] = registry.parse(spec)
+    bare = Layout.of(random_layout(31, (12,)).input_ids, [])
+    few = Decoding(max_new_tokens=4)
+    alone, tokens = backend.logits([bare], method)[0], backend.generate([bare], method, few)[0]
+    if method.order_free:
+        # transformers' own attention has its softmax in float32 where scores are capped
+        assert float((alone - backend.logits([bare])[0]).abs().max()) < 1e-5
+        assert tokens == backend.generate([bare], None, few)[0]
+    for prompts in ([bare, LAYOUT], [LAYOUT, bare], [bare, random_layout(32, (3,)), bare]):
+        for i, (logits, new) in enumerate(
+            zip(backend.logits(prompts, method), backend.generate(prompts, method, few), strict=True)
+        ):
+            if prompts[i] is bare:
+                assert float((logits - alone).abs().max()) < 1e-9
+                assert new == tokens
 
 
 # --- Two at a time
