@@ -6,9 +6,9 @@ Segments have 100 tokens, the prefix 20, the suffix 30; the model is smollm2 in 
 with sdpa. Methods take turns within each repeat, so that a slow minute of the machine meets all of them; figures are
 medians, ratios are medians of the ratios within a repeat. Peak memory is measured in processes of their own.
 
-Writes results/cost.json, results/cost.svg and the table in docs/performance.md, in which settings (segments, batch)
-that weren't measured anew stay as they were; each run adds a line to results/cost-history.jsonl, so that a commit that
-made something slower shows.
+Writes results/cost.json, results/cost.svg and the table in docs/performance.md, in which rows that weren't measured
+anew stay as they were: their ratios are to the plain model of their own run. Each run adds a line to
+results/cost-history.jsonl, so that a commit that made something slower shows.
 """
 
 from __future__ import annotations
@@ -170,6 +170,7 @@ def markdown(found: Sequence[Row], threads: int) -> str:
     """What docs/performance.md shows."""
     lines = [
         f"{threads} threads; wall time relative to the plain model's in the same round, processor time in brackets.",
+        "Rows may be of different runs (results/cost-history.jsonl): seconds then differ as machines do, ratios less.",
         "",
         "| segments | batch | method | prefill, s | prefill | token, ms | token | peak memory, MB more |",
         "|---|---|---|---|---|---|---|---|",
@@ -243,9 +244,9 @@ def main() -> None:
     with (RESULTS / "cost-history.jsonl").open("a") as history:
         history.write(json.dumps(record) + "\n")
     before = [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.exists() else []
-    settings = {(row.segments, row.batch) for row in found}
-    found += [row for row in before if (row.segments, row.batch) not in settings]
-    found.sort(key=lambda row: (row.batch, row.segments))
+    anew = {(row.segments, row.batch, row.method) for row in found}
+    found += [row for row in before if (row.segments, row.batch, row.method) not in anew]
+    found.sort(key=lambda row: (row.batch, row.segments, row.method != "none", row.method))
     path.write_text(json.dumps(record | {"rows": [asdict(row) for row in found]}, indent=1) + "\n")
     plot(found, RESULTS / "cost.svg")
     fill("performance.md", "cost", markdown(found, options.threads))
