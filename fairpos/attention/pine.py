@@ -7,8 +7,10 @@ for each segment that looks. A later token has an order of its own: it is moved 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from fairpos.attention.kernel import capped, precise, repeat_heads, softmax
 from fairpos.attention.rope import Pairs
 from fairpos.attention.seam import Layer
 from fairpos.attention.segments import Row, SegmentAttention, visible
+from fairpos.attention.threads import side_by_side
 from fairpos.attention.tiles import Tiles
 from fairpos.errors import InvalidLayout
 from fairpos.types import Layout
@@ -33,14 +36,17 @@ class _Set:
     Attributes:
         lengths: Tokens of each segment, (K,).
         owner: Segment of each of their T tokens, (T,).
-        mean: Takes sums over tokens to means over each segment's tokens, (T, K).
+        mean: Takes sums over tokens to means over each segment's tokens; over all tokens twice, so that a segment's
+            others stand in one piece behind it, (2T, K).
         size: The length where all are equally long, else None.
+        longest: The largest length.
     """
 
     lengths: Tensor
     owner: Tensor
     mean: Tensor
     size: int | None
+    longest: int
 
     @classmethod
     def of(cls, layout: Layout, like: Tensor) -> _Set:
@@ -48,7 +54,25 @@ class _Set:
         lengths = torch.tensor(sizes, device=like.device)
         owner = torch.repeat_interleave(torch.arange(len(sizes), device=like.device), lengths)
         mean = torch.nn.functional.one_hot(owner, len(sizes)).to(precise(like).dtype) / lengths
-        return cls(lengths, owner, mean, sizes[0] if len(set(sizes)) == 1 else None)
+        return cls(lengths, owner, mean.repeat(2, 1), sizes[0] if len(set(sizes)) == 1 else None, max(sizes))
+
+
+class _Room(threading.local):
+    """Where a thread puts what it needs for one segment after the other.
+
+    Attributes:
+        keys: Prefix and segments, pair by pair, (Hkv, 1 or G, end, D); the prefix is filled in.
+        moved: The segments in these keys as complex numbers, (Hkv, 1 or G, T, D / 2).
+        mask: Added to scores, (tokens of the longest segment, end); zeros between segments. The kernel would make that
+            of a boolean mask, each time.
+    """
+
+    def __init__(self, prefix: Tensor, end: int, longest: int) -> None:  # called in each thread
+        a, dim = prefix.shape[2:]
+        self.keys = precise(prefix[:0]).new_empty(*prefix.shape[:2], end, dim)
+        self.keys[:, :, :a] = prefix
+        self.moved = torch.view_as_complex(self.keys.view(*prefix.shape[:2], end, dim // 2, 2))[:, :, a:]
+        self.mask = prefix.new_zeros(longest, end)
 
 
 @dataclass(frozen=True)
@@ -117,21 +141,34 @@ class PineAttention(SegmentAttention):
                 f"got one with tokens {row.first} to {new_end} of {end} (prefill_chunk_size?)"
             )
         out = torch.empty_like(row.q)
+        pieces: list[Callable[[], None]] = []
+        if new_end > end:
+            pieces.append(partial(self._suffix, layer, layout, row, out))
         if row.first == 0:
             assert row.k_new is not None
             self._raw[layer.index, row.number] = row.k_new[0, :, a:end].clone()
-            causal = row.positions[:a]
-            window = None if layer.window is None or a <= layer.window else visible(causal, a, layer.window)
-            keys, values = row.k[:, :, :a], row.v[:, :, :a]
-            out[:, :, :a] = layer.attend(row.q_rotated[:, :, :a], keys, values, mask=window, causal=window is None)
-            self._segments(layer, layout, row, out)
-        if new_end > end:
-            later = slice(max(end - row.first, 0), None)
-            raw = self._raw[layer.index, row.number]
-            met = self._meet([layout], [0], [raw], row.k, row.number)
-            q, q_rotated = row.q[:, :, later], row.q_rotated[:, :, later]
-            out[:, :, later] = self._later(layer, met, q, q_rotated, row.k, row.v, row.positions[None])
+            pieces += [partial(self._prefix, layer, layout, row, out), *self._segments(layer, layout, row, out)]
+        if len(layout.spans) > 2 and row.q.device.type == "cpu":
+            side_by_side(pieces)
+        else:
+            for piece in pieces:
+                piece()
         return out
+
+    def _prefix(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
+        """What stands before the segments: plain."""
+        a = layout.prefix_end
+        causal = row.positions[:a]
+        window = None if layer.window is None or a <= layer.window else visible(causal, a, layer.window)
+        keys, values = row.k[:, :, :a], row.v[:, :, :a]
+        out[:, :, :a] = layer.attend(row.q_rotated[:, :, :a], keys, values, mask=window, causal=window is None)
+
+    def _suffix(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
+        """What stands after the segments."""
+        later = slice(max(layout.suffix_start - row.first, 0), None)
+        met = self._meet([layout], [0], [self._raw[layer.index, row.number]], row.k, row.number)
+        q, q_rotated = row.q[:, :, later], row.q_rotated[:, :, later]
+        out[:, :, later] = self._later(layer, met, q, q_rotated, row.k, row.v, row.positions[None])
 
     def _plain(self, layer: Layer, row: Row) -> Tensor:
         """A prompt without segments."""
@@ -160,67 +197,75 @@ class PineAttention(SegmentAttention):
         starts = [pad + layout.prefix_end for layout, pad in zip(layouts, pads, strict=True)]
         return _Met.of(self._tiles[number], raw, starts, k)
 
-    def _segments(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
-        """Every segment's queries: their own segment nearest, the others by importance, one order per head."""
+    def _segments(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> list[Callable[[], None]]:
+        """A piece of work for each segment: what its queries see, in an order of each head's own."""
         a, end, heads = layout.prefix_end, layout.suffix_start, row.q.shape[1]
-        if end == a:
-            return
-        kv = row.k.shape[1]
+        kv, dim = row.k.shape[1], row.k.shape[3]
         members = self._set(layout, row.number, row.q)
         pairs, turns = self._turns(layer, row.q, end - a)
-        raw = self._raw[layer.index, row.number]
         # With up to two segments the order is forced, and the same for every head: no copy for each query head.
         forced = len(layout.spans) <= 2
-        groups = (1, 1) if forced else (kv, heads // kv)
-        copies = kv if forced else heads
-        keys = precise(row.q[:0]).new_empty(1, copies, end, row.q.shape[-1])  # pair by pair
-        keys[:, :, :a] = pairs.pairwise(repeat_heads(row.k[:, :, :a], copies))
-        # (1, Hkv, 1 or G, T, D/2), in the keys: what is written there is a key moved
-        moved = torch.view_as_complex(keys.view(1, kv, -1, end, turns.shape[1], 2))[:, :, :, a:]
-        based = pairs.of(row.k[:, :, None, a:end])  # (1, Hkv, 1, T, D/2)
+        group = 1 if forced else heads // kv
+        raw = precise(self._raw[layer.index, row.number])
+        around = raw if forced else torch.cat([raw, raw], dim=1)
+        prefix = pairs.pairwise(row.k[0, :, None, :a])  # (Hkv, 1, a, D)
+        based = pairs.of(row.k[0, :, None, a:end])  # (Hkv, 1, T, D/2)
         if members.size is not None:
-            moved, based = (x.view(*x.shape[:3], -1, members.size, x.shape[4]) for x in (moved, based))
+            based = based.view(kv, 1, -1, members.size, based.shape[3])
+        base = row.positions[a:end]
         q = pairs.pairwise(row.q_rotated[:, :, :end])
         v = repeat_heads(row.v[:, :, :end], heads)
-        base = row.positions[a:end]
-        longest = int(members.lengths.max())
-        # Visible is what stands at or before the query, in position space: all other segments, its own causally.
-        mask = row.q.new_zeros(longest, end)  # added to scores: the kernel would make that of a boolean one, each time
-        later = row.q.new_full((longest, longest), float("-inf")).triu(1)
-        for i, (start, stop) in enumerate(layout.spans):
+        later = row.q.new_full((members.longest, members.longest), float("-inf")).triu(1)
+        room = _Room(prefix.expand(-1, group, -1, -1), end, members.longest)
+
+        def look(i: int, start: int, stop: int) -> None:
             size = stop - start
             if forced:
-                shift = torch.full_like(members.lengths, size)[None]
+                shift = torch.full_like(members.lengths, size)[None, None]
             else:
-                score = self._score(layer, row.q[:, :, start:stop], raw, members, slice(start - a, stop - a))
-                score[:, i] = float("inf")
-                shift = shifts(score, members.lengths)  # (H, K); the own length above all others
-            shift[:, i] = 0
-            # (1, 1 or Hkv, 1 or G, K, D/2): a turn back for each segment
-            back = turns[shift].conj_physical().view(1, *groups, *shift.shape[1:], turns.shape[1])
-            back = back[:, :, :, members.owner] if members.size is None else back[:, :, :, :, None]
-            torch.mul(based, back, out=moved)
-            mask[:size, start:stop] = later[:size, :size]
-            seen = mask[:size]
+                others = slice(stop - a, start + end - 2 * a)  # what follows, then what stands before
+                score = self._score(layer, row.q[:, :, start:stop], around[:, others], members.mean[others])
+                score[..., i] = float("inf")
+                shift = shifts(score, members.lengths)  # (Hkv, G, K); the own length above all others
+            shift[..., i] = 0
+            back = turns[shift].conj_physical()  # a turn for each segment
+            back = back[:, :, members.owner] if members.size is None else back[:, :, :, None]
+            torch.mul(based, back, out=room.moved.view(kv, group, *based.shape[2:]))
+            # Visible is what stands at or before the query, in position space: all other segments, its own causally.
+            room.mask[:size, start:stop] = later[:size, :size]
+            seen = room.mask[:size]
             if layer.window is not None and end > layer.window:
-                stands = torch.cat([row.positions[:a].expand(len(shift), a), base - shift[:, members.owner]], dim=1)
-                distance = base[start - a : stop - a, None] - stands[:, None, :]  # (1 or H, L, end)
+                moves = shift.flatten(0, 1)[:, members.owner]
+                stands = torch.cat([row.positions[:a].expand(len(moves), a), base - moves], dim=1)
+                distance = base[start - a : stop - a, None] - stands[:, None]  # (1 or H, L, end)
                 seen = seen.masked_fill(distance >= layer.window, float("-inf"))
-            out[:, :, start:stop] = layer.attend(q[:, :, start:stop], keys.to(q.dtype), v, mask=seen)
-            mask[:size, start:stop] = 0
+            keys = room.keys.to(q.dtype).view(1, -1, end, dim)
+            out[:, :, start:stop] = layer.attend(q[:, :, start:stop], keys, v, mask=seen)
+            room.mask[:size, start:stop] = 0
 
-    def _score(self, layer: Layer, q: Tensor, raw: Tensor, members: _Set, own: slice) -> Tensor:
-        """Importance of each segment to all queries of one segment, which doesn't count itself. (H, K)."""
+        return [partial(look, i, *span) for i, span in enumerate(layout.spans)]
+
+    def _score(self, layer: Layer, q: Tensor, raw: Tensor, mean: Tensor) -> Tensor:
+        """Importance of segments to all queries of another one.
+
+        Args:
+            layer: The layer.
+            q: The queries (1, H, L, D), without positions.
+            raw: Keys of the others (Hkv, T, D), without positions.
+            mean: Takes sums over these keys to means over each segment's, (T, K).
+
+        Returns:
+            (Hkv, G, K)
+        """
         kv, tokens = raw.shape[:2]
-        total = members.mean.new_zeros(kv, q.shape[1] // kv, tokens)
+        total = mean.new_zeros(kv, q.shape[1] // kv, tokens)
         for part in torch.split(q, max(1, _CHUNK // (q.shape[1] * tokens)), dim=2):
             grouped = precise(part).reshape(kv, -1, q.shape[-1]) * layer.scaling
-            # Head by head: a batched product of so few uses two cores badly, and its result fits no cache.
-            for h in range(kv):
-                scores = capped(grouped[h] @ precise(raw[h]).T, layer.softcap)
-                scores[:, own] = float("-inf")
-                total[h] += softmax(scores).view(-1, part.shape[2], tokens).sum(dim=1)
-        return total.flatten(0, 1) @ members.mean
+            # Head by head: the scores of all at once fit no cache.
+            for sums, queries, keys in zip(total, grouped, raw, strict=True):
+                scores = softmax(capped(queries @ keys.T, layer.softcap))
+                sums += scores.view(len(sums), -1, tokens).sum(dim=1)
+        return total @ mean
 
     def _later(
         self, layer: Layer, met: _Met, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor
@@ -229,14 +274,12 @@ class PineAttention(SegmentAttention):
         n_query, n_key = q.shape[2], k.shape[2]
         tiles, dim = met.tiles.owner.shape[1], q.shape[3]
         step = max(1, _CHUNK // (len(q) * q.shape[1] * max(n_key, tiles * dim)))
-        if step >= n_query:
-            return self._tokens(layer, met, q, q_rotated, k, v, positions, n_key - n_query)
-        out = torch.empty_like(q)
-        for first in range(0, n_query, step):
-            rows = slice(first, first + step)
-            part = q[:, :, rows], q_rotated[:, :, rows]
-            out[:, :, rows] = self._tokens(layer, met, *part, k, v, positions, n_key - n_query + first)
-        return out
+        past, cuts = n_key - n_query, [slice(i, i + step) for i in range(0, n_query, step)]
+        parts = [
+            self._tokens(layer, met, q[:, :, cut], q_rotated[:, :, cut], k, v, positions, past + cut.start)
+            for cut in cuts
+        ]
+        return torch.cat(parts, dim=2)
 
     def _tokens(
         self,
@@ -253,22 +296,20 @@ class PineAttention(SegmentAttention):
         rows, heads, n_query, dim = q.shape
         kv, n_key = k.shape[1], k.shape[2]
         tiles = met.tiles
-        shift: Tensor | None = None
         grouped = q_rotated.reshape(rows, kv, -1, dim)  # query heads of a key/value head as query rows
         start, stop = tiles.inner
-        parts = [grouped @ keys.transpose(-1, -2) for keys in (k[:, :, :start], k[:, :, stop:])]
-        if tiles.most:
-            pairs, turns = self._turns(layer, q, tiles.most)
-            importance = softmax(self._unplaced(layer, q, met)) @ tiles.mean[:, None]
-            shift = shifts(importance.view(rows, heads, n_query, -1), tiles.lengths[:, None, None])  # (B, H, Lq, K)
-            # The same distance: the query moved up by what the key would be moved down.
-            turned = pairs.of(q_rotated)[:, None] * turns[shift.permute(0, 3, 1, 2)]  # (B, K, H, Lq, D / 2)
-            moved = pairs.headwise(torch.view_as_real(turned).flatten(-2)).to(q.dtype)
-            moved = moved.view(rows, -1, kv, grouped.shape[2], dim)
-            moved = moved[torch.arange(rows, device=q.device)[:, None], tiles.owner]  # (B, C, Hkv, G * Lq, D)
-            parts.insert(0, (moved @ met.keys).permute(0, 2, 3, 1, 4).flatten(3))  # (B, Hkv, G * Lq, C * S)
+        apart = [grouped @ keys.transpose(-1, -2) for keys in (k[:, :, :start], k[:, :, stop:])]
+        pairs, turns = self._turns(layer, q, tiles.most)
+        importance = softmax(self._unplaced(layer, q, met)) @ tiles.mean[:, None]
+        shift = shifts(importance.view(rows, heads, n_query, -1), tiles.lengths[:, None, None])  # (B, H, Lq, K)
+        # The same distance: the query moved up by what the key would be moved down.
+        turned = pairs.of(q_rotated)[:, None] * turns[shift.permute(0, 3, 1, 2)]  # (B, K, H, Lq, D / 2)
+        moved = pairs.headwise(torch.view_as_real(turned).flatten(-2)).to(q.dtype)
+        moved = moved.view(rows, -1, kv, grouped.shape[2], dim)
+        moved = moved[torch.arange(rows, device=q.device)[:, None], tiles.owner]  # (B, C, Hkv, G * Lq, D)
+        tiled = (moved @ met.keys).permute(0, 2, 3, 1, 4).flatten(3)  # (B, Hkv, G * Lq, C * S)
         picked = self._among(tiles, n_key)[:, None, None]
-        scores = torch.cat(parts, dim=-1).gather(-1, picked.expand(-1, kv, grouped.shape[2], -1))
+        scores = torch.cat([tiled, *apart], dim=-1).gather(-1, picked.expand(-1, kv, grouped.shape[2], -1))
         scores = capped(precise(scores) * layer.scaling, layer.softcap).view(rows, heads, n_query, n_key)
         if n_query > 1 or layer.window is not None or self.padded:
             hidden = _hidden(layer, tiles, shift, positions, first, n_query)
@@ -301,7 +342,7 @@ class PineAttention(SegmentAttention):
         return known
 
 
-def _hidden(layer: Layer, tiles: Tiles, shift: Tensor | None, positions: Tensor, first: int, n_query: int) -> Tensor:
+def _hidden(layer: Layer, tiles: Tiles, shift: Tensor, positions: Tensor, first: int, n_query: int) -> Tensor:
     """What tokens from `first` on don't see: later ones, padding, and what stands outside of the window.
 
     Args:
@@ -319,11 +360,9 @@ def _hidden(layer: Layer, tiles: Tiles, shift: Tensor | None, positions: Tensor,
     hidden = (index > index[first : first + n_query, None]) | (positions < 0)[:, None, None]
     if layer.window is None:
         return hidden
-    stands = positions[:, None, None]
-    if shift is not None:
-        down = torch.nn.functional.pad(shift, (0, 1))  # what is in no segment stays
-        owner = tiles.segments(positions.shape[1])[:, None, None]
-        stands = stands - down.gather(-1, owner.expand(*shift.shape[:3], -1))
+    down = torch.nn.functional.pad(shift, (0, 1))  # what is in no segment stays
+    owner = tiles.segments(positions.shape[1])[:, None, None]
+    stands = positions[:, None, None] - down.gather(-1, owner.expand(*shift.shape[:3], -1))
     return hidden | (positions[:, None, first : first + n_query, None] - stands >= layer.window)
 
 
