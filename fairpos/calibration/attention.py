@@ -74,13 +74,17 @@ def attention_profile(
         raise InvalidOption(f"per must be segment or token, got {per!r}")
     if not samples:
         raise InvalidRequest("got no calibration samples; at least 1 is needed")
-    used = chosen(samples, max(1, probes // len(samples[0].segments)), seed)
+    count = len(samples[0].segments)
+    used = chosen(samples, max(1, probes // count), seed)
     shares, answered = [], []  # of each sample: (layers, K), (K,)
     fit = layers == "fit" or (layers == "auto" and all(_answerable(sample, task) for sample in used))
+    rule = "fit" if fit else "u_shape" if layers == "auto" else layers
+    check_rule(rule, count)
     for number, sample in enumerate(used, 1):
         if fit and not _answerable(sample, task):
             raise InvalidRequest(f"layers=fit needs a gold segment and answers; sample {sample.id!r} has none")
         share, log_probs = looked(reader, sample, task, template, heads=heads, per=per, score=fit and task == "answer")
+        check_rule(rule, count, len(share))  # with the first sample, not after minutes
         shares.append(share)
         if fit:
             answered.append(
@@ -92,7 +96,7 @@ def attention_profile(
     if fit:
         picked, words = fitted_layer(by_layer.mean(axis=0), np.mean(answered, axis=0))
     else:
-        picked, words = layers_by_rule(by_layer.mean(axis=0), "u_shape" if layers == "auto" else layers)
+        picked, words = layers_by_rule(by_layer.mean(axis=0), rule)
     what = "sum" if per == "segment" else "mean"
     which = f"heads {', '.join(map(str, heads))}" if heads else "all heads"
     return Profile(
@@ -143,11 +147,10 @@ def layers_by_rule(shares: Shares, rule: str) -> tuple[list[int], str]:
         rule: "u_shape", "all", a number or a range.
     """
     depth, count = shares.shape
+    check_rule(rule, count, depth)
     if rule == "all":
         return list(range(depth)), f"all {depth} layers"
     if rule == "u_shape":
-        if count < 3:
-            raise InvalidRequest(f"layers=u_shape needs at least 3 segments, got {count}; use layers=all or a number")
         ratio = np.minimum(shares[:, 0], shares[:, -1]) / shares[:, 1:-1].mean(axis=1)
         curved = np.flatnonzero(ratio >= _U_SHAPE)
         if not curved.size:
@@ -156,13 +159,36 @@ def layers_by_rule(shares: Shares, rule: str) -> tuple[list[int], str]:
                 f"the most is {ratio.max():.2f} in layer {int(ratio.argmax())}; use layers=all or a number"
             )
         return [int(curved[0])], f"layer {curved[0]} (the shallowest U-shaped one)"
+    first, last = _range(rule)
+    return list(range(first, last + 1)), f"layer {first}" if first == last else f"layers {first} to {last}"
+
+
+def check_rule(rule: str, count: int, depth: int | None = None) -> None:
+    """Refuses a rule that can't be used, whatever attention will be read.
+
+    Args:
+        rule: See `attention_profile`, but for "auto".
+        count: Number of segments.
+        depth: Number of layers, where it is known.
+    """
+    if rule in ("fit", "all"):
+        return
+    if rule == "u_shape":
+        if count < 3:
+            raise InvalidRequest(f"layers=u_shape needs at least 3 segments, got {count}; use layers=all or a number")
+        return
+    first, last = _range(rule)
+    if first > last or (depth is not None and last >= depth):
+        within = "a range must not end before it starts" if depth is None else f"layers must be within 0-{depth - 1}"
+        raise InvalidOption(f"{within}, got {rule!r}")
+
+
+def _range(rule: str) -> tuple[int, int]:
+    """First and last layer of "7" or "7-12"."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", rule)
     if match is None:
         raise InvalidOption(f"layers must be auto, u_shape, fit, all, a number or a range like 7-12, got {rule!r}")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if not first <= last < depth:
-        raise InvalidOption(f"layers must be within 0-{depth - 1}, got {rule!r}")
-    return list(range(first, last + 1)), f"layer {first}" if first == last else f"layers {first} to {last}"
+    return int(match[1]), int(match[2] or match[1])
 
 
 def fitted_layer(shares: Shares, log_probs: NDArray[np.float64]) -> tuple[list[int], str]:

@@ -205,6 +205,29 @@ def test_what_reading_attention_needs():
         attention_profile(READER, samples(2), per="word")
 
 
+@pytest.mark.parametrize(
+    ("layers", "k", "error", "words", "reads"),
+    [
+        ("deep", K, InvalidOption, "layers must be auto, u_shape, fit, all, a number or a range like 7-12", 0),
+        ("3-1", K, InvalidOption, "a range must not end before it starts, got '3-1'", 0),
+        ("u_shape", 2, InvalidRequest, "needs at least 3 segments, got 2", 0),
+        ("7-99", K, InvalidOption, "layers must be within 0-0, got '7-99'", 1),
+    ],
+)
+def test_a_rule_that_cannot_be_used_is_refused_before_minutes_of_reading(layers, k, error, words, reads):
+    class Counting(FakeBackend):
+        asked = 0
+
+        def read_attention(self, *args, **kwargs):
+            self.asked += 1
+            return super().read_attention(*args, **kwargs)
+
+    reader = Counting(slot_bias=BIAS, capabilities=frozenset({"generate", "score", "attention"}))
+    with pytest.raises(error, match=words):
+        attention_profile(reader, samples(20, k), layers=layers)
+    assert reader.asked == reads
+
+
 def test_a_failed_call_is_an_error_not_a_wrong_answer():
     class Down(FakeBackend):
         def run(self, calls):
