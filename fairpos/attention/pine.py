@@ -148,6 +148,7 @@ class PineAttention(SegmentAttention):
             assert row.k_new is not None
             self._raw[layer.index, row.number] = row.k_new[0, :, a:end].clone()
             pieces += [partial(self._prefix, layer, layout, row, out), *self._segments(layer, layout, row, out)]
+        # Two segments are so little work that it costs more to wake threads. A device runs its operators by itself.
         if len(layout.spans) > 2 and row.q.device.type == "cpu":
             side_by_side(pieces)
         else:

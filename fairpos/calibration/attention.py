@@ -170,6 +170,10 @@ def check_rule(rule: str, count: int, depth: int | None = None) -> None:
         rule: See `attention_profile`, but for "auto".
         count: Number of segments.
         depth: Number of layers, where it is known.
+
+    Raises:
+        InvalidOption: not a rule, or a range that ends before it starts or that the model doesn't have.
+        InvalidRequest: too few segments for it.
     """
     if rule in ("fit", "all"):
         return
