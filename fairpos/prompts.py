@@ -183,8 +183,10 @@ def render(request: Request, template: Template | None = None) -> Prompt:
     template = template or TEMPLATES[request.task]
     labels = request.labels or slot_labels(request.task, len(request.segments))
     count = len(request.segments)
-    # The letter after the last one, "C" for two answers; labels of the caller's own may have taken it.
-    tie = next(label for label in (*slot_labels("judge", count + 1)[count:], "TIE", "=") if label not in labels)
+    tie = None
+    if template.ties:
+        # The letter after the last one, "C" for two answers; labels of the caller's own may have taken it.
+        tie = next(label for label in (*slot_labels("judge", count + 1)[count:], "TIE", "=") if label not in labels)
     segments = tuple(
         template.segment.format(
             label=label,
@@ -207,7 +209,7 @@ def render(request: Request, template: Template | None = None) -> Prompt:
         question=question.format(query=request.query, count=count, tie=tie),
         answer_start=template.answer_start,
         chat=template.chat,
-        tie=tie if template.ties else None,
+        tie=tie,
     )
 
 

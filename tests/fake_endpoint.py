@@ -167,7 +167,8 @@ class FakeEndpoint:
         self._thread.join()
 
     def reply(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
-        """Counts the call and waits for as long as the reply says."""
+        """Counts the call and waits until as long after its arrival as the reply says."""
+        arrived = time.monotonic()
         with self._lock:
             self._open += 1
             self.most_at_once = max(self.most_at_once, self._open)
@@ -177,7 +178,7 @@ class FakeEndpoint:
             nth = self.calls[canonical(body)]
         try:
             reply = self.script(body, nth)
-            self._closing.wait(reply.latency_s)
+            self._closing.wait(max(0.0, arrived + reply.latency_s - time.monotonic()))
         finally:
             with self._lock:
                 self._open -= 1

@@ -26,6 +26,12 @@ def test_labels_run_on_past_z():
         slot_labels("judge", 703)
 
 
+def test_numbered_passages_do_not_run_out_of_letters():
+    prompt = render(request("rank", texts=[f"text {i}" for i in range(800)]))
+    assert prompt.labels[-1] == "800"
+    assert prompt.tie is None
+
+
 def test_a_title_is_shown_where_there_is_one():
     prompt = render(Request("answer", "q", as_segments([Segment(text="t", title="T"), "u"])))
     assert "Passage: T: t\n" in prompt.text

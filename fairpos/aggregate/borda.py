@@ -28,6 +28,7 @@ def borda(rankings: Rankings, n: int, *, unranked: Unranked = "last") -> Aggrega
     """
     found = checked(rankings, n, unranked)
     wins = pairwise(found, n, unranked)
-    undecided = len(found) - wins - wins.T  # of which the diagonal, an item against itself, doesn't count
-    points = [(float(wins[i].sum()) + 0.5 * float(undecided[i].sum() - undecided[i, i])) / len(found) for i in range(n)]
+    above, below = wins.sum(axis=1), wins.sum(axis=0)
+    undecided = len(found) * (n - 1) - above - below
+    points = ((above + 0.5 * undecided) / len(found)).tolist()
     return Aggregate(best_first(n, points.__getitem__), tuple(points))

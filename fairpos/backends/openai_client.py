@@ -25,7 +25,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -48,8 +48,11 @@ _LOG = logging.getLogger(__name__)
 _CONNECT_S = 10.0
 _POLL_S = 0.1
 _RETRIED_STATUS = frozenset({408, 409, 429})  # and 5xx
+# What the transport tells of a call that has found its connection, before it hands over the body.
+_LEAVING = frozenset({"http11.send_request_headers.started", "http11.send_request_headers.complete"})
 
 OnDone: TypeAlias = Callable[[int, Completion], None]
+Trace: TypeAlias = Callable[[str, Mapping[str, object]], Awaitable[None]]  # (event, its fields), as httpcore reports
 _Done: TypeAlias = (
     "queue.SimpleQueue[tuple[str, Completion] | None]"  # keys with completions; None only wakes the reader
 )
@@ -285,11 +288,12 @@ class OpenAIClient:
         started = time.perf_counter()
         try:
             # The transport's own timeouts start anew with every byte: a server that trickles could hold a call forever.
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(self.timeout_s), self._loop.turn() as trace:
                 response = await self._loop.http.post(
                     f"{self.base_url}/chat/completions",
                     content=call.request.canonical(),
                     headers={"Content-Type": "application/json"},
+                    extensions={"trace": trace},
                 )
         except (TimeoutError, httpx2.TimeoutException):
             failed = Completion(status="timeout", detail=f"no whole response within {self.timeout_s} s")
@@ -403,6 +407,7 @@ class _LoopThread:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
+        self._leaving: asyncio.Lock
 
     def start(self, coroutine: Callable[[], Coroutine[None, None, None]], on_end: Callable[[], None]) -> _Task:
         """Runs a coroutine in the loop; `on_end` is called there when it has ended, however it did."""
@@ -428,6 +433,29 @@ class _LoopThread:
             self._loop.call_soon_threadsafe(begin)
             return handle
 
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[Trace]:
+        """Calls leave one after the other: waits for the one before, and gives what its transport shall report to.
+
+        Calls begun together would take every step together, and the first would leave as late as the last. No call
+        waits for another's network: one that has to connect first lets the next one pass, and so does one that hands
+        over its body, which a server may be slow to take.
+        """
+        await self._leaving.acquire()
+        gone = False
+
+        async def trace(event: str, _: Mapping[str, object]) -> None:
+            nonlocal gone
+            if not gone and event not in _LEAVING:
+                gone = True
+                self._leaving.release()
+
+        try:
+            yield trace
+        finally:
+            if not gone:
+                self._leaving.release()
+
     def stop(self) -> None:
         """Cancels what runs, closes the connections and ends the thread."""
         with self._guard:
@@ -443,6 +471,7 @@ class _LoopThread:
             self._loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
             self.slots = asyncio.Semaphore(self._concurrency)
+            self._leaving = asyncio.Lock()
             self.http = self._make_http()
         except BaseException as error:
             ready.set_exception(error)  # raised where the client is used

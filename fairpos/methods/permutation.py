@@ -165,7 +165,7 @@ class Permutation(Method):
                 "permutation: aggregation=mean_log_prob needs a score for every segment in every view, and this ranker "
                 "gives rankings alone; use auto, borda, rrf, kemeny or majority"
             )
-        points = borda(rankings, n).scores
+        points = borda(rankings, n)
         scores: Sequence[float]
         if chosen == "kemeny":
             best = kemeny(rankings, n, time_limit_s=_KEMENY_LIMIT_S)
@@ -179,12 +179,14 @@ class Permutation(Method):
                 found = entropy_weighted(votes.scores, n, self.beta)
             elif chosen == "mean_log_prob":
                 found = mean_log_prob(votes.scores, n)
+            elif chosen == "borda":
+                found = points
             else:
-                found = {"borda": borda, "rrf": rrf, "majority": majority}[chosen](rankings, n)
+                found = {"rrf": rrf, "majority": majority}[chosen](rankings, n)
             order, scores = found.order, found.scores
             tied = n > 1 and scores[order[0]] == scores[order[1]]
         if chosen != "mean_log_prob":
-            tied = tied and points[order[0]] == points[order[1]]
+            tied = tied and points.scores[order[0]] == points.scores[order[1]]
         return Output(
             votes.task,
             ranking=tuple(votes.ids[item] for item in order),

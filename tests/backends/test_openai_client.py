@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,56 @@ def test_waiting_calls_overlap() -> None:
         client.complete_many(requests(32))
         took = time.perf_counter() - started
     assert took < 16 * 0.2  # two rounds of 0.2 s; one after the other would take 6.4 s
+
+
+def test_calls_made_together_leave_one_after_the_other(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        FakeEndpoint(lambda body, nth: Text("ok", latency_s=0.03)) as endpoint,
+        OpenAIClient(endpoint.url, concurrency=4) as client,
+    ):
+        client.complete_many(requests(4))  # opens the connections
+        with caplog.at_level(logging.DEBUG, logger="httpcore2.http11"):
+            client.complete_many([request(f"another {i}") for i in range(4)])
+    sent = [m.split()[0] for m in caplog.messages if m.startswith(("send_request_headers.st", "send_request_body.st"))]
+    assert sent == ["send_request_headers.started", "send_request_body.started"] * 4
+
+
+def test_a_body_that_nobody_reads_holds_up_no_other_call() -> None:
+    read = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            if length > 1e6:
+                read.wait(30)
+            self.rfile.read(length)
+            content = Text("ok").content
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    order: list[int] = []
+
+    def done(index: int, _: Completion) -> None:
+        order.append(index)
+        read.set()
+
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    with OpenAIClient(url, concurrency=2, timeout_s=10, attempts=1) as client:
+        client.complete_many([request("a"), request("b")])  # opens the connections: connecting lets others pass anyway
+        completions = client.complete_many([request("x" * 20_000_000), request("short")], on_done=done)
+    server.shutdown()
+    server.server_close()
+    assert [c.status for c in completions] == ["ok", "ok"]
+    assert order == [1, 0]
 
 
 def test_works_inside_a_running_event_loop() -> None:
