@@ -58,5 +58,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
+def _forget() -> None:
+    """A forked process has the pool, but none of its threads, and the lock as it was."""
+    global _LOCK
+    _LOCK = Lock()
+    _pool.cache_clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has the pool, but none of its threads
+    os.register_at_fork(after_in_child=_forget)

@@ -68,11 +68,13 @@ def test_pieces_may_write_to_tensors_of_inference_mode():
 def test_a_forked_process_has_threads_of_its_own():
     program = """
 import os, torch
+from fairpos.attention import threads
 from fairpos.attention.threads import side_by_side
 torch.set_num_threads(2)
 torch.set_grad_enabled(False)
 done = []
 side_by_side([lambda: done.append(1)] * 4)
+threads._LOCK.acquire()  # as if another thread were making its threads
 child = os.fork()
 if child == 0:
     side_by_side([lambda: done.append(1)] * 4)
