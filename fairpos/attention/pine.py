@@ -142,12 +142,12 @@ class PineAttention(SegmentAttention):
             )
         out = torch.empty_like(row.q)
         pieces: list[Callable[[], None]] = []
-        if new_end > end:
-            pieces.append(partial(self._suffix, layer, layout, row, out))
         if row.first == 0:
             assert row.k_new is not None
             self._raw[layer.index, row.number] = row.k_new[0, :, a:end].clone()
-            pieces += [partial(self._prefix, layer, layout, row, out), *self._segments(layer, layout, row, out)]
+            pieces += [*self._segments(layer, layout, row, out), partial(self._prefix, layer, layout, row, out)]
+        if new_end > end:
+            pieces += self._suffix(layer, layout, row, out)
         # Two segments are so little work that it costs more to wake threads. A device runs its operators by itself.
         if len(layout.spans) > 2 and row.q.device.type == "cpu":
             side_by_side(pieces)
@@ -164,12 +164,18 @@ class PineAttention(SegmentAttention):
         keys, values = row.k[:, :, :a], row.v[:, :, :a]
         out[:, :, :a] = layer.attend(row.q_rotated[:, :, :a], keys, values, mask=window, causal=window is None)
 
-    def _suffix(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
-        """What stands after the segments."""
-        later = slice(max(layout.suffix_start - row.first, 0), None)
+    def _suffix(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> list[Callable[[], None]]:
+        """What stands after the segments, in halves: as one piece it would keep one thread when the others are done."""
         met = self._meet([layout], [0], [self._raw[layer.index, row.number]], row.k, row.number)
-        q, q_rotated = row.q[:, :, later], row.q_rotated[:, :, later]
-        out[:, :, later] = self._later(layer, met, q, q_rotated, row.k, row.v, row.positions[None])
+        start, stop = max(layout.suffix_start - row.first, 0), row.q.shape[2]
+
+        def look(some: slice) -> None:
+            q, q_rotated = row.q[:, :, some], row.q_rotated[:, :, some]
+            first = row.first + some.start
+            out[:, :, some] = self._later(layer, met, q, q_rotated, row.k, row.v, row.positions[None], first)
+
+        middle = (start + stop + 1) // 2
+        return [partial(look, slice(*some)) for some in ((start, middle), (middle, stop)) if some[0] < some[1]]
 
     def _plain(self, layer: Layer, row: Row) -> Tensor:
         """A prompt without segments."""
@@ -187,7 +193,8 @@ class PineAttention(SegmentAttention):
             raw = [self._raw.pop((layer.index, b)) for b in range(len(q))]
             pads = [self.batch.pad(layout) for layout in layouts]
             self._met[layer.index] = self._meet(layouts, pads, raw, k, None)
-        return self._later(layer, self._met[layer.index], q, q_rotated, k, v, positions)
+        first = k.shape[2] - q.shape[2]
+        return self._later(layer, self._met[layer.index], q, q_rotated, k, v, positions, first)
 
     def _meet(
         self, layouts: Sequence[Layout], pads: Sequence[int], raw: Sequence[Tensor], k: Tensor, number: int | None
@@ -269,15 +276,23 @@ class PineAttention(SegmentAttention):
         return total @ mean
 
     def _later(
-        self, layer: Layer, met: _Met, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor
+        self,
+        layer: Layer,
+        met: _Met,
+        q: Tensor,
+        q_rotated: Tensor,
+        k: Tensor,
+        v: Tensor,
+        positions: Tensor,
+        first: int,
     ) -> Tensor:
-        """Queries of the suffix or after it, the last Lq of the keys: one order per head and token."""
+        """Queries of the suffix or after it, whose own keys stand from `first` on: one order per head and token."""
         n_query, n_key = q.shape[2], k.shape[2]
         tiles, dim = met.tiles.owner.shape[1], q.shape[3]
         step = max(1, _CHUNK // (len(q) * q.shape[1] * max(n_key, tiles * dim)))
-        past, cuts = n_key - n_query, [slice(i, i + step) for i in range(0, n_query, step)]
+        cuts = [slice(i, i + step) for i in range(0, n_query, step)]
         parts = [
-            self._tokens(layer, met, q[:, :, cut], q_rotated[:, :, cut], k, v, positions, past + cut.start)
+            self._tokens(layer, met, q[:, :, cut], q_rotated[:, :, cut], k, v, positions, first + cut.start)
             for cut in cuts
         ]
         return torch.cat(parts, dim=2)
@@ -312,7 +327,7 @@ class PineAttention(SegmentAttention):
         picked = self._among(tiles, n_key)[:, None, None]
         scores = torch.cat([tiled, *apart], dim=-1).gather(-1, picked.expand(-1, kv, grouped.shape[2], -1))
         scores = capped(precise(scores) * layer.scaling, layer.softcap).view(rows, heads, n_query, n_key)
-        if n_query > 1 or layer.window is not None or self.padded:
+        if first + 1 < n_key or layer.window is not None or self.padded:
             hidden = _hidden(layer, tiles, shift, positions, first, n_query)
             scores += scores.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))  # faster than to fill them all
         weights = softmax(scores).to(v.dtype).view(rows, kv, -1, n_key)

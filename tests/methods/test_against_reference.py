@@ -11,6 +11,7 @@ from functools import cache
 import pytest
 import torch
 
+from fairpos.attention import pine as pine_attention
 from fairpos.attention import string as string_attention
 from fairpos.attention.cache import kept_in
 from fairpos.backends.base import Decoding
@@ -173,3 +174,15 @@ def test_string_over_several_blocks_of_queries(name, block, tokenizer, monkeypat
         together = model.logits(LAYOUTS, String(S=S, W=W))
         alone = [model.logits([layout], String(S=S, W=W))[0] for layout in LAYOUTS]
         assert max(map(worst, [*together, *alone], [*expected, *expected])) < TOLERANCE
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 23])
+@pytest.mark.parametrize("suffix", [1, 2, 3, 6])
+def test_pine_with_suffixes_in_pieces_of_a_single_token(suffix, chunk, tokenizer, monkeypatch):
+    """One query needs a mask, too, where it isn't the last: on a long prompt, a large model's pieces are that small."""
+    monkeypatch.setattr(pine_attention, "_CHUNK", chunk)
+    layout = random_layout(15, (5, 8, 4), suffix=suffix)
+    for name in ("llama", "gemma3"):
+        model = backend(name, tokenizer)
+        expected = pine.next_token_logits(model.model, list(layout.input_ids), list(layout.spans))
+        assert worst(model.logits([layout], Pine())[0], expected) < TOLERANCE
