@@ -287,31 +287,17 @@ class PineAttention(SegmentAttention):
         first: int,
     ) -> Tensor:
         """Queries of the suffix or after it, whose own keys stand from `first` on: one order per head and token."""
-        n_query, n_key = q.shape[2], k.shape[2]
-        tiles, dim = met.tiles.owner.shape[1], q.shape[3]
-        step = max(1, _CHUNK // (len(q) * q.shape[1] * max(n_key, tiles * dim)))
-        cuts = [slice(i, i + step) for i in range(0, n_query, step)]
-        parts = [
-            self._tokens(layer, met, q[:, :, cut], q_rotated[:, :, cut], k, v, positions, first + cut.start)
-            for cut in cuts
-        ]
-        return torch.cat(parts, dim=2)
-
-    def _tokens(
-        self,
-        layer: Layer,
-        met: _Met,
-        q: Tensor,
-        q_rotated: Tensor,
-        k: Tensor,
-        v: Tensor,
-        positions: Tensor,
-        first: int,
-    ) -> Tensor:
-        """Queries whose own keys stand from `first` on, all at or after the suffix's start."""
         rows, heads, n_query, dim = q.shape
         kv, n_key = k.shape[1], k.shape[2]
         tiles = met.tiles
+        step = max(1, _CHUNK // (rows * heads * max(n_key, tiles.owner.shape[1] * dim)))
+        if n_query > step:
+            cuts = [slice(i, i + step) for i in range(0, n_query, step)]
+            parts = [
+                self._later(layer, met, q[:, :, cut], q_rotated[:, :, cut], k, v, positions, first + cut.start)
+                for cut in cuts
+            ]
+            return torch.cat(parts, dim=2)
         grouped = q_rotated.reshape(rows, kv, -1, dim)  # query heads of a key/value head as query rows
         start, stop = tiles.inner
         apart = [grouped @ keys.transpose(-1, -2) for keys in (k[:, :, :start], k[:, :, stop:])]
