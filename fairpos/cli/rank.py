@@ -69,7 +69,7 @@ def rank(
     timeout: endpoint.Timeout = 120.0,
     attempts: endpoint.Attempts = 6,
 ) -> None:
-    """Rank passages for queries, with methods against position bias."""
+    """Rank passages for queries, with methods against position bias. Exit status 2 if no ranking at all came back."""
     if queries or corpus:
         requests, gold = _from_run(file, queries, corpus, depth)
     else:
@@ -79,6 +79,7 @@ def rank(
     chosen, how = with_seed(parse(methods), seed), find_ranker(ranker)
     fresh: list[Record] = []
     this_run = Tally()
+    lost: dict[str, str] = {}  # why, by record
     started = time.perf_counter()
     with Journal(output, resume=resume) if output is not None else nullcontext() as journal:
         todo = [id for id in requests if journal is None or id not in journal.done]
@@ -99,8 +100,9 @@ def rank(
                     result = result_of(id, requests[id], found)
                     this_run.add(result)
                     if not found.ranking:
+                        lost[id] = _reason(found)
                         if on_error is OnError.STOP:
-                            raise BackendError(f"record {id!r} has no ranking: {_reason(found)}; what was done is kept")
+                            raise BackendError(f"record {id!r} has no ranking: {lost[id]}; what was done is kept")
                         if on_error is OnError.SKIP:
                             continue
                         if on_error is OnError.INPUT:
@@ -124,6 +126,8 @@ def rank(
         as_json=as_json,
         apart=journal is not None,
     )
+    if todo and len(lost) == len(todo) and on_error is not OnError.INPUT:
+        raise BackendError(f"no ranking came back for any of {len(todo)} records; for {todo[0]!r}: {lost[todo[0]]}")
 
 
 def result_of(id: str, request: Request, output: Output) -> Record:

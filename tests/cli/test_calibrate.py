@@ -110,6 +110,13 @@ def test_what_is_refused(data, arguments, error, words):
         call("--data", data, "-k", 3, *arguments)
 
 
+@pytest.mark.parametrize("layers", ["deep", "9-2"])
+def test_layers_that_no_model_has_are_refused_before_the_model_is_loaded(data, monkeypatch, layers):
+    monkeypatch.setattr(attn_rank, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(InvalidOption, match=f"got '{layers}'"):
+        call("--data", data, "-k", 3, "--layers", layers)
+
+
 def test_an_endpoint_has_no_attention(data, monkeypatch):
     monkeypatch.setattr(attn_rank, "load", lambda name, dtype: FairModel(FakeBackend()))
     with pytest.raises(UnsupportedBackend, match="reading attention needs a local model"):

@@ -179,6 +179,25 @@ def test_a_record_without_a_ranking(records, tmp_path, on_error, written):
     assert sorted(results(out)) == ["q0", "q1", "q2"]
 
 
+@pytest.mark.parametrize(("on_error", "written"), [("keep", 3), ("skip", 0)])
+def test_no_ranking_at_all_is_an_error(records, tmp_path, on_error, written):
+    out = tmp_path / "o"
+    found, _ = run(
+        records, "--ranker", "generate", "-o", out, "--on-error", on_error, script=lambda *_: Error(503, message="down")
+    )
+    assert isinstance(found.exception, BackendError)
+    assert "no ranking came back for any of 3 records; for 'q0': http_error (HTTP 503: down)" in str(found.exception)
+    assert "0 ranked (0 partly), 3 not" in found.stderr
+    assert len(results(out)) == written
+
+
+def test_the_input_order_instead_of_any_ranking_is_what_was_asked_for(records, tmp_path):
+    arguments = (records, "--ranker", "generate", "-o", tmp_path / "o", "--on-error", "input")
+    found, _ = run(*arguments, script=lambda *_: Error(503, message="down"))
+    assert found.exit_code == 0
+    assert {line["fallback"] for line in results(tmp_path / "o").values()} == {"input order"}
+
+
 def test_stopping_at_the_first_record_without_a_ranking(records, tmp_path):
     out = tmp_path / "o"
     found, _ = run(

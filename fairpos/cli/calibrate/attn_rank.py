@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fairpos.calibration.attention import attention_profile
+from fairpos.calibration.attention import attention_profile, check_rule
 from fairpos.calibration.black_box import Until, black_box_profile
 from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
@@ -120,6 +120,8 @@ def attn_rank(
         raise InvalidOption(f"--per must be segment or token, got {per!r}")
     if not all(head.strip().isdecimal() for head in heads.split(",") if head):
         raise InvalidOption(f"--heads must be numbers with commas between, got {heads!r}")
+    if layers != "auto":
+        check_rule(layers, count)  # before the model is loaded; with it, whether it has these layers
     words = template_of(template, lines)
     try:
         samples = samples_of(lines, count)
