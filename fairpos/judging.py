@@ -2,7 +2,7 @@
 
 A verdict is `{id, winner, status, ids, scores, tie, views, usage, methods, judge, notes}` and, where the record had
 them, `gold`, `correct`, `models`. `winner` is an answer's id or null: a tie where `status` is "ok", else no verdict.
-Every view has its `order`, `status`, `winner`, `scores` and `text`, the judge's words.
+Every view has its `order`, `status`, `winner`, `scores` and `text`, the judge's words; and, where it failed, `detail`.
 """
 
 from __future__ import annotations
@@ -241,6 +241,7 @@ def _view(view: View) -> Record:
         "winner": view.ranking[0] if view.ranking else None,
         "scores": _finite(view.scores),
         "text": view.text,
+        **({"detail": view.detail} if view.detail else {}),
     }
 
 

@@ -18,7 +18,7 @@ from fairpos.backends.base import Decoding
 from fairpos.cli import app, options
 from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
 from fairpos.cli.terminal import console, errors, progress
-from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.errors import BackendError, InvalidOption, InvalidRequest
 from fairpos.formats import FORMATS, find
 from fairpos.judging import Budget, Case, Judge, cases_of, crossed, prompts_of, read_template, with_ties
 from fairpos.leaderboard import games_of
@@ -72,7 +72,10 @@ def judge(
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
 ) -> None:
-    """Judge pairs, or lists, of answers. Exit status 3: the budget ended the run; go on with --resume."""
+    """Judge pairs, or lists, of answers.
+
+    Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with --resume.
+    """
     source, target = find(from_), find(to or from_)
     if export is not None and source.name != target.name and target.name != "fairpos":
         raise InvalidOption(f"verdicts on {source.name} records can be exported as {source.name} or fairpos")
@@ -108,6 +111,7 @@ def judge(
         failed: list[Bad] = []
         statuses: Counter[str] = Counter()
         usage = Usage()
+        why = ""  # the first record has no verdict
         size = batch or (4 * concurrency if model.startswith("openai:") else 8)
         with progress("judging") as show:
             show(len(cases) - len(todo), len(cases))
@@ -118,6 +122,7 @@ def judge(
                 else:
                     journal.append(verdict)
                 statuses[str(verdict["status"])] += 1
+                why = why or _why(verdict)
                 spent = verdict["usage"]
                 assert isinstance(spent, dict)
                 usage += Usage(**{key: int(str(value)) for key, value in spent.items()})
@@ -137,6 +142,8 @@ def judge(
                 f"The budget of {budget} is spent; {left} records are left. Go on with --resume.", markup=False
             )
             raise typer.Exit(_SPENT)
+        if statuses and not statuses["ok"]:
+            raise BackendError(f"no verdict came back for any of {statuses.total()} records; {why}")
 
 
 def _text(value: str | None) -> str | None:
@@ -175,6 +182,16 @@ def _same_run(journal: Journal, asker: Judge) -> None:
                 f"{journal.path} has verdicts by {was[1]} with {was[0]}, this run is {asker.fair.backend.name} "
                 f"with {asker.name}; name another output"
             )
+
+
+def _why(verdict: Record) -> str:
+    """Which record has no verdict, and what its first failed call says."""
+    if verdict["status"] == "ok":
+        return ""
+    views = verdict["views"]
+    assert isinstance(views, list)
+    details = [view["detail"] for view in views if isinstance(view, dict) and "detail" in view]
+    return f"for {verdict['id']!r}: {verdict['status']}{f' ({details[0]})' if details else ''}"
 
 
 def _summary(statuses: Counter[str], usage: Usage, before: int, output: Path | None) -> None:
