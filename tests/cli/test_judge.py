@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.cli import app
-from fairpos.errors import FairposError
-from tests.fake_endpoint import FakeEndpoint, Text, canonical, wait_until
+from fairpos.errors import BackendError, FairposError
+from tests.fake_endpoint import Error, FakeEndpoint, Text, canonical, wait_until
 
 
 @pytest.fixture
@@ -70,6 +70,19 @@ def test_another_judge_does_not_go_on_in_the_same_file(fake, tmp_path):
     run("judge", pairs, "-o", out, "--budget", "4 calls")
     other = run("judge", pairs, "-o", out, "--resume", "--methods", "none")
     assert "has verdicts by fake with swap, this run is fake with none" in str(other.exception)
+
+
+def test_no_verdict_at_all_is_an_error(tmp_path):
+    pairs, out = write(tmp_path / "pairs.jsonl", [pair(i) for i in range(3)]), tmp_path / "out.jsonl"
+    with FakeEndpoint(lambda *_: Error(503, message="down")) as endpoint:
+        result = run(
+            *("judge", pairs, "-o", out, "--verdicts", "text"),
+            *("--model", f"openai:{endpoint.url}#m", "--attempts", 1),
+        )
+    assert isinstance(result.exception, BackendError)
+    assert "no verdict came back for any of 3 records; for 'p0': http_error (HTTP 503: down)" in str(result.exception)
+    assert "3 judged (3 http_error)" in result.stderr
+    assert [view["detail"] for view in lines(out)[2]["views"]] == ["HTTP 503: down"] * 2
 
 
 def test_malformed_lines_of_a_long_file(fake, tmp_path):
