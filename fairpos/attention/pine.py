@@ -20,7 +20,7 @@ from fairpos.attention.kernel import capped, precise, repeat_heads, softmax
 from fairpos.attention.rope import Pairs
 from fairpos.attention.seam import Layer
 from fairpos.attention.segments import Row, SegmentAttention, visible
-from fairpos.attention.threads import side_by_side
+from fairpos.attention.threads import one_by_one, side_by_side
 from fairpos.attention.tiles import Tiles
 from fairpos.errors import InvalidLayout
 from fairpos.types import Layout
@@ -90,11 +90,11 @@ class _Met:
     keys: Tensor
 
     @classmethod
-    def of(cls, tiles: Tiles, raw: Sequence[Tensor], starts: Sequence[int], k: Tensor) -> _Met:
+    def of(cls, tiles: Tiles, raw: Sequence[Tensor], k: Tensor) -> _Met:
         """From each prompt's segments (Hkv, T, D) without positions, and all keys (B, Hkv, Lk, D) at base positions."""
         rows, kv, _, dim = k.shape
         keys = tiles.cut(list(k), [0] * rows).view(rows, kv, tiles.owner.shape[1], -1, dim)
-        return cls(tiles, tiles.cut(raw, starts), keys.permute(0, 2, 1, 4, 3).contiguous())
+        return cls(tiles, tiles.cut(raw, tiles.starts), keys.permute(0, 2, 1, 4, 3).contiguous())
 
 
 class PineAttention(SegmentAttention):
@@ -149,11 +149,8 @@ class PineAttention(SegmentAttention):
         if new_end > end:
             pieces += self._suffix(layer, layout, row, out)
         # Two segments are so little work that it costs more to wake threads. A device runs its operators by itself.
-        if len(layout.spans) > 2 and row.q.device.type == "cpu":
-            side_by_side(pieces)
-        else:
-            for piece in pieces:
-                piece()
+        run = side_by_side if len(layout.spans) > 2 and row.q.device.type == "cpu" else one_by_one
+        run(pieces)
         return out
 
     def _prefix(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
@@ -202,8 +199,7 @@ class PineAttention(SegmentAttention):
         """Segments of prompts behind so much padding, with their keys (Hkv, T, D) without positions."""
         if number not in self._tiles:
             self._tiles[number] = Tiles.of(layouts, pads, k)
-        starts = [pad + layout.prefix_end for layout, pad in zip(layouts, pads, strict=True)]
-        return _Met.of(self._tiles[number], raw, starts, k)
+        return _Met.of(self._tiles[number], raw, k)
 
     def _segments(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> list[Callable[[], None]]:
         """A piece of work for each segment: what its queries see, in an order of each head's own."""

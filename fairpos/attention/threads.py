@@ -17,16 +17,21 @@ import torch
 _LOCK = Lock()
 
 
+def one_by_one(pieces: Sequence[Callable[[], None]]) -> None:
+    """Calls every piece in this thread; torch's threads share each of its operators."""
+    for piece in pieces:
+        piece()
+
+
 def side_by_side(pieces: Sequence[Callable[[], None]]) -> None:
     """Calls every piece, as many at once as torch has threads; each runs its operators by itself.
 
     Pieces write to places of their own, and start in their order. With fewer pieces than threads, or where gradients
-    are recorded, they are called one after the other in this thread, and torch's threads share each operator.
+    are recorded, they are called one by one.
     """
     threads = torch.get_num_threads()
     if not 1 < threads <= len(pieces) or torch.is_grad_enabled():
-        for piece in pieces:
-            piece()
+        one_by_one(pieces)
         return
     inference = torch.is_inference_mode_enabled()
 

@@ -28,6 +28,7 @@ class Tiles:
         target: Place in the tiles of each token of the keys, -1 outside of segments, (B, width).
         segment: Segment of each token of the keys, K outside of segments, (B, width).
         most: The most tokens that a prompt has in its segments.
+        starts: Of each prompt, the index in its keys where its segments start.
         inner: Start and end of the keys that are in a segment in every prompt.
     """
 
@@ -39,6 +40,7 @@ class Tiles:
     target: Tensor
     segment: Tensor
     most: int
+    starts: tuple[int, ...]
     inner: tuple[int, int]
 
     @classmethod
@@ -64,7 +66,7 @@ class Tiles:
                 after = tile + -(-n // size)
                 owner[b, tile:after] = j
                 tile = after
-        start = max(pad + layout.prefix_end for layout, pad in zip(layouts, pads, strict=True))
+        starts = tuple(pad + layout.prefix_end for layout, pad in zip(layouts, pads, strict=True))
         stop = min(pad + layout.suffix_start for layout, pad in zip(layouts, pads, strict=True))
         device = like.device
         return cls(
@@ -76,7 +78,8 @@ class Tiles:
             target=target.to(device),
             segment=segment.to(device),
             most=max(map(sum, lengths)),
-            inner=(start, max(start, stop)),
+            starts=starts,
+            inner=(max(starts), max(*starts, stop)),
         )
 
     def cut(self, keys: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
