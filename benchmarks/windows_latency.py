@@ -7,7 +7,8 @@ at once, so a query's critical path is 9 calls. A fake endpoint in a process of 
 With more queries than the bound on calls at once has room for, a round takes as many latencies as it has waves of 16.
 
 What is measured on top of the path is ours (rendering, HTTP, parsing, aggregation: some 2 ms of one core a call) and
-the machine's. One call before opens the first connection, as in any run that is longer than a second.
+the machine's. To tell them apart, the same 9 rounds of 5 calls are made in turns with httpx2 alone, by a client that
+looks at nothing. One call before opens the first connection, as in any run that is longer than a second.
 
 More queries at once fill the bound, but they run in step, so their rounds wait for each other, and the 2 ms a call of
 one process stand out against a latency as short as this one; against a real model's seconds they don't.
@@ -16,6 +17,7 @@ one process stand out against a latency as short as this one; against a real mod
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import multiprocessing
@@ -28,6 +30,8 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from benchmarks.pages import fill
 from fairpos import FairModel, Request, Segment
@@ -90,6 +94,27 @@ def measure(url: str, queries: int, kind: str = "sliding") -> Timing:
     return Timing(queries, kind, calls, len(rounds), path, wall)
 
 
+def bare(url: str) -> Timing:
+    """As many rounds of as many calls as one query's sliding windows, with httpx2 and nothing else."""
+    passages = "\n".join(f"[{i}] query 0 text {i} worth {i}" for i in range(1, SIZE + 1))
+    body = {"model": "m", "messages": [{"role": "user", "content": passages}], "max_tokens": 128, "temperature": 0}
+    rounds = len(_rounds("sliding"))
+
+    async def run() -> float:
+        async with httpx2.AsyncClient(timeout=60) as client:
+
+            async def call() -> None:
+                (await client.post(f"{url}/chat/completions", json=body)).raise_for_status()
+
+            await call()
+            started = time.perf_counter()
+            for _ in range(rounds):
+                await asyncio.gather(*(call() for _ in range(VIEWS)))
+            return time.perf_counter() - started
+
+    return Timing(1, "sliding, httpx2 alone", rounds * VIEWS, rounds, rounds * LATENCY_S, asyncio.run(run()))
+
+
 def _rounds(kind: str) -> list[int]:
     """Windows asked at once, round by round."""
     if kind == "sliding":
@@ -132,8 +157,13 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     rows = []
     with endpoint() as url:
-        for kind, queries in (("sliding", 1), ("sliding", 3), ("sliding", 10), ("disjoint", 1)):
-            found = [measure(url, queries, kind) for _ in range(repeats)]
+        one, alone = [], []
+        for _ in range(repeats):
+            one.append(measure(url, 1))
+            alone.append(bare(url))
+        others = (("sliding", 3), ("sliding", 10), ("disjoint", 1))
+        measured = [one, alone, *([measure(url, n, kind) for _ in range(repeats)] for kind, n in others)]
+        for found in measured:
             walls = sorted(timing.wall_s for timing in found)
             best, middle, path = walls[0], statistics.median(walls), found[0].critical_path_s
             row = asdict(found[0]) | {
