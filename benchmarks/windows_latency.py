@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -157,13 +158,15 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     rows = []
     with endpoint() as url:
-        one, alone = [], []
-        for _ in range(repeats):
-            one.append(measure(url, 1))
-            alone.append(bare(url))
-        others = (("sliding", 3), ("sliding", 10), ("disjoint", 1))
-        measured = [one, alone, *([measure(url, n, kind) for _ in range(repeats)] for kind, n in others)]
-        for found in measured:
+        measured = [
+            partial(measure, url, 1),
+            partial(bare, url),
+            partial(measure, url, 3),
+            partial(measure, url, 10),
+            partial(measure, url, 1, "disjoint"),
+        ]
+        turns = [[run() for run in measured] for _ in range(repeats)]
+        for found in zip(*turns, strict=True):
             walls = sorted(timing.wall_s for timing in found)
             best, middle, path = walls[0], statistics.median(walls), found[0].critical_path_s
             row = asdict(found[0]) | {

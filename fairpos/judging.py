@@ -229,6 +229,12 @@ def verdict_of(case: Case, output: Output, methods: str, judge: str) -> Record:
     return record
 
 
+def decided(verdict: Record) -> bool:
+    """Whether a line is a verdict: a winner, or a tie. "partial" with scores is, where an endpoint lists few labels."""
+    status = verdict.get("status")
+    return verdict.get("winner") is not None or status == "ok" or (status == "partial" and bool(verdict.get("scores")))
+
+
 def _finite(scores: Mapping[str, float]) -> Record:
     """JSON has no infinity: null is the log of probability 0."""
     return {id: score if math.isfinite(score) else None for id, score in scores.items()}

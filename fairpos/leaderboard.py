@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from fairpos.errors import InvalidRequest
+from fairpos.judging import decided
 from fairpos.metrics import Game
 from fairpos.records import Record
 
@@ -31,12 +32,10 @@ def games_of(verdicts: Iterable[Record]) -> tuple[list[Game], int]:
             raise InvalidRequest(f"verdict {verdict.get('id')!r} has no list of ids")
         models = verdict.get("models")
         name = {str(id): str(models.get(str(id), id)) if isinstance(models, dict) else str(id) for id in ids}
-        status = verdict.get("status")
-        decided = winner is not None or status == "ok" or (status == "partial" and bool(verdict.get("scores")))
         pairs = [(a, b) for a, b in itertools.combinations(map(str, ids), 2) if name[a] != name[b]]
         if len(ids) > 2:
             pairs = [(a, b) for a, b in pairs if winner in (a, b)]
-        if not decided or not pairs:
+        if not decided(verdict) or not pairs:
             without += 1
             continue
         for a, b in pairs:

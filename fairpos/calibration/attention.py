@@ -167,7 +167,7 @@ def check_rule(rule: str, count: int, depth: int | None = None) -> None:
     """Refuses a rule that can't be used, whatever attention will be read.
 
     Args:
-        rule: See `attention_profile`, but for "auto".
+        rule: See `layers` of `attention_profile`.
         count: Number of segments.
         depth: Number of layers, where it is known.
 
@@ -175,7 +175,7 @@ def check_rule(rule: str, count: int, depth: int | None = None) -> None:
         InvalidOption: not a rule, or a range that ends before it starts or that the model doesn't have.
         InvalidRequest: too few segments for it.
     """
-    if rule in ("fit", "all"):
+    if rule in ("auto", "fit", "all"):
         return
     if rule == "u_shape":
         if count < 3:

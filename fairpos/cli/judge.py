@@ -17,10 +17,11 @@ from rich.table import Table
 from fairpos.backends.base import Decoding
 from fairpos.cli import app, options
 from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
+from fairpos.cli.outcome import reason
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest
 from fairpos.formats import FORMATS, find
-from fairpos.judging import Budget, Case, Judge, cases_of, crossed, prompts_of, read_template, with_ties
+from fairpos.judging import Budget, Case, Judge, cases_of, crossed, decided, prompts_of, read_template, with_ties
 from fairpos.leaderboard import games_of
 from fairpos.methods.label_prior import calibrated
 from fairpos.metrics import Standing, bradley_terry, wilson_interval
@@ -111,7 +112,7 @@ def judge(
         failed: list[Bad] = []
         statuses: Counter[str] = Counter()
         usage = Usage()
-        why = ""  # the first record has no verdict
+        lost: list[str] = []  # records without a verdict, and why
         size = batch or (4 * concurrency if model.startswith("openai:") else 8)
         with progress("judging") as show:
             show(len(cases) - len(todo), len(cases))
@@ -122,7 +123,8 @@ def judge(
                 else:
                     journal.append(verdict)
                 statuses[str(verdict["status"])] += 1
-                why = why or _why(verdict)
+                if not decided(verdict):
+                    lost.append(f"{verdict['id']!r}: {reason(verdict['status'], verdict['views'])}")
                 spent = verdict["usage"]
                 assert isinstance(spent, dict)
                 usage += Usage(**{key: int(str(value)) for key, value in spent.items()})
@@ -142,8 +144,8 @@ def judge(
                 f"The budget of {budget} is spent; {left} records are left. Go on with --resume.", markup=False
             )
             raise typer.Exit(_SPENT)
-        if statuses and not statuses["ok"]:
-            raise BackendError(f"no verdict came back for any of {statuses.total()} records; {why}")
+        if lost and len(lost) == statuses.total():
+            raise BackendError(f"no verdict came back for any of {len(lost)} records; for {lost[0]}")
 
 
 def _text(value: str | None) -> str | None:
@@ -182,16 +184,6 @@ def _same_run(journal: Journal, asker: Judge) -> None:
                 f"{journal.path} has verdicts by {was[1]} with {was[0]}, this run is {asker.fair.backend.name} "
                 f"with {asker.name}; name another output"
             )
-
-
-def _why(verdict: Record) -> str:
-    """Which record has no verdict, and what its first failed call says."""
-    if verdict["status"] == "ok":
-        return ""
-    views = verdict["views"]
-    assert isinstance(views, list)
-    details = [view["detail"] for view in views if isinstance(view, dict) and "detail" in view]
-    return f"for {verdict['id']!r}: {verdict['status']}{f' ({details[0]})' if details else ''}"
 
 
 def _summary(statuses: Counter[str], usage: Usage, before: int, output: Path | None) -> None:

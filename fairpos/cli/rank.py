@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from fairpos.cli import app, endpoint, options
+from fairpos.cli.outcome import reason
 from fairpos.cli.rank_summary import FAILED, NO_VOTE, Tally, quality
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError, InvalidRequest
@@ -79,7 +80,7 @@ def rank(
     chosen, how = with_seed(parse(methods), seed), find_ranker(ranker)
     fresh: list[Record] = []
     this_run = Tally()
-    lost: dict[str, str] = {}  # why, by record
+    lost: list[str] = []  # records without a ranking, and why
     started = time.perf_counter()
     with Journal(output, resume=resume) if output is not None else nullcontext() as journal:
         todo = [id for id in requests if journal is None or id not in journal.done]
@@ -100,9 +101,10 @@ def rank(
                     result = result_of(id, requests[id], found)
                     this_run.add(result)
                     if not found.ranking:
-                        lost[id] = _reason(found)
+                        why = reason(result["status"], result["calls"])
+                        lost.append(f"{id!r}: {why}")
                         if on_error is OnError.STOP:
-                            raise BackendError(f"record {id!r} has no ranking: {lost[id]}; what was done is kept")
+                            raise BackendError(f"record {id!r} has no ranking: {why}; what was done is kept")
                         if on_error is OnError.SKIP:
                             continue
                         if on_error is OnError.INPUT:
@@ -126,8 +128,8 @@ def rank(
         as_json=as_json,
         apart=journal is not None,
     )
-    if todo and len(lost) == len(todo) and on_error is not OnError.INPUT:
-        raise BackendError(f"no ranking came back for any of {len(todo)} records; for {todo[0]!r}: {lost[todo[0]]}")
+    if lost and len(lost) == len(todo) and on_error is not OnError.INPUT:
+        raise BackendError(f"no ranking came back for any of {len(lost)} records; for {lost[0]}")
 
 
 def result_of(id: str, request: Request, output: Output) -> Record:
@@ -211,11 +213,6 @@ def _from_run(file: Path, queries: Path | None, corpus: Path | None, depth: int)
         )
         for query, found in run.items()
     }, {}
-
-
-def _reason(output: Output) -> str:
-    details = [view.detail for view in output.views if view.detail]
-    return f"{output.status}{f' ({details[0]})' if details else ''}"
 
 
 def _ids(value: Json) -> Sequence[str]:

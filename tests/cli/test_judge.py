@@ -85,6 +85,15 @@ def test_no_verdict_at_all_is_an_error(tmp_path):
     assert [view["detail"] for view in lines(out)[2]["views"]] == ["HTTP 503: down"] * 2
 
 
+def test_verdicts_from_few_listed_labels_are_verdicts(tmp_path):
+    pairs, out = write(tmp_path / "pairs.jsonl", [pair(i) for i in range(2)]), tmp_path / "out.jsonl"
+    listed = {"A": -0.1, "C": -3.0}  # not B: its probability has no more than an upper bound
+    with FakeEndpoint(lambda *_: Text("A", logprobs=[("A", -0.1, listed)])) as endpoint:
+        result = run("judge", pairs, "-o", out, "--methods", "none", "--model", f"openai:{endpoint.url}#m")
+    assert [(line["status"], line["winner"]) for line in lines(out)] == [("partial", "A")] * 2
+    assert result.exit_code == 0, result.output
+
+
 def test_malformed_lines_of_a_long_file(fake, tmp_path):
     records = [pair(i) for i in range(10_000)]
     broken = {17: '{"id": "p16", "instruction"', 4_001: '["no", "object"]', 9_999: {"id": "p9998", "instruction": "q"}}

@@ -120,7 +120,7 @@ def attn_rank(
         raise InvalidOption(f"--per must be segment or token, got {per!r}")
     if not all(head.strip().isdecimal() for head in heads.split(",") if head):
         raise InvalidOption(f"--heads must be numbers with commas between, got {heads!r}")
-    if layers != "auto":
+    if signal == "attention":
         check_rule(layers, count)  # before the model is loaded; with it, whether it has these layers
     words = template_of(template, lines)
     try:
