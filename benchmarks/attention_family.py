@@ -34,16 +34,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import fairpos
 from benchmarks.memory import peak_mb
 from fairpos.attention.cache import kept_in
-from fairpos.attention.positional_search import search
 from fairpos.backends.base import Score
 from fairpos.calibration import Sample, samples_of
 from fairpos.calibration.black_box import continued
+from fairpos.calibration.channel_search import search
+from fairpos.files.records import Journal, Lines, read
+from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval
 from fairpos.metrics.bootstrap import Interval, Statistic
 from fairpos.metrics.by_position import accuracy, accuracy_by_position, gap, primacy, recency, worst_position
 from fairpos.prompts import KEY_VALUE, Template, render
-from fairpos.records import Journal, Lines, read
-from fairpos.registry import parse
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -34,8 +34,7 @@ import fairpos
 from benchmarks.memory import keep_freed_memory, peak_mb
 from benchmarks.pages import fill
 from fairpos.attention.cache import kept_in
-from fairpos.registry import methods as registered
-from fairpos.registry import parse
+from fairpos.methods.catalogue import all_methods, parse
 from fairpos.types import Layout
 
 RESULTS = Path(__file__).parent / "results"
@@ -219,7 +218,7 @@ def main() -> None:
         print(peak_mb(lambda: measure(fair, layouts(sizes[0], 1), options.peak, 1)))
         return
     keep_freed_memory()
-    own = [*(name for name, cls in registered().items() if cls.family == "attention"), "string, S=512"]
+    own = [*(name for name, cls in all_methods().items() if cls.family == "attention"), "string, S=512"]
     names = ["none", *(options.methods.split(";") if options.methods else own)]
     found: list[Row] = []
     batches = [int(batch) for batch in options.batch.split(",")]

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpos import designs
 from fairpos.aggregate import borda, kemeny
+from fairpos.orders import designs
 
 ITEMS = 20
 CALLS = (1, 2, 3, 5, 8, 10, 20)

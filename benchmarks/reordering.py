@@ -33,12 +33,12 @@ from fairpos.backends.base import Score, attention_reader
 from fairpos.calibration import Sample, samples_of
 from fairpos.calibration.attention import fitted_layer, layers_by_rule, looked
 from fairpos.calibration.black_box import continued, intervals
+from fairpos.calibration.profile import Profile, Setting, Signal
 from fairpos.calibration.samples import chosen, fingerprint
+from fairpos.files.records import Journal, Lines, read
+from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval, items_needed, wilson_interval
-from fairpos.profiles import Profile, Setting, Signal
 from fairpos.prompts import KEY_VALUE, Template, render
-from fairpos.records import Journal, Lines, read
-from fairpos.registry import parse
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -26,7 +26,7 @@ from benchmarks.cost import PREFIX, SEGMENT, SUFFIX, layouts
 from benchmarks.memory import keep_freed_memory
 from benchmarks.pages import fill
 from fairpos.attention.store import SegmentStore
-from fairpos.registry import parse
+from fairpos.methods.catalogue import parse
 from fairpos.types import Layout
 
 RESULTS = Path(__file__).parent / "results"

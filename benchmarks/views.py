@@ -25,8 +25,8 @@ import fairpos
 from benchmarks.cost import layouts
 from benchmarks.memory import keep_freed_memory
 from benchmarks.pages import fill
-from fairpos import designs
 from fairpos.backends.hf import HFBackend
+from fairpos.orders import designs
 from fairpos.types import Layout
 
 RESULTS = Path(__file__).parent / "results"

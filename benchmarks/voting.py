@@ -35,10 +35,10 @@ from fairpos.backends.hf import HFBackend
 from fairpos.backends.voting import pooled_steps
 from fairpos.calibration import Sample
 from fairpos.calibration.black_box import continued
+from fairpos.files.records import Journal, read
+from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval, difference_interval
 from fairpos.prompts import Template, continuation, render, tokenize
-from fairpos.records import Journal, read
-from fairpos.registry import parse
 from fairpos.types import Layout
 
 HERE = Path(__file__).parent

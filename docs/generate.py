@@ -12,8 +12,8 @@ import re
 import sys
 from pathlib import Path
 
-from fairpos import methods
 from fairpos.methods.base import Method
+from fairpos.methods.catalogue import all_methods
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 def table() -> str:
     """All methods, a row each."""
     rows = ["| method | level | what it does | order-free | source |", "|---|---|---|---|---|"]
-    for cls in methods().values():
+    for cls in all_methods().values():
         free = "yes" if cls.order_free else ""
         link = f"[`{cls.name}`](docs/methods.md#{cls.name})"
         rows.append(f"| {link} | {cls.family} | {cls.summary} | {free} | {cls.source} |")
@@ -69,7 +69,7 @@ def files() -> dict[Path, str]:
     return {
         readme: marked.sub(lambda m: m[1] + table() + "\n" + m[2], readme.read_text(encoding="utf-8")),
         service: listed.sub(lambda m: m[1] + settings() + "\n" + m[2], service.read_text(encoding="utf-8")),
-        ROOT / "docs" / "methods.md": intro + "\n".join(chapter(cls) for cls in methods().values()),
+        ROOT / "docs" / "methods.md": intro + "\n".join(chapter(cls) for cls in all_methods().values()),
     }
 
 

@@ -3,9 +3,10 @@
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer
 
 import fairpos
-from fairpos import Decoding, demo_models
+from fairpos import Decoding
+from fairpos.models import embedded
 
-folder = demo_models.path("smollm2")  # any folder or hub id of a RoPE model
+folder = embedded.path("smollm2")  # any folder or hub id of a RoPE model
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
 fair = fairpos.wrap(model, tokenizer)

@@ -11,7 +11,6 @@ from fairpos.backends.base import Decoding
 from fairpos.errors import FairposError
 from fairpos.model import FairModel, load, wrap
 from fairpos.prompts import Template
-from fairpos.registry import methods
 from fairpos.types import Layout, Output, Request, Segment, Usage, View
 
 __version__ = "0.1.0"
@@ -31,6 +30,5 @@ __all__ = [
     "aggregate",
     "errors",
     "load",
-    "methods",
     "wrap",
 ]

@@ -8,18 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpos import demo_models
 from fairpos.backends.base import Backend, Decoding
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
-from fairpos.loading import here_alone, quiet_loading
 from fairpos.methods.base import Method
+from fairpos.methods.catalogue import parse
+from fairpos.models import embedded
+from fairpos.models.loading import here_alone, quiet_loading
 from fairpos.prompts import Template
-from fairpos.rankers import Ranker
-from fairpos.rankers import ranker as find_ranker
-from fairpos.registry import parse
+from fairpos.rankers.base import Ranker, find_ranker
+from fairpos.rankers.verdict import VerdictForm
 from fairpos.runner import check, run
 from fairpos.types import Layout, Output, Request, Segment, Span, as_segments
-from fairpos.verdicts import VerdictForm
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +61,7 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
         raise MissingDependency(
             f"a local model needs torch and transformers: pip install 'fairpos[local]' ({error})"
         ) from None
-    where = str(demo_models.path(name)) if name in demo_models.EMBEDDED else name
+    where = str(embedded.path(name)) if name in embedded.EMBEDDED else name
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -71,10 +70,10 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
             tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
             model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, local_files_only=local)
     except (OSError, ValueError) as error:
-        embedded = ", ".join(demo_models.EMBEDDED)
+        known = ", ".join(embedded.EMBEDDED)
         kind = "folder" if Path(name).exists() else "hub id (is the hub reachable from here?)"
         raise ModelUnavailable(
-            f"can't load {name!r} as a {kind}: {str(error).splitlines()[0]} Embedded models need no hub: {embedded}."
+            f"can't load {name!r} as a {kind}: {str(error).splitlines()[0]} Embedded models need no hub: {known}."
         ) from error
     from fairpos.backends.hf import HFBackend
 
@@ -187,7 +186,7 @@ class FairModel:
             instruction: What the answers follow.
             answers: At least 2 to be judged against each other.
             methods: See the class.
-            template: None takes the default, without ties; `fairpos.verdicts.JUDGE_WITH_TIES` allows them.
+            template: None takes the default, without ties; `fairpos.rankers.verdict.JUDGE_WITH_TIES` allows them.
             verdicts: "distribution" over the labels, "text" with its reasons, or "auto": what the backend can.
             decoding: For "text".
 

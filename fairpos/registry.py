@@ -1,42 +1,109 @@
-"""Names to methods and rankers; "Did you mean ...?"
+"""Names to what is registered under them: methods, rankers, sources of relevance, file formats; "Did you mean ...?"
 
-A method is registered by the `@register` line above its class. `parse` reads the text form that the Python API, the
-command line and the service share: `name`, `name:key=value,key=value`, several joined by `+`, outermost first.
+A registry belongs to one package. Whatever a module of that package registers is found, because the registry imports
+all of the package's modules when it is first asked; nobody keeps a list of them, so none can be forgotten. Installed
+packages add to it through an entry-point group of their own.
+
+`build` reads the text form that the Python API, the command line and the service share: `name`,
+`name:key=value,key=value`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
+import importlib.metadata
+import pkgutil
+import threading
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
 
 from fairpos.errors import InvalidOption, UnknownName
 
-if TYPE_CHECKING:
-    from fairpos.methods.base import Method
 
-_METHODS: dict[str, type[Method]] = {}
+class Named(Protocol):
+    """What can be registered: a class or an object with a name."""
 
-M = TypeVar("M", bound="type[Method]")
+    @property
+    def name(self) -> str:
+        """By which users call it."""
+
+
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-def register(cls: M) -> M:
-    """Class decorator: makes a method known under its `name`."""
-    if cls.name in _METHODS:
-        raise ValueError(f"method name {cls.name!r} is taken by {_METHODS[cls.name].__qualname__}")
-    _METHODS[cls.name] = cls
-    return cls
+class Registry(Mapping[str, T], Generic[T]):
+    """What a package and its plugins offer, by name, in alphabetical order.
 
+    Args:
+        kind: What is registered, for messages: "method", "ranker", ...
+        package: Its modules are imported when the registry is first asked.
+        group: Entry points of this group are loaded then too; each names a module or a class that registers itself.
+    """
 
-def methods() -> Mapping[str, type[Method]]:
-    """All registered methods by name, in alphabetical order."""
-    import fairpos.methods  # noqa: F401  registers them
+    def __init__(self, kind: str, package: str, group: str) -> None:
+        self.kind, self.package, self.group = kind, package, group
+        self._items: dict[str, T] = {}
+        self._is_complete = False
+        self._lock = threading.RLock()  # modules that are being imported register in the same thread
 
-    return dict(sorted(_METHODS.items()))
+    def register(self, item: Item) -> Item:
+        """Makes an item known under its `name`; returns it, so that it can stand above a class.
+
+        Raises:
+            ValueError: the name is taken by something else.
+        """
+        name = typing.cast(Named, item).name
+        taken = self._items.get(name)
+        if taken is not None and taken is not item:
+            raise ValueError(f"{self.kind} name {name!r} is taken by {taken!r}")
+        self._items[name] = typing.cast(T, item)
+        return item
+
+    def build(self, text: str) -> object:
+        """An object from its text form `name` or `name:key=value,key=value`; see `build`."""
+        return build(self.kind, text, typing.cast(Mapping[str, type[object]], self))
+
+    def find(self, name: str) -> T:
+        """What is registered under a name.
+
+        Raises:
+            UnknownName: nothing is; the message offers the nearest name.
+        """
+        if name not in self:
+            raise unknown(self.kind, name, self)
+        return self[name]
+
+    def __getitem__(self, name: str) -> T:
+        self._complete()
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._complete()
+        return iter(sorted(self._items))
+
+    def __len__(self) -> int:
+        self._complete()
+        return len(self._items)
+
+    def _complete(self) -> None:
+        """Imports every module of the package, then what plugins name."""
+        with self._lock:
+            if self._is_complete:
+                return
+            self._is_complete = True
+            try:
+                for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+                    importlib.import_module(f"{self.package}.{module.name}")
+                for entry in importlib.metadata.entry_points(group=self.group):
+                    entry.load()
+            except BaseException:
+                self._is_complete = False  # the next who asks meets the same error, not a registry with gaps
+                raise
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
@@ -45,43 +112,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}")
-
-
-def parse(spec: str | Method | Sequence[str | Method]) -> tuple[Method, ...]:
-    """Reads methods from their text form.
-
-    Args:
-        spec: `"permutation:views=5+set_based"`, a Method, or a list of such strings or Methods. Outermost first.
-
-    Returns:
-        The methods without `none`, which changes nothing.
-
-    Raises:
-        UnknownName: no method of that name.
-        InvalidOption: an option that the method doesn't have, or a value outside of its range.
-    """
-    from fairpos.methods.base import Method
-
-    items: Sequence[str | Method] = [spec] if isinstance(spec, str | Method) else spec
-    found: list[Method] = []
-    for item in items:
-        if isinstance(item, Method):
-            found.append(item)
-        elif isinstance(item, str):
-            found.extend(build("method", part, methods()) for part in item.split("+"))
-        else:
-            raise InvalidOption(f"methods must be str or Method, got {type(item).__name__}")
-    return tuple(method for method in found if method.name != "none")
-
-
-def with_seed(methods: Sequence[Method], seed: int | None) -> tuple[Method, ...]:
-    """The methods, those that draw anything with this seed; None leaves each its own."""
-    if seed is None:
-        return tuple(methods)
-    return tuple(
-        dataclasses.replace(method, seed=seed) if any(f.name == "seed" for f in dataclasses.fields(method)) else method  # type: ignore[call-arg]
-        for method in methods
-    )
 
 
 def build(kind: str, text: str, known: Mapping[str, type[T]]) -> T:

@@ -17,8 +17,8 @@ from fairpos.errors import InvalidComposition, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asking, Ranker
+from fairpos.rankers.verdict import VerdictForm, verdict
 from fairpos.types import Output, Request, Task, Usage, View
-from fairpos.verdicts import VerdictForm, verdict
 
 T = TypeVar("T")
 Work = Generator[list[Call], list[Reply], T]
@@ -233,12 +233,3 @@ def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
     view = View(request.ids, reply.status, reply.text)
     text = reply.text.strip() if reply.status == "ok" else None
     return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,))
-
-
-def folded(output: Output, outputs: Sequence[Output]) -> Output:
-    """The output with the cost and the records of all that it was made from."""
-    return replace(
-        output,
-        usage=sum((o.usage for o in outputs), Usage()),
-        views=tuple(view for o in outputs for view in o.views),
-    )

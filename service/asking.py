@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from fairpos.backends.base import Backend, Decoding, Finish, Generate, Reply
+from fairpos.calibration.profile import Profile, directory
 from fairpos.errors import InvalidOption
 from fairpos.methods.base import Method
-from fairpos.profiles import Profile, directory
+from fairpos.methods.catalogue import parse
 from fairpos.prompts import Prompt, Template
-from fairpos.rankers import ranker as find_ranker
-from fairpos.registry import parse
+from fairpos.rankers.base import find_ranker
 from fairpos.runner import Work, start
 from fairpos.types import Output, Request, Task, Usage, View
 

@@ -5,7 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import fairpos
-from fairpos import FairModel, demo_models
+from fairpos import FairModel
+from fairpos.models import embedded
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,10 +39,10 @@ def smollm2_bfloat16() -> FairModel:
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     """A tokenizer for tiny models, which are asked in tokens and never need it."""
-    return AutoTokenizer.from_pretrained(demo_models.path("smollm2"))
+    return AutoTokenizer.from_pretrained(embedded.path("smollm2"))
 
 
 @pytest.fixture(scope="session")
 def plain_smollm2() -> PreTrainedModel:
     """The same weights as transformers loads them, not wrapped; the model behind golden/."""
-    return AutoModelForCausalLM.from_pretrained(demo_models.path("smollm2"), dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(embedded.path("smollm2"), dtype=torch.float32).eval()

@@ -9,8 +9,8 @@ from fairpos import FairModel, Request, Segment
 from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.errors import InvalidComposition, UnknownName, UnsupportedBackend
 from fairpos.methods.base import Method
-from fairpos.rankers import ranker
-from fairpos.registry import parse
+from fairpos.methods.catalogue import parse
+from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import folded, run
 from fairpos.types import as_segments
 

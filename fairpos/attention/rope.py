@@ -60,6 +60,12 @@ def _picked(x: Tensor, dimensions: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1]).index_select(1, dimensions).view(x.shape)
 
 
+def decoder_of(model: PreTrainedModel) -> nn.Module:
+    """The module that holds the rotary embedding: the base model, or the language model inside of it."""
+    decoder: nn.Module = getattr(model.base_model, "language_model", model.base_model)
+    return decoder
+
+
 class Rotary:
     """Rotates queries or keys of one model.
 
@@ -79,7 +85,7 @@ class Rotary:
         Raises:
             UnsupportedModel: the model has no rotary module, or no function that applies it.
         """
-        name, base_model = type(model).__name__, model.base_model
+        name, base_model = type(model).__name__, decoder_of(model)
         module = getattr(base_model, "rotary_emb", None)
         if module is None:
             raise UnsupportedModel(

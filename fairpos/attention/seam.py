@@ -32,7 +32,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import CACHE, GrowingLayer, kept_in
 from fairpos.attention.kernel import attend, causal_mask
-from fairpos.attention.rope import Factors, Pairs, Rotary
+from fairpos.attention.rope import Factors, Pairs, Rotary, decoder_of
 from fairpos.errors import NonFiniteLogits, UnsupportedModel
 from fairpos.types import Layout
 
@@ -367,13 +367,15 @@ class Seam:
                     self._disarm()
 
     def _arm(self) -> None:
-        base = self.model.base_model
+        base = decoder_of(self.model)
         rotary = self._rotary
         assert rotary is not None  # verify() found it
         layer_types = _layer_types(rotary, base)
-        for config in _configs(self.model):
-            _plain[id(config)] = config._attn_implementation
-            self._undo.append(_restorer(config, config._attn_implementation))
+        # All are read before one is written: a composite config writes its parts' as well.
+        before = [(config, config._attn_implementation) for config in _configs(self.model)]
+        for config, name in before:
+            _plain[id(config)] = name
+            self._undo.append(_restorer(config, name))
             config._attn_implementation = NAME
         stack = threading.local()
 
@@ -402,7 +404,7 @@ class Seam:
         handles = [
             base.register_forward_pre_hook(enter, with_kwargs=True),
             base.register_forward_hook(leave, always_call=True),
-            base.rotary_emb.register_forward_hook(neutral),
+            rotary.module.register_forward_hook(neutral),
             *(
                 # The innermost module with a layer index is the attention; it is entered last.
                 module.register_forward_pre_hook(keep, with_kwargs=True)

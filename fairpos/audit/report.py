@@ -16,8 +16,8 @@ from fairpos.audit.plots import COLOURS, Line, Point, bars, curve, scatter
 from fairpos.audit.runs import Trial
 from fairpos.audit.statistics import TEST_LEVEL, MethodFigures
 from fairpos.audit.tasks import Item
+from fairpos.files.records import Bad
 from fairpos.metrics import Interval
-from fairpos.records import Bad
 
 SCHEMA = 1
 _SHOWN_FLIPS = 10

@@ -15,14 +15,14 @@ from functools import partial
 from fairpos.audit.tasks import AuditTask, Item
 from fairpos.backends.once import OnceBackend
 from fairpos.errors import InvalidOption
+from fairpos.files.records import Journal, Record
 from fairpos.methods.base import Method
+from fairpos.methods.catalogue import parse
 from fairpos.methods.label_prior import calibrated
 from fairpos.model import FairModel
 from fairpos.prompts import slot_labels
-from fairpos.records import Journal, Record
-from fairpos.registry import parse
+from fairpos.rankers.verdict import VerdictForm
 from fairpos.types import Output, Request
-from fairpos.verdicts import VerdictForm
 
 _LEARNED_FROM = 200
 

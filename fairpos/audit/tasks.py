@@ -20,9 +20,9 @@ from pathlib import Path
 
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidRequest
-from fairpos.judging import case_of
+from fairpos.files.records import Bad, Json, Record, read, segments_of, text_of
+from fairpos.judging.judge import case_of
 from fairpos.prompts import KEY_VALUE, Template
-from fairpos.records import Bad, Json, Record, read, segments_of, text_of
 from fairpos.types import Output, Request, Segment, Task, as_segments
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.prompts import Prompt
-from fairpos.types import Capability, Status, Usage
+from fairpos.types import Capability, Layout, Status, Usage
 
 Finish: TypeAlias = Literal["stop", "length", "cancelled"]
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
     from transformers.generation.streamers import BaseStreamer
 
-    from fairpos.methods.base import Method
+    from fairpos.attention.seam import Attention
 
 Weights: TypeAlias = Literal["uniform", "entropy"]
 
@@ -105,6 +105,25 @@ class Ballot:
     beta: float = 4.0
 
 
+class AttentionOwner(Protocol):
+    """Whoever replaces the model's attention for a call: a method of the attention family. Hashable and comparable.
+
+    Class attributes:
+        name: By which users call it.
+        order_free: The result doesn't depend on the order of the segments.
+        reuses_segments: Keys and values of a segment depend on the prefix and itself alone, so a store can keep them.
+        needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
+    """
+
+    name: ClassVar[str]
+    order_free: ClassVar[bool]
+    reuses_segments: ClassVar[bool]
+    needs_whole_prompt: ClassVar[bool]
+
+    def attend(self, layouts: Sequence[Layout]) -> Attention | None:
+        """The attention of one call over these prompts; None leaves the model's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generate:
     """Continue the prompt.
@@ -122,7 +141,7 @@ class Generate:
 
     prompt: Prompt
     decoding: Decoding = Decoding()
-    attend: Method | None = None
+    attend: AttentionOwner | None = None
     voters: tuple[Prompt, ...] = ()
     ballot: Ballot = Ballot()
     listing: tuple[str, ...] = ()
@@ -134,7 +153,7 @@ class Score:
 
     prompt: Prompt
     replies: tuple[str, ...]
-    attend: Method | None = None
+    attend: AttentionOwner | None = None
 
 
 Call: TypeAlias = Generate | Score

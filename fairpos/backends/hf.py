@@ -28,12 +28,11 @@ from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.seam import seam_of
 from fairpos.attention.store import SegmentStore
-from fairpos.backends.base import Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
+from fairpos.backends.base import AttentionOwner, Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
 from fairpos.backends.voting import pooled_steps, voting
 from fairpos.errors import InvalidOption, NonFiniteLogits, TooLong, UnsupportedModel
-from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, continuation, tokenize
 from fairpos.types import Capability, Layout, Status, Usage
 
@@ -126,7 +125,7 @@ class HFBackend:
             else:
                 end = len(layout) if call.attend and call.attend.needs_whole_prompt else layout.suffix_start
                 groups[call.attend, layout.input_ids[:end], layout.sets, layout.ids, layout.links].append(i)
-        alone: dict[Method | None, list[int]] = defaultdict(list)
+        alone: dict[AttentionOwner | None, list[int]] = defaultdict(list)
         for members in groups.values():
             call = calls[members[0]]
             if isinstance(call, Generate) and call.decoding.by_row:
@@ -157,7 +156,7 @@ class HFBackend:
         """The prompt in tokens."""
         return tokenize(prompt, self.tokenizer)
 
-    def logits(self, layouts: Sequence[Layout], method: Method | None = None) -> Tensor:
+    def logits(self, layouts: Sequence[Layout], method: AttentionOwner | None = None) -> Tensor:
         """Next-token logits after each prompt, (B, V) float32.
 
         Raises:
@@ -188,7 +187,7 @@ class HFBackend:
         return read(self.model, layouts, heads=heads, last_only=last_only, replies=tokens)
 
     def generate(
-        self, layouts: Sequence[Layout], method: Method | None = None, decoding: Decoding = Decoding()
+        self, layouts: Sequence[Layout], method: AttentionOwner | None = None, decoding: Decoding = Decoding()
     ) -> list[list[int]]:
         """New tokens after each prompt, without padding and end-of-text, by transformers' own `generate`.
 
@@ -215,7 +214,7 @@ class HFBackend:
     def vote(
         self,
         layouts: Sequence[Layout],
-        method: Method | None = None,
+        method: AttentionOwner | None = None,
         decoding: Decoding = Decoding(),
         ballot: Ballot = Ballot(),
     ) -> list[int]:
@@ -245,14 +244,20 @@ class HFBackend:
         return self._until_end(output[0, batch.width :].tolist(), config)
 
     def vote_score(
-        self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None, ballot: Ballot = Ballot()
+        self,
+        layouts: Sequence[Layout],
+        reply: Sequence[int],
+        method: AttentionOwner | None = None,
+        ballot: Ballot = Ballot(),
     ) -> float:
         """Log-probability that the vote gives a reply, summed over its tokens."""
         log_probs = self.reply_log_probs(layouts, reply, method)
         voted = pooled_steps(log_probs, ballot)
         return float(voted.gather(1, torch.tensor(reply, device=voted.device)[:, None]).sum())
 
-    def reply_log_probs(self, layouts: Sequence[Layout], reply: Sequence[int], method: Method | None = None) -> Tensor:
+    def reply_log_probs(
+        self, layouts: Sequence[Layout], reply: Sequence[int], method: AttentionOwner | None = None
+    ) -> Tensor:
         """What each prompt expects at every step of one reply: log-probabilities (prompts, tokens of the reply, V)."""
         with self.attending(layouts, method, new=len(reply)) as (batch, cache):
             device = self.model.device
@@ -273,7 +278,7 @@ class HFBackend:
             return torch.log_softmax(logits, dim=-1)
 
     def generate_rows(
-        self, layouts: Sequence[Layout], method: Method | None, decodings: Sequence[Decoding]
+        self, layouts: Sequence[Layout], method: AttentionOwner | None, decodings: Sequence[Decoding]
     ) -> list[Row]:
         """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
         config = self._generation_config(Decoding(max_new_tokens=max(d.max_new_tokens for d in decodings)))
@@ -291,7 +296,10 @@ class HFBackend:
         return rows
 
     def score(
-        self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None = None
+        self,
+        layouts: Sequence[Layout],
+        replies: Sequence[Sequence[Sequence[int]]],
+        method: AttentionOwner | None = None,
     ) -> list[Scores]:
         """Log-probability of each reply after its prompt, and whether greedy decoding would give it.
 
@@ -307,7 +315,7 @@ class HFBackend:
         members: Sequence[int],
         calls: Sequence[Call],
         layouts: Sequence[Layout],
-        how: Callable[[Sequence[Layout], Sequence[Sequence[Sequence[int]]], Method | None], list[Scores]],
+        how: Callable[[Sequence[Layout], Sequence[Sequence[Sequence[int]]], AttentionOwner | None], list[Scores]],
     ) -> Iterator[tuple[int, Reply]]:
         texts = [call.replies for call in (calls[i] for i in members) if isinstance(call, Score)]
         tokens = [[continuation(text, self.tokenizer) for text in each] for each in texts]
@@ -320,7 +328,7 @@ class HFBackend:
             yield i, Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage)
 
     def _side_by_side(
-        self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: Method | None
+        self, layouts: Sequence[Layout], replies: Sequence[Sequence[Sequence[int]]], method: AttentionOwner | None
     ) -> list[Scores]:
         """Prompts as one batch; one by one where a reply has several tokens, which continue the prompt's cache."""
         if len(layouts) > 1 and any(len(reply) > 1 for each in replies for reply in each):
@@ -338,7 +346,7 @@ class HFBackend:
         self,
         layouts: Sequence[Layout],
         replies: Sequence[Sequence[Sequence[int]]],
-        method: Method | None,
+        method: AttentionOwner | None,
         start: int | None = None,
     ) -> list[Scores]:
         """Prompts that differ only from `start` on (None: in their suffix): everything before it is read once."""
@@ -454,14 +462,14 @@ class HFBackend:
 
     @contextmanager
     def attending(
-        self, layouts: Sequence[Layout], method: Method | None, new: int = 0
+        self, layouts: Sequence[Layout], method: AttentionOwner | None, new: int = 0
     ) -> Iterator[tuple[Batch, Cache]]:
         """The batch and cache of one call. Where a method owns the attention: canonical layouts, and its cache."""
         for layout in layouts:
             self._check_length(layout, new)
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
         with torch.no_grad():
-            if method is None or not method.owns_attention:
+            if method is None:
                 yield Batch(layouts), DynamicCache()
                 return
             # Only where order plays no part may ours replace the caller's.
@@ -480,12 +488,12 @@ class HFBackend:
                     kept.fill(self.model, cache, attention.batch.layouts[0])
                 yield attention.batch, cache
 
-    def _kept(self, layouts: Sequence[Layout], method: Method | None) -> SegmentStore | None:
+    def _kept(self, layouts: Sequence[Layout], method: AttentionOwner | None) -> SegmentStore | None:
         """The store, where it serves these prompts: one prompt at a time, of one set, by a method that allows it."""
         serves = method is not None and method.reuses_segments and len(layouts) == 1
         return self.store if self.store is not None and serves and self.store.takes(layouts[0]) else None
 
-    def _reused(self, layout: Layout, method: Method | None) -> int:
+    def _reused(self, layout: Layout, method: AttentionOwner | None) -> int:
         """Tokens of a prompt that needn't be read; asked before it runs."""
         kept = self._kept([layout], method)
         return kept.held_tokens(layout) if kept is not None else 0
@@ -497,7 +505,9 @@ class HFBackend:
                 f"the model's context is {self.context} tokens"
             )
 
-    def _batches(self, members: Sequence[int], layouts: Sequence[Layout], method: Method | None) -> Iterator[list[int]]:
+    def _batches(
+        self, members: Sequence[int], layouts: Sequence[Layout], method: AttentionOwner | None
+    ) -> Iterator[list[int]]:
         """Prompts that go together: of like length, within the token limit; alone where a store serves them."""
         if any(self._kept([layouts[i]], method) is not None for i in members):
             yield from ([i] for i in members)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from fairpos.backends.base import AttentionReader, Backend, attention_reader
 from fairpos.calibration.black_box import continued, intervals, slot_values
+from fairpos.calibration.profile import Profile, Setting
 from fairpos.calibration.samples import Sample, chosen, fingerprint
 from fairpos.errors import InvalidOption, InvalidRequest
-from fairpos.profiles import Profile, Setting
 from fairpos.prompts import Template, render
 from fairpos.types import Task
 

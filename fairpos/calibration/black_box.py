@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply, Score
+from fairpos.calibration.profile import Profile, Setting, Signal, Slot
 from fairpos.calibration.samples import Sample, fingerprint
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest
 from fairpos.metrics import wilson_interval
-from fairpos.profiles import Profile, Setting, Signal, Slot
 from fairpos.prompts import Prompt, Template, render
-from fairpos.rankers import ranker
+from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import run
 from fairpos.types import Output, Request, Task
 

@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairpos.calibration.profile import fingerprint_of
 from fairpos.errors import InvalidRequest
-from fairpos.profiles import fingerprint_of
-from fairpos.records import Json, Lines, Record, segments_of, text_of
+from fairpos.files.records import Json, Lines, Record, segments_of, text_of
 from fairpos.types import Request, Segment, Task, as_segments
 
 

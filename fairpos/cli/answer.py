@@ -13,9 +13,9 @@ from fairpos.backends.base import Decoding
 from fairpos.cli import app, options
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import InvalidRequest
+from fairpos.files.records import Journal, Record, read, segments_of, text_of
+from fairpos.methods.catalogue import parse
 from fairpos.model import load
-from fairpos.records import Journal, Record, read, segments_of, text_of
-from fairpos.registry import parse
 from fairpos.types import Output, Request, as_segments
 
 

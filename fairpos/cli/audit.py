@@ -13,9 +13,9 @@ from fairpos.cli import app, options
 from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
-from fairpos.records import Journal
-from fairpos.registry import parse
-from fairpos.verdicts import VerdictForm
+from fairpos.files.records import Journal
+from fairpos.methods.catalogue import parse
+from fairpos.rankers.verdict import VerdictForm
 
 _TASKS = Literal["judge", "choice", "rank", "qa", "kv"]
 

@@ -20,17 +20,17 @@ from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_mod
 from fairpos.cli.outcome import reason
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest
-from fairpos.formats import FORMATS, find
-from fairpos.judging import Budget, Case, Judge, cases_of, crossed, decided, prompts_of, read_template, with_ties
-from fairpos.leaderboard import games_of
+from fairpos.files.formats.base import FORMATS
+from fairpos.files.records import Bad, Journal, Record, read
+from fairpos.judging.judge import Budget, Case, Judge, cases_of, crossed, decided, prompts_of, read_template, with_ties
+from fairpos.judging.leaderboard import games_of
+from fairpos.methods.catalogue import parse
 from fairpos.methods.label_prior import calibrated
 from fairpos.metrics import Standing, bradley_terry, wilson_interval
 from fairpos.prompts import TEMPLATES, Template
-from fairpos.records import Bad, Journal, Record, read
-from fairpos.registry import parse
+from fairpos.rankers.verdict import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES, VerdictForm
 from fairpos.runner import answers_in_words
 from fairpos.types import Usage
-from fairpos.verdicts import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES, VerdictForm
 
 _SPENT = 3  # exit status where the budget ended the run
 
@@ -77,7 +77,7 @@ def judge(
 
     Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with --resume.
     """
-    source, target = find(from_), find(to or from_)
+    source, target = FORMATS.find(from_), FORMATS.find(to or from_)
     if export is not None and source.name != target.name and target.name != "fairpos":
         raise InvalidOption(f"verdicts on {source.name} records can be exported as {source.name} or fairpos")
     limit = Budget(budget) if budget is not None else None

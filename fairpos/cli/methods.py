@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 
@@ -12,23 +11,8 @@ from rich.table import Table
 from fairpos.cli import app
 from fairpos.cli.options import AsJson
 from fairpos.cli.terminal import console
-from fairpos.methods.base import Method
-from fairpos.registry import methods as registered
+from fairpos.methods.catalogue import all_methods, described
 from fairpos.registry import unknown
-
-
-def described(cls: type[Method]) -> dict[str, object]:
-    """A method as JSON: what the table, the service and the documentation say of it."""
-    return {
-        "name": cls.name,
-        "family": cls.family,
-        "summary": cls.summary,
-        "source": cls.source,
-        "tasks": sorted(cls.tasks),
-        "requires": sorted(cls.requires),
-        "order_free": cls.order_free,
-        "options": {f.name: f.default for f in dataclasses.fields(cls) if f.init},
-    }
 
 
 @app.command()
@@ -37,7 +21,7 @@ def methods(
     as_json: AsJson = False,
 ) -> None:
     """List the methods, or show one in full."""
-    known = registered()
+    known = all_methods()
     if name is not None and name not in known:
         raise unknown("method", name, known)
     chosen = [known[name]] if name is not None else list(known.values())

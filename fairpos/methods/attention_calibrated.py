@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.methods.attention_read import AttentionRead
-from fairpos.registry import register
+from fairpos.methods.base import register
 from fairpos.relevance import attention_calibrated
 from fairpos.relevance.model_read import Looked
 from fairpos.types import Request

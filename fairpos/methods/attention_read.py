@@ -6,9 +6,9 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fairpos import placement
 from fairpos.methods.base import Family, Method, Steps
 from fairpos.methods.reordering import placed
+from fairpos.orders import placement
 from fairpos.types import Capability, Output, Request, Task, View
 
 if TYPE_CHECKING:

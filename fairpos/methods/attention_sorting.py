@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos import placement
 from fairpos.backends.base import attention_reader
 from fairpos.methods.attention_read import AttentionRead
+from fairpos.methods.base import register
 from fairpos.methods.reordering import placed
+from fairpos.orders import placement
 from fairpos.prompts import render
-from fairpos.registry import register
 from fairpos.relevance.model_read import Looked
 from fairpos.types import Request, Usage
 

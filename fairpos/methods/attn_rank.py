@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from fairpos.calibration.profile import Profile, Setting, Signal, find, for_count
 from fairpos.errors import NotCalibrated
+from fairpos.methods.base import register
 from fairpos.methods.reordering import Reordering
-from fairpos.placement import by_value
-from fairpos.profiles import Profile, Setting, Signal, find, for_count
-from fairpos.registry import register
+from fairpos.orders.placement import by_value
 from fairpos.types import Request, Task
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from fairpos.errors import InvalidOption
+from fairpos.registry import Registry
 from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
 
 if TYPE_CHECKING:
@@ -96,3 +97,7 @@ class Method:
         """Raises InvalidOption unless `ok`, saying what was got and what is allowed."""
         if not ok:
             raise InvalidOption(f"{self.name}: {option} must be {allowed}, got {getattr(self, option)!r}")
+
+
+METHODS: Registry[type[Method]] = Registry("method", "fairpos.methods", "fairpos.methods")
+register = METHODS.register

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fairpos.methods.base import register
 from fairpos.methods.label_prior import Ask, LabelPrior
-from fairpos.registry import register
 from fairpos.types import Request
 
 

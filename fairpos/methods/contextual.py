@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method
-from fairpos.rankers.base import by_score
-from fairpos.registry import register
-from fairpos.runner import folded
+from fairpos.methods.base import Family, Method, register
+from fairpos.outputs import by_score, folded
 from fairpos.types import Capability, Output, Request, Segment, Task
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method
+from fairpos.methods.base import Family, Method, register
 from fairpos.methods.swap import Swap
 from fairpos.prompts import slot_labels
-from fairpos.registry import register
 from fairpos.types import Output, Request, Task
 
 if TYPE_CHECKING:

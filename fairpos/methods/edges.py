@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos import placement
+from fairpos.methods.base import register
 from fairpos.methods.reordering import Reordering
-from fairpos.registry import register
+from fairpos.orders import placement
 from fairpos.types import Request
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import InvalidOption, InvalidRequest
-from fairpos.methods.base import Family, Method
-from fairpos.registry import register
+from fairpos.methods.base import Family, Method, register
 from fairpos.types import Capability, Layout, Request
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 from fairpos.errors import InvalidComposition, NotCalibrated
 from fairpos.methods.base import Family, Method
+from fairpos.outputs import by_score
 from fairpos.prompts import slot_labels
-from fairpos.rankers.base import by_score
 from fairpos.types import Capability, Output, Request, Task
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fairpos.methods.base import Family, Method
-from fairpos.registry import register
+from fairpos.methods.base import Family, Method, register
 
 
 @register

@@ -19,13 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
-from fairpos import designs
 from fairpos.aggregate import borda, entropy_weighted, kemeny, majority, mean_log_prob, rrf
 from fairpos.backends.base import Ballot, Weights
 from fairpos.errors import InvalidComposition
-from fairpos.methods.base import Family, Method, Steps
-from fairpos.registry import register
-from fairpos.runner import folded
+from fairpos.methods.base import Family, Method, Steps, register
+from fairpos.orders import designs
+from fairpos.outputs import folded
 from fairpos.types import Output, Request, Task
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Yu et al., "Mitigate Position Bias in Large Language Models via Scaling a Single Dimension", arXiv 2406.02536. Unlike
 the published code: any RoPE model; no second projection of the prompt where the change of one channel can be added;
-the channel search comes with it (`fairpos.attention.positional_search`).
+the channel search comes with it (`fairpos.calibration.channel_search`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from fairpos.errors import InvalidOption, NotCalibrated
-from fairpos.methods.base import Family, Method
-from fairpos.registry import register, unknown
+from fairpos.methods.base import Family, Method, register
+from fairpos.registry import unknown
 from fairpos.types import Capability, Layout, Request
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class PositionalHidden(Method):
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Self:
-        """Finds the channel of a model; see `fairpos.attention.positional_search.search`, which also gives the figures.
+        """Finds the channel of a model; see `fairpos.calibration.channel_search.search`, which also gives the figures.
 
         Args:
             backend: A local model.
@@ -154,7 +154,7 @@ class PositionalHidden(Method):
             seed: Of texts and records.
             progress: Called with (steps done, steps in all).
         """
-        from fairpos.attention.positional_search import search
+        from fairpos.calibration.channel_search import search
 
         found = search(backend, texts=texts, records=records, seed=seed, progress=progress).setting
         assert found.layers is not None

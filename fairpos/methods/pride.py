@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from fairpos.methods.base import register
 from fairpos.methods.label_prior import Ask, LabelPrior
 from fairpos.prompts import slot_labels
-from fairpos.registry import register
 from fairpos.types import Request
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method
-from fairpos.registry import register
+from fairpos.methods.base import Family, Method, register
 from fairpos.types import Request
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What the methods that put segments into a better order have in common; not a method itself.
 
-Each of them is an order of slots, the best first (`slots`), to which `fairpos.placement` matches the segments, the most
+Each is an order of slots, the best first (`slots`), to which `fairpos.orders.placement` matches the segments, the most
 relevant first. Relevance comes from a source that no order can sway; equal scores go by content. So the order shown is
 the same for every input order. It is returned as the view's `order`, and results refer to ids.
 """
@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.methods.base import Family, Method
-from fairpos.placement import by_relevance, place
-from fairpos.relevance import ModelRead, relevance
+from fairpos.orders.placement import by_relevance, place
+from fairpos.relevance.base import find_relevance
+from fairpos.relevance.model_read import ModelRead
 from fairpos.types import Output, Request, Segment, Task
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Reordering(Method, ABC):
 
     def __post_init__(self) -> None:
         if self.relevance != AUTO:
-            relevance(self.relevance)  # refuses what can't be used, when the method is made
+            find_relevance(self.relevance)  # refuses what can't be used, when the method is made
 
     @abstractmethod
     def slots(self, request: Request, backend: Backend) -> Sequence[int]:
@@ -66,7 +67,7 @@ class Reordering(Method, ABC):
         return "given" if all(segment.score is not None for segment in segments) else "bm25"
 
     def _scores(self, request: Request, backend: Backend) -> dict[str, float]:
-        source = relevance(self.source_of(request.segments))
+        source = find_relevance(self.source_of(request.segments))
         if isinstance(source, ModelRead):
             source = source.on(backend)
         return source.scores(request.query, request.segments)

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method
-from fairpos.registry import register
+from fairpos.methods.base import Family, Method, register
 from fairpos.types import Capability, Layout
 
 if TYPE_CHECKING:

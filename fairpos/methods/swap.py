@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fairpos.methods.base import Family, Method
-from fairpos.rankers.base import by_score
-from fairpos.registry import register
-from fairpos.runner import folded
+from fairpos.methods.base import Family, Method, register
+from fairpos.outputs import by_score, folded
 from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
-from fairpos.methods.base import Family, Method, Steps
-from fairpos.registry import register
-from fairpos.runner import folded
+from fairpos.methods.base import Family, Method, Steps, register
+from fairpos.outputs import folded
 from fairpos.types import Output, Request, Task
 
 if TYPE_CHECKING:

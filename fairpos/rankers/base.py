@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, cast
 
-from fairpos.backends.base import Call, Decoding, Reply
-from fairpos.methods.base import Method
+from fairpos.backends.base import AttentionOwner, Call, Decoding, Reply
+from fairpos.outputs import by_score
 from fairpos.prompts import Template
+from fairpos.registry import Registry
 from fairpos.types import Capability, Output, Request, Status, Usage, View
 
 
@@ -25,7 +26,7 @@ class Asking:
 
     template: Template | None = None
     decoding: Decoding = Decoding()
-    attend: Method | None = None
+    attend: AttentionOwner | None = None
     in_words: bool = False
 
 
@@ -49,6 +50,20 @@ class Ranker(Protocol):
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """Yields lists of calls, receives their replies, returns the view's output."""
+
+
+RANKERS: Registry[type[Ranker]] = Registry("ranker", "fairpos.rankers", "fairpos.rankers")
+register = RANKERS.register
+
+
+def find_ranker(spec: str | Ranker) -> Ranker:
+    """A ranker from its text form: "first_token", "generate:constrained=false".
+
+    Raises:
+        UnknownName: no such ranker.
+        InvalidOption: an option that it doesn't have, or a value of a wrong type.
+    """
+    return cast(Ranker, RANKERS.build(spec)) if isinstance(spec, str) else spec
 
 
 def scored(request: Request, reply: Reply, log_probs: Sequence[float]) -> Output:
@@ -85,8 +100,3 @@ def gathered(request: Request, scores: Mapping[str, float], views: Sequence[View
     return Output(
         request.task, ranking=ranking, scores=scores, winner=winner, status=status, usage=usage, views=tuple(views)
     )
-
-
-def by_score(scores: Mapping[str, float]) -> tuple[str, ...]:
-    """Ids by score, largest first; ties by id, so that results repeat whatever the order shown."""
-    return tuple(sorted(scores, key=lambda id: (-scores[id], id)))

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from fairpos.errors import InvalidOption
-from fairpos.rankers.base import Asked, Asking, gathered
+from fairpos.rankers.base import Asked, Asking, gathered, register
 from fairpos.relevance.cross_encoder import CrossEncoder
 from fairpos.relevance.embedding import Embedding
 from fairpos.types import Capability, Request, Usage
 
 
+@register
 @dataclass(frozen=True)
 class EmbeddingRanker:
     """Scores of `fairpos.relevance`'s bi-encoder or cross-encoder.

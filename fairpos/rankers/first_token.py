@@ -10,10 +10,11 @@ from typing import ClassVar
 
 from fairpos.backends.base import Score
 from fairpos.prompts import render
-from fairpos.rankers.base import Asked, Asking, scored
+from fairpos.rankers.base import Asked, Asking, register, scored
 from fairpos.types import Capability, Request
 
 
+@register
 @dataclass(frozen=True)
 class FirstToken:
     """Scores are log-probabilities of each segment's label as the reply.

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from fairpos.backends.base import Generate
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asked, Asking
+from fairpos.rankers.base import Asked, Asking, register
 from fairpos.rankers.listwise import parse_listing
 from fairpos.types import Capability, Output, Request, Status, View
 
@@ -27,6 +27,7 @@ LISTWISE = Template(
 _TOKENS_EACH, _TOKENS_MORE = 8, 16
 
 
+@register
 @dataclass(frozen=True)
 class GenerateRanker:
     """The order in which a listwise reply names the segments; no scores.

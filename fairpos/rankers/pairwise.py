@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fairpos.backends.base import Reply, Score
+from fairpos.outputs import by_score
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asked, Asking, by_score, gathered
+from fairpos.rankers.base import Asked, Asking, gathered, register
 from fairpos.types import Capability, Request, Usage, View
 
 PAIRWISE = Template(
@@ -27,6 +28,7 @@ PAIRWISE = Template(
 _LABELS = ("A", "B")
 
 
+@register
 @dataclass(frozen=True)
 class Pairwise:
     """A segment's score is its mean probability, 0 to 1, of being preferred to each other segment.

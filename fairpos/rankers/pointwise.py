@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from fairpos.backends.base import Score
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asked, Asking, gathered
+from fairpos.rankers.base import Asked, Asking, gathered, register
 from fairpos.types import Capability, Request, Usage, View
 
 POINTWISE = Template(
@@ -21,6 +21,7 @@ POINTWISE = Template(
 )
 
 
+@register
 @dataclass(frozen=True)
 class Pointwise:
     """The log-odds of "yes" against "no", each segment asked about alone: no order, no position, no labels.

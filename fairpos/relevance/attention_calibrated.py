@@ -15,10 +15,12 @@ import numpy as np
 from fairpos.backends.base import AttentionReader
 from fairpos.errors import InvalidOption
 from fairpos.prompts import render
+from fairpos.relevance.base import register
 from fairpos.relevance.model_read import Looked, ModelRead
 from fairpos.types import Request, Segment, Usage
 
 
+@register
 @dataclass(frozen=True)
 class AttentionCalibrated(ModelRead):
     """Mean attention of the question to a segment's tokens, minus that to a dummy in the same slot.

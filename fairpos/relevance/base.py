@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, cast, runtime_checkable
 
 from fairpos.errors import InvalidOption
+from fairpos.registry import Registry
 from fairpos.types import Segment
 
 
@@ -26,6 +27,20 @@ class Relevance(Protocol):
 
     def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:
         """A finite score for every segment, by id; the same for every order of the segments."""
+
+
+RELEVANCE: Registry[type[Relevance]] = Registry("relevance", "fairpos.relevance", "fairpos.relevance")
+register = RELEVANCE.register
+
+
+def find_relevance(spec: str | Relevance) -> Relevance:
+    """A source of relevance from its text form: "bm25", "embedding:model=minilm".
+
+    Raises:
+        UnknownName: no such source.
+        InvalidOption: an option that it doesn't have, or a value outside of its range.
+    """
+    return cast(Relevance, RELEVANCE.build(spec)) if isinstance(spec, str) else spec
 
 
 def canonical(segments: Sequence[Segment]) -> list[Segment]:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fairpos.errors import MissingDependency
-from fairpos.relevance.base import Checked, canonical, passage
+from fairpos.relevance.base import Checked, canonical, passage, register
 from fairpos.types import Segment
 
 _WORD = re.compile(r"\w+")
 
 
+@register
 @dataclass(frozen=True)
 class BM25(Checked):
     """Words that the query and a segment share, the rarer among the segments the better.

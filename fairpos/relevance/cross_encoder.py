@@ -11,14 +11,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import MissingDependency, ModelUnavailable
-from fairpos.loading import here_alone, quiet_loading
-from fairpos.relevance.base import Checked, canonical, passage
+from fairpos.models.loading import here_alone, quiet_loading
+from fairpos.relevance.base import Checked, canonical, passage, register
 from fairpos.types import Segment
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder as Encoder
 
 
+@register
 @dataclass(frozen=True)
 class CrossEncoder(Checked):
     """The score that a cross-encoder gives to (query, segment); segments don't see each other.

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos import demo_models
 from fairpos.errors import MissingDependency, ModelUnavailable
-from fairpos.loading import here_alone, quiet_loading
-from fairpos.relevance.base import canonical, passage
+from fairpos.models import embedded
+from fairpos.models.loading import here_alone, quiet_loading
+from fairpos.relevance.base import canonical, passage, register
 from fairpos.types import Segment
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+@register
 @dataclass(frozen=True)
 class Embedding:
     """The cosine between the embeddings of query and segment.
@@ -67,7 +68,7 @@ def bi_encoder(model: str) -> SentenceTransformer:
         raise MissingDependency(
             f"embeddings need sentence-transformers: pip install 'fairpos[embeddings]' ({error})"
         ) from None
-    where = str(demo_models.path(model)) if model in demo_models.EMBEDDED else model
+    where = str(embedded.path(model)) if model in embedded.EMBEDDED else model
     try:
         with quiet_loading():
             return SentenceTransformer(where, local_files_only=here_alone(where))

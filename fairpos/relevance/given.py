@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fairpos.errors import InvalidRequest
+from fairpos.relevance.base import register
 from fairpos.types import Segment
 
 
+@register
 @dataclass(frozen=True)
 class Given:
     """Each segment's own `score`, as it is.

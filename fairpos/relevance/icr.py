@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fairpos.backends.base import AttentionReader
 from fairpos.prompts import render
+from fairpos.relevance.base import register
 from fairpos.relevance.model_read import Looked, ModelRead
 from fairpos.types import Request, Usage
 
@@ -22,6 +23,7 @@ from fairpos.types import Request, Usage
 NO_QUERY = "N/A"
 
 
+@register
 @dataclass(frozen=True)
 class ICR(ModelRead):
     """Attention of the query to each segment's tokens, summed over heads and layers, minus the same for "N/A".

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 
 from fairpos.backends.base import Backend
 from fairpos.calibration import attention_profile, black_box_profile
+from fairpos.calibration.profile import Profile, shared
 from fairpos.calibration.samples import samples_of
-from fairpos.profiles import Profile, shared
-from fairpos.records import Lines
+from fairpos.files.records import Lines
 
 from ..asking import CHAT
 from ..engine import Engine

@@ -8,8 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from fairpos.cli.methods import described
-from fairpos.registry import methods as registered
+from fairpos.methods.catalogue import all_methods, described
 
 from ..replies import ERRORS
 from ..schemas import MethodCard, MethodList
@@ -21,7 +20,7 @@ router = APIRouter(tags=["methods"], responses=ERRORS)
 async def methods() -> MethodList:
     """Every method: where it acts, for which tasks, what it needs, costs, and when it hurts."""
     cards = []
-    for cls in registered().values():
+    for cls in all_methods().values():
         fields: Any = json.loads(json.dumps(described(cls), default=str))
         cards.append(MethodCard(**fields, description=inspect.cleandoc(cls.__doc__ or "")))
     return MethodList(data=cards)

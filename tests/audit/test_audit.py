@@ -19,8 +19,8 @@ from fairpos.backends.fake import FakeBackend
 from fairpos.cli import app
 from fairpos.cli.audit import method_names
 from fairpos.errors import FairposError, InvalidOption, InvalidRequest
+from fairpos.files.records import Bad
 from fairpos.metrics import Interval
-from fairpos.records import Bad
 from fairpos.types import Output
 
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"

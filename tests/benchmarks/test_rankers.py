@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from benchmarks import rankers
+from fairpos.methods.catalogue import parse
 from fairpos.metrics import wilson_interval
-from fairpos.rankers import ranker
-from fairpos.registry import parse
+from fairpos.rankers.base import find_ranker as ranker
 from fairpos.types import Output, Usage, View
 
 

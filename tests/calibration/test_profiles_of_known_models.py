@@ -13,9 +13,9 @@ from fairpos.backends.fake import FakeBackend
 from fairpos.calibration import Sample, attention_profile, black_box_profile
 from fairpos.calibration.attention import fitted_layer, layers_by_rule
 from fairpos.calibration.black_box import Until, intervals
+from fairpos.calibration.profile import Profile, find
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest, NotCalibrated, UnsupportedBackend
-from fairpos.profiles import Profile, find
-from fairpos.registry import parse
+from fairpos.methods.catalogue import parse
 
 K = 8
 BIAS = tuple(random.Random(3).sample([0.6 * i for i in range(K)], K))

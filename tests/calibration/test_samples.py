@@ -8,8 +8,8 @@ import pytest
 from fairpos.calibration import samples_of
 from fairpos.calibration.samples import chosen, fingerprint
 from fairpos.errors import InvalidRequest
+from fairpos.files.records import read
 from fairpos.prompts import KEY_VALUE, render
-from fairpos.records import read
 
 PASSAGES = [{"id": name, "text": f"text {name}"} for name in "abcd"]
 

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
+from fairpos.calibration.profile import Profile
 from fairpos.cli import app, calibrate  # noqa: F401  registers the command
 from fairpos.cli.calibrate import attn_rank
 from fairpos.errors import InvalidOption, InvalidRequest, UnsupportedBackend
-from fairpos.profiles import Profile
 from fairpos.prompts import KEY_VALUE
 
 BIAS = [0.0, 3.0, 1.0]

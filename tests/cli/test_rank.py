@@ -13,7 +13,7 @@ import fairpos.cli.answer  # a command beside it: typer drops the name of an onl
 import fairpos.cli.rank  # noqa: F401  registers the command
 from fairpos.cli import app
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest, UnknownName
-from fairpos.trec import read_run
+from fairpos.files.trec import read_run
 from tests.fake_endpoint import Error, FakeEndpoint, Refusal, Text
 from tests.ranking_endpoint import answer, content, question
 

@@ -18,13 +18,13 @@ from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
 from fairpos.methods.ape import Ape
 from fairpos.methods.base import Method
+from fairpos.methods.catalogue import all_methods
 from fairpos.methods.graph_kv import GraphKV
 from fairpos.methods.ms_poe import MsPoe
 from fairpos.methods.pine import Pine
 from fairpos.methods.positional_hidden import PositionalHidden
 from fairpos.methods.set_based import SetBased
 from fairpos.methods.string import String
-from fairpos.registry import methods
 from fairpos.types import Layout
 from tests.prompts_in_tokens import random_layout
 from tests.reference import ape, graph_kv, ms_poe, pine, positional_hidden, set_based, string
@@ -91,7 +91,7 @@ def worst(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def test_every_attention_method_is_here():
-    assert {c.ours.name for c in CASES.values()} == {m.name for m in methods().values() if m.family == "attention"}
+    assert {c.ours.name for c in CASES.values()} == {m.name for m in all_methods().values() if m.family == "attention"}
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -9,7 +9,7 @@ from fairpos.backends.base import Reply
 from fairpos.backends.fake import FakeBackend
 from fairpos.errors import InvalidComposition, InvalidOption
 from fairpos.methods.capcal import CapCal
-from fairpos.registry import parse
+from fairpos.methods.catalogue import parse
 
 BIAS = [1.0, 0.0, -0.5]
 

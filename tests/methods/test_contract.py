@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import fairpos
-from fairpos import registry
 from fairpos.attention.ordinary import OrdinaryAttention
 from fairpos.attention.seam import Attention
 from fairpos.attention.segments import SegmentAttention
@@ -24,6 +23,7 @@ from fairpos.errors import (
     UnknownName,
 )
 from fairpos.methods.base import Method
+from fairpos.methods.catalogue import all_methods, parse
 from fairpos.methods.graph_kv import GraphKV
 from fairpos.methods.positional_hidden import PRESETS, PositionalHidden
 from fairpos.types import Layout
@@ -32,7 +32,7 @@ from tests.tiny_models import TINY, tiny_model
 
 # Methods that need to be told something before they can run; every other one runs as it is.
 OPTIONS = {"positional_hidden": "positional_hidden:channel=7,layers=1-2", "string": "string:S=10,W=4"}
-ATTENTION = sorted(name for name, cls in registry.methods().items() if cls.family == "attention")
+ATTENTION = sorted(name for name, cls in all_methods().items() if cls.family == "attention")
 SPECS = [OPTIONS.get(name, name) for name in ATTENTION]
 PASSAGES = [fairpos.Segment(id=id, text=text) for id, text in zip("pqr", ("a b", "c d e", "f"), strict=True)]
 LAYOUT = random_layout(21, (8, 5, 9))
@@ -51,9 +51,9 @@ def state(model) -> tuple:
 # --- What every method says of itself
 
 
-@pytest.mark.parametrize("name", registry.methods())
+@pytest.mark.parametrize("name", all_methods())
 def test_a_method_says_what_it_is_what_it_costs_and_when_it_hurts(name):
-    cls = registry.methods()[name]
+    cls = all_methods()[name]
     text = (cls.__doc__ or "").lower()
     assert "cost" in text
     assert "hurts" in text
@@ -77,9 +77,9 @@ BAD = {
 
 @pytest.mark.parametrize("name", ATTENTION)
 def test_bad_options_are_refused_with_what_is_allowed(name):
-    cls = registry.methods()[name]
+    cls = all_methods()[name]
     with pytest.raises(InvalidOption, match="no option 'colour'"):
-        registry.parse(f"{name}:colour=red")
+        parse(f"{name}:colour=red")
     for field, kind in get_type_hints(cls).items():
         if field not in {f.name for f in dataclasses.fields(cls)}:
             continue
@@ -90,7 +90,7 @@ def test_bad_options_are_refused_with_what_is_allowed(name):
             values = BAD.get(kinds[0], ())
         for value in values:
             with pytest.raises(InvalidOption, match=field):
-                registry.parse(f"{name}:{field}={value}")
+                parse(f"{name}:{field}={value}")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_bad_options_are_refused_with_what_is_allowed(name):
 )
 def test_values_out_of_range_say_what_is_allowed(spec, words):
     with pytest.raises(InvalidOption, match=words):
-        registry.parse(spec)
+        parse(spec)
 
 
 # --- What every attention method does
@@ -157,7 +157,7 @@ class _Failing:
 def test_the_model_is_as_before_after_an_error_inside_of_a_call(name, spec, tokenizer, monkeypatch):
     fair = wrapped(name, tokenizer)
     before, plain = state(fair.model), fair.next_token_logits(LAYOUT.input_ids, LAYOUT.spans)
-    [method] = registry.parse(spec)
+    [method] = parse(spec)
     cls = type(method.attend([LAYOUT]))
     with monkeypatch.context() as patch:
         failing = _Failing(method.attend([LAYOUT]))
@@ -212,7 +212,7 @@ def test_settings_beyond_the_prompt_or_the_model_are_the_plain_model(name, spec,
     """S beyond the input is known only to the attention itself: it goes through the seam, in another order of sums."""
     fair, ids, spans = wrapped(name, tokenizer, torch.float64), LAYOUT.input_ids, LAYOUT.spans
     tolerance = 1e-9 if "1.0000001" not in spec else 1e-3
-    worst = (fair.backend.logits([LAYOUT], registry.parse(spec)[0]) - fair.backend.logits([LAYOUT])).abs().max()
+    worst = (fair.backend.logits([LAYOUT], parse(spec)[0]) - fair.backend.logits([LAYOUT])).abs().max()
     assert worst < tolerance if name != "gemma2" else worst < 1e-4  # gemma2's own softmax is in float32
     assert fair.generate_ids(ids, spans, spec) == fair.generate_ids(ids, spans)
 
@@ -231,7 +231,7 @@ def test_ape_and_graph_kv_without_their_own_part_are_set_based_to_the_bit(name, 
 # --- Methods that keep the order
 
 
-@pytest.mark.parametrize("name", sorted(set(ATTENTION) - {n for n, c in registry.methods().items() if c.order_free}))
+@pytest.mark.parametrize("name", sorted(set(ATTENTION) - {n for n, c in all_methods().items() if c.order_free}))
 def test_a_method_that_is_not_order_free_sees_the_order_that_came_in(name, tokenizer):
     """Sorting the segments would look like a cure and be another prompt."""
     fair, spec = wrapped("qwen2", tokenizer), OPTIONS.get(name, name)
@@ -262,7 +262,7 @@ def test_prompts_that_begin_alike_are_scored_as_if_alone(spec, tokenizer):
 def test_a_prompt_without_segments_is_run_alone_and_beside_others(name, spec, tokenizer):
     """With nothing to be fair about, order-free methods are the plain model."""
     backend = wrapped(name, tokenizer, torch.float64).backend
-    [method] = registry.parse(spec)
+    [method] = parse(spec)
     bare = Layout.of(random_layout(31, (12,)).input_ids, [])
     few = Decoding(max_new_tokens=4)
     alone, tokens = backend.logits([bare], method)[0], backend.generate([bare], method, few)[0]
@@ -358,7 +358,7 @@ def test_two_owners_of_the_attention_are_refused_with_the_reason(spec, tokenizer
 
 def test_every_owner_stands_on_one_of_the_two_bases():
     for spec in SPECS:
-        [method] = registry.parse(spec)
+        [method] = parse(spec)
         assert isinstance(method, Method)
         assert isinstance(method.attend([LAYOUT]), SegmentAttention | OrdinaryAttention)
 

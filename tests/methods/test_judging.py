@@ -8,12 +8,12 @@ from fairpos import FairModel, Request, Segment
 from fairpos.backends.fake import FakeBackend
 from fairpos.errors import InvalidComposition, InvalidOption, NotCalibrated, UnsupportedBackend
 from fairpos.methods.batch_calibration import BatchCalibration
+from fairpos.methods.catalogue import parse
 from fairpos.methods.label_prior import calibrated
 from fairpos.methods.pride import Pride
 from fairpos.methods.swap import Swap
-from fairpos.registry import parse
+from fairpos.rankers.verdict import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES, parse_verdict
 from fairpos.types import as_segments
-from fairpos.verdicts import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES, parse_verdict
 
 NAMES = "xyzw"
 

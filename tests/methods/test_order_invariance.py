@@ -5,12 +5,12 @@ import torch
 from transformers import GenerationConfig
 
 import fairpos
-from fairpos import registry
 from fairpos.attention.cache import kept_in
+from fairpos.methods.catalogue import all_methods, parse
 from tests.prompts_in_tokens import joined, orders, random_layout
 from tests.tiny_models import TINY, tiny_model
 
-ORDER_FREE = sorted(name for name, cls in registry.methods().items() if cls.order_free and cls.family == "attention")
+ORDER_FREE = sorted(name for name, cls in all_methods().items() if cls.order_free and cls.family == "attention")
 TEXTS = [
     "Ada wrote the first program.\n",
     "The analytical engine was never finished, though its parts were.\n",
@@ -27,7 +27,7 @@ def facts(tokenizer):
 
 def greedy(fair, views, method):
     """The different replies to these views: 16 tokens each, decoded side by side."""
-    (name,) = registry.parse(method)
+    (name,) = parse(method)
     return set(map(tuple, fair.backend.generate(views, name, fairpos.Decoding(max_new_tokens=16))))
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-import fairpos
 from fairpos import FairModel, Output, Request, Segment, View
 from fairpos.backends.fake import FakeBackend
 from fairpos.errors import InvalidComposition, InvalidOption
+from fairpos.methods.catalogue import all_methods, parse
 from fairpos.methods.permutation import Permutation
-from fairpos.registry import parse
 from fairpos.runner import run
 from fairpos.types import Usage
 
@@ -209,4 +208,4 @@ def test_labels_given_to_segments_travel_with_them():
     fair = FairModel(FakeBackend(label_bias={"x": 9.0}))
     asked = replace(request([0.0, 0.0, 0.0]), labels=("z", "x", "y"))
     assert fair.run([asked], "permutation:views=3")[0].winner == "s1"
-    assert fairpos.methods()["permutation"].order_free
+    assert all_methods()["permutation"].order_free

@@ -9,8 +9,9 @@ import pytest
 from fairpos import FairModel, Request, Segment
 from fairpos.backends.fake import FakeBackend
 from fairpos.errors import InvalidOption, InvalidRequest, UnknownName, UnsupportedBackend
+from fairpos.methods.catalogue import all_methods
 from fairpos.prompts import TEMPLATES, Template, render
-from fairpos.registry import methods, parse
+from fairpos.registry import parse
 from fairpos.types import as_segments
 
 SEGMENTS = [
@@ -21,7 +22,7 @@ SEGMENTS = [
 ]
 READER = FakeBackend(capabilities=frozenset({"generate", "score", "attention"}), slot_bias=[2.0, 0.0, 0.0, 1.0])
 INPUT_ORDER_FREE = [
-    name for name, cls in methods().items() if cls.family == "input" and cls.order_free and name != "attn_rank"
+    name for name, cls in all_methods().items() if cls.family == "input" and cls.order_free and name != "attn_rank"
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from fairpos import FairModel, Request, Segment
 from fairpos.backends.fake import FakeBackend
 from fairpos.errors import InvalidComposition, InvalidOption
-from fairpos.registry import parse
+from fairpos.methods.catalogue import parse
 from fairpos.runner import run
 from tests.methods.test_permutation import Scripted
 

@@ -16,7 +16,8 @@ from fairpos.backends.hf import HFBackend
 from fairpos.backends.listing import HeldToListing
 from fairpos.errors import InvalidOption, UnknownName, UnsupportedBackend
 from fairpos.prompts import continuation, render
-from fairpos.rankers import RANKERS, ranker
+from fairpos.rankers.base import RANKERS
+from fairpos.rankers.base import find_ranker as ranker
 from fairpos.rankers.generate import LISTWISE
 from fairpos.rankers.listwise import parse_listing
 from fairpos.types import Usage, as_segments

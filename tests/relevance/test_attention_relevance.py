@@ -6,7 +6,7 @@ import pytest
 from fairpos import Segment
 from fairpos.backends.base import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
-from fairpos.relevance import RELEVANCE, relevance
+from fairpos.relevance.base import RELEVANCE, relevance
 from fairpos.relevance.icr import kept_sum
 
 

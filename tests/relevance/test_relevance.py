@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from fairpos import Segment
 from fairpos.errors import InvalidOption, InvalidRequest, MissingDependency, ModelUnavailable, UnknownName
-from fairpos.relevance import RELEVANCE, Relevance, relevance
+from fairpos.relevance.base import RELEVANCE, Relevance, relevance
 from fairpos.types import as_segments
 
 PASSAGES = as_segments(
@@ -67,10 +67,10 @@ def tiny_cross_encoder(tmp_path_factory):
     """A random BERT with one output over minilm's vocabulary."""
     from transformers import AutoTokenizer
 
-    from fairpos import demo_models
+    from fairpos.models import embedded
 
     folder = tmp_path_factory.mktemp("cross-encoder")
-    tokenizer = AutoTokenizer.from_pretrained(demo_models.path("minilm"))
+    tokenizer = AutoTokenizer.from_pretrained(embedded.path("minilm"))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = BertConfig(

@@ -12,8 +12,8 @@ import pytest
 from fairpos import Decoding, FairModel, Request
 from fairpos.backends.base import Generate, Reply, Score
 from fairpos.errors import NonFiniteLogits, TooLong
-from fairpos.rankers import ranker
-from fairpos.registry import parse
+from fairpos.methods.catalogue import parse
+from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import start
 from fairpos.types import Layout, Usage, as_segments
 from fairpos_service.engine import Engine, Finished, Job, Limits, Started, Text

@@ -6,6 +6,7 @@ import json
 import httpx2
 import pytest
 
+from fairpos.methods.catalogue import all_methods
 from fairpos.prompts import render, tokenize
 from fairpos.types import Request, Turn, as_segments
 from fairpos_service.asking import CHAT
@@ -215,10 +216,9 @@ def test_arrange_shows_the_order_without_generating(service):
 
 
 def test_methods_are_the_registrys(service):
-    from fairpos.registry import methods
 
     cards = httpx2.get(service.url + "/v1/methods").json()["data"]
-    assert [card["name"] for card in cards] == list(methods())
+    assert [card["name"] for card in cards] == list(all_methods())
     assert all(card["description"] for card in cards)
 
 

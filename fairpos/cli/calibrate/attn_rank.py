@@ -12,15 +12,15 @@ from rich.table import Table
 
 from fairpos.calibration.attention import attention_profile, check_rule
 from fairpos.calibration.black_box import Until, black_box_profile
+from fairpos.calibration.profile import SIGNALS, Profile
 from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
 from fairpos.cli.calibrate import group
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.records import Lines, read
 from fairpos.model import load
-from fairpos.profiles import SIGNALS, Profile
 from fairpos.prompts import KEY_VALUE, TEMPLATES, Template
-from fairpos.records import Lines, read
 from fairpos.types import Task
 
 

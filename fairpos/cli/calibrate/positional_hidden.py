@@ -24,8 +24,8 @@ def positional_hidden(
     dtype: options.Dtype = "float32",
 ) -> None:
     """Find the channel of a model that encodes position; use it with --methods positional_hidden:profile=FILE."""
-    from fairpos.attention.positional_search import search
     from fairpos.backends.hf import HFBackend
+    from fairpos.calibration.channel_search import search
 
     fair = load(model, dtype=dtype)
     backend = fair.backend

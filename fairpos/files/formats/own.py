@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fairpos.formats.base import Format, Prompts
-from fairpos.records import Lines, Record, read
+from fairpos.files.formats.base import Format, Prompts, register
+from fairpos.files.records import Lines, Record, read
 
 
 def _read(path: Path, baseline: str | None) -> Lines:  # noqa: ARG001
@@ -16,4 +16,4 @@ def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:  # noqa
     return verdict
 
 
-FORMAT = Format("fairpos", "JSONL: id, instruction, answers or response_a and response_b", _read, _write)
+register(Format("fairpos", "JSONL: id, instruction, answers or response_a and response_b", _read, _write))

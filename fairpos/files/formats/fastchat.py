@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
-from fairpos.formats.base import Format, Prompts, files, games, objects
-from fairpos.records import Bad, Json, Lines, Record, read, text_of
+from fairpos.files.formats.base import Format, Prompts, files, games, objects, register
+from fairpos.files.records import Bad, Json, Lines, Record, read, text_of
 
 
 def _read(path: Path, baseline: str | None) -> Lines:
@@ -116,4 +116,4 @@ def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
     }
 
 
-FORMAT = Format("fastchat", "a folder with question.jsonl and model_answer/; pair judgments", _read, _write)
+register(Format("fastchat", "a folder with question.jsonl and model_answer/; pair judgments", _read, _write))

@@ -7,13 +7,13 @@ import pytest
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.errors import InvalidOption, InvalidRequest, TooLong
-from fairpos.judging import Budget, Judge, case_of, cases_of, crossed, read_template, verdict_of
-from fairpos.leaderboard import games_of
+from fairpos.files.records import Bad, Lines
+from fairpos.judging.judge import Budget, Judge, case_of, cases_of, crossed, read_template, verdict_of
+from fairpos.judging.leaderboard import games_of
+from fairpos.methods.catalogue import parse
 from fairpos.metrics import Game
-from fairpos.records import Bad, Lines
-from fairpos.registry import parse
+from fairpos.rankers.verdict import JUDGE_WITH_TIES
 from fairpos.types import Output, Usage
-from fairpos.verdicts import JUDGE_WITH_TIES
 
 PAIR = {"id": "p1", "instruction": "Say it.", "response_a": "long answer", "response_b": "short"}
 

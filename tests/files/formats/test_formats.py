@@ -7,14 +7,14 @@ import pytest
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.errors import InvalidRequest, UnknownName
-from fairpos.formats import find
-from fairpos.judging import Judge, cases_of, prompts_of
-from fairpos.registry import parse
+from fairpos.files.formats.base import FORMATS
+from fairpos.judging.judge import Judge, cases_of, prompts_of
+from fairpos.methods.catalogue import parse
 
 
 def judged(name, path, methods="swap", baseline=None, backend=None):
     """(our record, exported record) of every record."""
-    form = find(name)
+    form = FORMATS.find(name)
     cases, bad = cases_of(form.read(path, baseline))
     judge = Judge(FairModel(backend or FakeBackend(quality=by_length)), parse(methods), methods)
     pairs = [
@@ -95,9 +95,9 @@ def test_fastchat_problems_are_named(tmp_path):
         (4, "in beta.jsonl"),
     ]
     with pytest.raises(InvalidRequest, match="there are: alpha, beta"):
-        find("fastchat").read(tmp_path, "gamma")
+        FORMATS.find("fastchat").read(tmp_path, "gamma")
     with pytest.raises(InvalidRequest, match="a folder with"):
-        find("fastchat").read(tmp_path / "question.jsonl", None)
+        FORMATS.find("fastchat").read(tmp_path / "question.jsonl", None)
 
 
 def test_arena_hard_of_both_releases(tmp_path):
@@ -129,7 +129,7 @@ def test_arena_hard_of_both_releases(tmp_path):
     biased = judged("arena_hard", new, baseline="base", backend=FakeBackend(slot_bias=[9.0]))[0][0][1]
     assert [game["score"] for game in biased["games"]] == ["A>B", "A>B"]
     with pytest.raises(InvalidRequest, match="--baseline"):
-        find("arena_hard").read(new, None)
+        FORMATS.find("arena_hard").read(new, None)
 
 
 @pytest.mark.parametrize("as_array", [True, False])
@@ -176,4 +176,4 @@ def test_inspect_ai(tmp_path):
 
 def test_an_unknown_format():
     with pytest.raises(UnknownName, match="Did you mean 'fastchat'"):
-        find("fastchta")
+        FORMATS.find("fastchta")

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fairpos.files.records import Json
+from fairpos.files.trec import Qrels
 from fairpos.metrics import Interval, bootstrap_interval, graded_tau, ndcg, reciprocal_rank
-from fairpos.records import Json
-from fairpos.trec import Qrels
 from fairpos.types import Usage
 
 FAILED = ("http_error", "timeout", "malformed", "cancelled")

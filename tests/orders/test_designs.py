@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairpos.designs import all_orders, cyclic, latin, random_orders, spread
 from fairpos.errors import InvalidOption
+from fairpos.orders.designs import all_orders, cyclic, latin, random_orders, spread
 
 DESIGNS = [cyclic, random_orders, latin]
 

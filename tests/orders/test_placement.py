@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fairpos import Segment
 from fairpos.errors import InvalidRequest
-from fairpos.placement import ascending, by_relevance, by_value, descending, edges, fitted, place
+from fairpos.orders.placement import ascending, by_relevance, by_value, descending, edges, fitted, place
 
 
 @st.composite

@@ -3,7 +3,7 @@
 import pytest
 
 from fairpos.errors import InvalidRequest
-from fairpos.trec import read_corpus, read_qrels, read_queries, read_run, run_lines, write_run
+from fairpos.files.trec import read_corpus, read_qrels, read_queries, read_run, run_lines, write_run
 
 
 @pytest.fixture

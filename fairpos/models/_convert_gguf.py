@@ -2,8 +2,8 @@
 
     python -P _convert_gguf.py FILE.gguf FOLDER
 
-`fairpos.demo_models` runs this file as a process of its own: the conversion's memory, its progress bars and its imports
-stay out of the caller's process, and neither a default device nor a warning filter set there changes the result.
+`fairpos.models.embedded` runs this file as a process of its own: the conversion's memory, its progress bars and its
+imports stay out of the caller's process; neither a default device nor a warning filter set there changes the result.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """What a file format is: how its records become ours, and our verdicts its.
 
 A record of ours is `{id, instruction, answers: [{id, text, model?}], gold?, reference?, rubric?}`; `origin` carries
-what the tool's own record had, so that it comes back on export. `fairpos.judging` describes a verdict.
+what the tool's own record had, so that it comes back on export. `fairpos.judging.judge` describes a verdict.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
-from fairpos.records import Bad, Json, Lines, Record, read
+from fairpos.files.records import Bad, Json, Lines, Record, read
+from fairpos.registry import Registry
 
 Prompts = Mapping[tuple[str, ...], str]  # of the views, by the order of ids shown
 Read = Callable[[Path, str | None], Lines]
@@ -36,6 +37,10 @@ class Format:
     read: Read
     write: Write
     as_array: bool = False
+
+
+FORMATS: Registry[Format] = Registry("format", "fairpos.files.formats", "fairpos.formats")
+register = FORMATS.register
 
 
 def array_or_lines(path: Path) -> Lines:

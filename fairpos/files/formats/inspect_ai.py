@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
-from fairpos.formats.base import Format, Prompts, array_or_lines, converted, objects
+from fairpos.files.formats.base import Format, Prompts, array_or_lines, converted, objects, register
+from fairpos.files.records import Json, Lines, Record, text_of
 from fairpos.prompts import slot_labels
-from fairpos.records import Json, Lines, Record, text_of
 
 
 def _read(path: Path, baseline: str | None) -> Lines:  # noqa: ARG001
@@ -67,4 +67,4 @@ def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:  # noqa
     return {**sample, "epoch": 1, "scores": {"fairpos": score}}
 
 
-FORMAT = Format("inspect_ai", "samples: input, choices, target, id, metadata; samples with scores", _read, _write)
+register(Format("inspect_ai", "samples: input, choices, target, id, metadata; samples with scores", _read, _write))

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.records import Bad, Json, Lines, Record, segments_of, text_of
 from fairpos.methods.base import Method
 from fairpos.methods.cross_labels import CrossLabels
 from fairpos.methods.swap import Swap
 from fairpos.model import FairModel
 from fairpos.prompts import Template, render, slot_labels
-from fairpos.records import Bad, Json, Lines, Record, segments_of, text_of
+from fairpos.rankers.verdict import VerdictForm
 from fairpos.types import Output, Request, Segment, Usage, View, as_segments
-from fairpos.verdicts import VerdictForm
 
 
 @dataclass(frozen=True, slots=True)

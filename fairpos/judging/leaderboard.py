@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Literal
 
 from fairpos.errors import InvalidRequest
-from fairpos.judging import decided
+from fairpos.files.records import Record
+from fairpos.judging.judge import decided
 from fairpos.metrics import Game
-from fairpos.records import Record
 
 
 def games_of(verdicts: Iterable[Record]) -> tuple[list[Game], int]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
-from fairpos.formats.base import Format, Prompts, files, games, objects
-from fairpos.records import Bad, Json, Lines, Record, read, text_of
+from fairpos.files.formats.base import Format, Prompts, files, games, objects, register
+from fairpos.files.records import Bad, Json, Lines, Record, read, text_of
 
 
 def _read(path: Path, baseline: str | None) -> Lines:
@@ -98,4 +98,4 @@ def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
     return {**origin, "judge": str(verdict.get("judge")), "games": played}
 
 
-FORMAT = Format("arena_hard", "a folder with question.jsonl and model_answer/; judgments of two games", _read, _write)
+register(Format("arena_hard", "a folder with question.jsonl and model_answer/; judgments of two games", _read, _write))

@@ -1,0 +1,1 @@
+"""Where models come from: embedded ones inside packages, folders, hub ids."""
