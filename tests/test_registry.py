@@ -5,9 +5,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from fairpos import registry
 from fairpos.errors import InvalidOption, UnknownName
-from fairpos.methods.base import Method
+from fairpos.methods.base import METHODS, Method, register
 from fairpos.methods.catalogue import all_methods, parse
 from fairpos.methods.pine import Pine
 from fairpos.methods.set_based import SetBased
@@ -33,7 +32,7 @@ class Sample(Method):
 
 @pytest.fixture(autouse=True)
 def _sample(monkeypatch):
-    monkeypatch.setitem(registry._METHODS, "sample", Sample)
+    monkeypatch.setitem(METHODS._items, "sample", Sample)
 
 
 def test_options_take_the_type_of_their_field():
@@ -70,8 +69,8 @@ def test_what_is_refused(spec, error, words):
 
 
 def test_a_name_can_be_taken_once():
-    with pytest.raises(ValueError, match="taken by SetBased"):
-        registry.register(type("Other", (SetBased,), {}))
+    with pytest.raises(ValueError, match=r"taken by .*SetBased"):
+        register(type("Other", (SetBased,), {}))
 
 
 def test_every_method_says_what_it_costs_and_when_it_hurts():

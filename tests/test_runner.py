@@ -10,8 +10,9 @@ from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.errors import InvalidComposition, UnknownName, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
+from fairpos.outputs import folded
 from fairpos.rankers.base import find_ranker as ranker
-from fairpos.runner import folded, run
+from fairpos.runner import run
 from fairpos.types import as_segments
 
 

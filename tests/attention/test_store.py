@@ -6,6 +6,7 @@ import torch
 import fairpos
 from fairpos.attention.store import SegmentStore
 from fairpos.errors import InvalidOption
+from fairpos.methods.catalogue import parse
 from tests.prompts_in_tokens import joined, orders
 from tests.tiny_models import TINY, tiny_model
 
@@ -23,7 +24,7 @@ def test_with_a_store_and_without_one_the_method_is_the_same(architecture, metho
     model = tiny_model(architecture, torch.float64)
     plain, kept = fairpos.wrap(model, tokenizer), fairpos.wrap(model, tokenizer, store=SegmentStore())
     for view in (prompt(1, 2, 3), prompt(4, 2), prompt(3, 1, suffix=(9, 9, 8))):
-        logits = [fair.backend.logits([view], fairpos.parse(method)[0]) for fair in (plain, kept)]
+        logits = [fair.backend.logits([view], parse(method)[0]) for fair in (plain, kept)]
         torch.testing.assert_close(*logits, atol=1e-9, rtol=0)
         ids = [fair.generate_ids(view.input_ids, view.spans, method, max_new_tokens=6) for fair in (plain, kept)]
         assert ids[0] == ids[1]

@@ -9,9 +9,8 @@ import pytest
 from fairpos import FairModel, Request, Segment
 from fairpos.backends.fake import FakeBackend
 from fairpos.errors import InvalidOption, InvalidRequest, UnknownName, UnsupportedBackend
-from fairpos.methods.catalogue import all_methods
+from fairpos.methods.catalogue import all_methods, parse
 from fairpos.prompts import TEMPLATES, Template, render
-from fairpos.registry import parse
 from fairpos.types import as_segments
 
 SEGMENTS = [

@@ -6,7 +6,8 @@ import pytest
 from fairpos import Segment
 from fairpos.backends.base import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
-from fairpos.relevance.base import RELEVANCE, relevance
+from fairpos.relevance.base import RELEVANCE
+from fairpos.relevance.base import find_relevance as relevance
 from fairpos.relevance.icr import kept_sum
 
 

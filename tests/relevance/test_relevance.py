@@ -10,7 +10,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from fairpos import Segment
 from fairpos.errors import InvalidOption, InvalidRequest, MissingDependency, ModelUnavailable, UnknownName
-from fairpos.relevance.base import RELEVANCE, Relevance, relevance
+from fairpos.relevance.base import RELEVANCE, Relevance
+from fairpos.relevance.base import find_relevance as relevance
 from fairpos.types import as_segments
 
 PASSAGES = as_segments(
