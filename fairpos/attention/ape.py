@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import scores, softmax, weighted
-from fairpos.attention.seam import Layer
+from fairpos.attention.layer import Layer
 from fairpos.attention.segments import Row, visible
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.types import Layout
@@ -45,7 +45,7 @@ class ApeAttention(SetBasedAttention):
             for start, end in layout.spans:
                 in_segment[start:end] = True
             suffix = row.q_rotated[:, :, own:]
-            out.append(self._read(layer, suffix, row.k, row.v, row.positions[None], in_segment[None]))
+            out.append(self._attend_reweighted(layer, suffix, row.k, row.v, row.positions[None], in_segment[None]))
         return torch.cat(out, dim=2)
 
     def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
@@ -53,9 +53,11 @@ class ApeAttention(SetBasedAttention):
         in_segment = torch.zeros_like(positions, dtype=torch.bool)
         own = self._segments.repeat_interleave(q.shape[0] // len(self._segments), dim=0)
         in_segment[:, : own.shape[1]] = own.to(q.device)
-        return self._read(layer, q_rotated, k, v, positions, in_segment)
+        return self._attend_reweighted(layer, q_rotated, k, v, positions, in_segment)
 
-    def _read(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, in_segment: Tensor) -> Tensor:
+    def _attend_reweighted(
+        self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, in_segment: Tensor
+    ) -> Tensor:
         """Attention of tokens after the segments, the last Lq of the keys.
 
         Args:

@@ -40,13 +40,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Appends new tokens; returns all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.keys, key_buffer = _appended(self.keys, key_states, self._buffers[0])
-        self.values, value_buffer = _appended(self.values, value_states, self._buffers[1])
+        self.keys, key_buffer = _append_in_place(self.keys, key_states, self._buffers[0])
+        self.values, value_buffer = _append_in_place(self.values, value_states, self._buffers[1])
         self._buffers = key_buffer, value_buffer
         return self.keys, self.values
 
 
-def _appended(front: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor]:
+def _append_in_place(front: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor]:
     """The front of a buffer with `new` behind it, and the buffer."""
     length = front.shape[-2] if front.numel() else 0
     total = length + new.shape[-2]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import precise, repeat_heads, scores, softmax
+from fairpos.attention.layer import Layer
 from fairpos.attention.ordinary import Moment, OrdinaryAttention
-from fairpos.attention.seam import Layer
 
 Assignment: TypeAlias = Literal["intended", "published"]
 
@@ -46,16 +46,16 @@ class MsPoeAttention(OrdinaryAttention):
             return self.plain(layer, q, k, v)
         moment = self.at(q, k)
         if self.prefilling(q, k, "ms_poe"):
-            aware = self._awareness(layer, q, k)
+            aware = self._count_aware_keys(layer, q, k)
             self._ranks[layer.index] = ranks(aware, q.shape[1] // k.shape[1], self.assignment, self.per_head)
         of_queries, of_keys = self._ranks[layer.index]
         n = q.shape[1] if self.per_head or self.assignment == "published" else k.shape[1]
-        q_rotated = self._rotate(layer, q, of_queries, n, moment.new)
+        q_rotated = self._rotate_by_rank(layer, q, of_queries, n, moment.new)
         if self.per_head:
-            k, v = self._copies(layer, k, of_keys, moment), repeat_heads(v, q.shape[1])
+            k, v = self._keys_per_head(layer, k, of_keys, moment), repeat_heads(v, q.shape[1])
         else:
             new = k[:, :, moment.shape[2] :]
-            k[:, :, moment.shape[2] :] = self._rotate(layer, new, of_keys, n, moment.new)
+            k[:, :, moment.shape[2] :] = self._rotate_by_rank(layer, new, of_keys, n, moment.new)
         if layer.window is None or (k.shape[2] - 1) / self.r_min < layer.window:
             return self.see(layer, q_rotated, k, v)
         at_queries = precise_like(q, moment.new)[:, None] / self.ratios(of_queries, n)[:, :, None]
@@ -68,7 +68,7 @@ class MsPoeAttention(OrdinaryAttention):
         """The ratio of each rank, 0 to n - 1; like the published formula, it never reaches r_max."""
         return self.r_min + (self.r_max - self.r_min) * rank.double() / n
 
-    def _awareness(self, layer: Layer, q: Tensor, k: Tensor) -> Tensor:
+    def _count_aware_keys(self, layer: Layer, q: Tensor, k: Tensor) -> Tensor:
         """How many keys get more than 3 / T of each head's attention from the last token, un-rotated: (B, H)."""
         row = scores(precise(q[:, :, -1:]), precise(k), scaling=layer.scaling, softcap=layer.softcap)[:, :, 0]
         lengths = torch.tensor([len(layout) for layout in self.batch.rows(q.shape[0])], device=q.device)
@@ -76,7 +76,7 @@ class MsPoeAttention(OrdinaryAttention):
             row = row.masked_fill((self.at(q, k).positions < 0)[:, None], float("-inf"))
         return (softmax(row) > _ABOVE / lengths[:, None, None]).sum(dim=-1)
 
-    def _rotate(self, layer: Layer, x: Tensor, rank: Tensor, n: int, positions: Tensor) -> Tensor:
+    def _rotate_by_rank(self, layer: Layer, x: Tensor, rank: Tensor, n: int, positions: Tensor) -> Tensor:
         """x (B, H, L, D) at positions (B or 1, L) divided by the ratio of each head's rank (B, H)."""
         known = self._tables.get((id(positions), n))
         if known is None:
@@ -88,7 +88,7 @@ class MsPoeAttention(OrdinaryAttention):
         places = torch.arange(positions.numel(), device=x.device).view_as(positions)
         return layer.rotate_by(x, rank[:, :, None] * positions.numel() + places[:, None], known[1])
 
-    def _copies(self, layer: Layer, k: Tensor, rank: Tensor, moment: Moment) -> Tensor:
+    def _keys_per_head(self, layer: Layer, k: Tensor, rank: Tensor, moment: Moment) -> Tensor:
         """All keys once per query head (B, H, Lk, D). The cache keeps them un-rotated; the prompt's are rotated once.
 
         Generated keys are rotated again at every step, since beams may have changed places in between.
@@ -96,7 +96,7 @@ class MsPoeAttention(OrdinaryAttention):
         heads, width = rank.shape[1], self.batch.width
         first = 0 if k.shape[2] == width else width
         copies = repeat_heads(k[:, :, first:], heads)
-        rotated = self._rotate(layer, copies, rank, heads, moment.since(first))
+        rotated = self._rotate_by_rank(layer, copies, rank, heads, moment.since(first))
         if first == 0:
             self._prompt_keys[layer.index] = rotated
             return rotated

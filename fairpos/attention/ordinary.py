@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import causal_mask
-from fairpos.attention.seam import Attention, Layer
+from fairpos.attention.layer import Attention, Layer
 from fairpos.errors import InvalidLayout
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.channel import ChannelSetting, published_layers
+from fairpos.attention.layer import Layer
 from fairpos.attention.ordinary import OrdinaryAttention
-from fairpos.attention.seam import Layer
 from fairpos.errors import InvalidOption, NotCalibrated
-from fairpos.methods.positional_hidden import Setting
 
 
 class PositionalHiddenAttention(OrdinaryAttention):
@@ -29,7 +29,7 @@ class PositionalHiddenAttention(OrdinaryAttention):
 
     needs_hidden = True
 
-    def __init__(self, batch: Batch, setting: Setting) -> None:
+    def __init__(self, batch: Batch, setting: ChannelSetting) -> None:
         super().__init__(batch)
         self.setting, self.channel, self.factor = setting, setting.channel, setting.factor
         self._range: tuple[int, int] | None = None
@@ -39,13 +39,13 @@ class PositionalHiddenAttention(OrdinaryAttention):
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The model's own attention, but for the last prompt token and generated ones."""
         if self._range is None:
-            self._range = self._checked(layer)
+            self._range = self._check_fit(layer)
         first, last = self._range
         if not first <= layer.index <= last:
             return self.plain(layer, q, k, v)
         moment = self.at(q, k)
         new = slice(moment.shape[2], None)
-        scaled_q, scaled_k = self._scaled(layer, q, k[:, :, new])
+        scaled_q, scaled_k = self._project_scaled(layer, q, k[:, :, new])
         if not self.prefilling(q, k, "positional_hidden"):
             k[:, :, new] = layer.rotate(scaled_k, moment.new)
             return self.see(layer, layer.rotate(scaled_q, moment.new), k, v, window=layer.window)
@@ -56,7 +56,7 @@ class PositionalHiddenAttention(OrdinaryAttention):
         out[:, :, -1:] = self.see(layer, row, k, v, window=layer.window)
         return out
 
-    def _checked(self, layer: Layer) -> tuple[int, int]:
+    def _check_fit(self, layer: Layer) -> tuple[int, int]:
         """First and last layer, once the setting is known to fit the model."""
         config: Any = layer.module.config
         depth = int(config.num_hidden_layers)
@@ -77,7 +77,7 @@ class PositionalHiddenAttention(OrdinaryAttention):
             )
         return first, last
 
-    def _scaled(self, layer: Layer, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    def _project_scaled(self, layer: Layer, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """New queries and keys, un-rotated, as the scaled input makes them."""
         hidden = layer.hidden
         if layer.index not in self._columns:
@@ -107,8 +107,3 @@ def columns(layer: Layer, channel: int) -> tuple[Tensor, Tensor] | None:
             return None
         found.append((one - zero) / many)
     return found[0], found[1]
-
-
-def published_layers(depth: int) -> tuple[int, int]:
-    """Layers 10 to 25 of 32, as published for 7B models, at the same share of another depth."""
-    return round(depth * 10 / 32), round(depth * 25 / 32)

@@ -17,9 +17,10 @@ from transformers import Cache, PreTrainedModel
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.kernel import capped, precise, softmax
-from fairpos.attention.seam import Layer, seam_of
+from fairpos.attention.layer import Layer
+from fairpos.attention.reading import Reading
+from fairpos.attention.seam import seam_of
 from fairpos.attention.segments import Row, SegmentAttention, visible
-from fairpos.backends.base import Reading
 from fairpos.errors import InvalidOption, NonFiniteLogits
 from fairpos.types import Layout
 
@@ -59,7 +60,7 @@ class ProbeAttention(SegmentAttention):
         """Plain attention; reads the tokens after the last segment, if there are any."""
         question = row.first + row.q.shape[2] - layout.suffix_start
         if question > 0:
-            self._read(layer, row.number, row.q_rotated[:, :, -question:], row.k, row.positions)
+            self._note_weights(layer, row.number, row.q_rotated[:, :, -question:], row.k, row.positions)
         if layer.window is None or row.k.shape[2] <= layer.window:
             return layer.attend(row.q_rotated, row.k, row.v, causal=True)
         return layer.attend(row.q_rotated, row.k, row.v, mask=visible(row.positions, row.q.shape[2], layer.window))
@@ -68,10 +69,10 @@ class ProbeAttention(SegmentAttention):
         """Plain attention of tokens that all stand after the segments; reads them all."""
         for b, layout in enumerate(self.batch.layouts):
             pad, one = self.batch.pad(layout), slice(b, b + 1)
-            self._read(layer, b, q_rotated[one], k[one, :, pad:], positions[b, pad:])
+            self._note_weights(layer, b, q_rotated[one], k[one, :, pad:], positions[b, pad:])
         return super().decode(layer, q, q_rotated, k, v, positions)
 
-    def _read(self, layer: Layer, number: int, q: Tensor, k: Tensor, positions: Tensor) -> None:
+    def _note_weights(self, layer: Layer, number: int, q: Tensor, k: Tensor, positions: Tensor) -> None:
         """q (1, H, Lq, D), rotated, the last Lq of the keys k (1, Hkv, Lk, D)."""
         layout = self.batch.layouts[number]
         segments = slice(layout.prefix_end, layout.suffix_start)

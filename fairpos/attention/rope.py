@@ -40,11 +40,11 @@ class Pairs:
 
     def pairwise(self, x: Tensor) -> Tensor:
         """x of shape (..., D) with its dimensions pair by pair."""
-        return _picked(x, self.order)
+        return _pick_dimensions(x, self.order)
 
     def headwise(self, x: Tensor) -> Tensor:
         """x of shape (..., D), pair by pair, with its dimensions as the model has them."""
-        return _picked(x, self.inverse)
+        return _pick_dimensions(x, self.inverse)
 
     def phases(self, factors: Factors) -> Tensor:
         """Factors (P, R) at positions 0, 1, ... as turns from position 0, (P, D / 2) complex."""
@@ -55,7 +55,7 @@ class Pairs:
         return torch.cat([turns, still], dim=-1)
 
 
-def _picked(x: Tensor, dimensions: Tensor) -> Tensor:
+def _pick_dimensions(x: Tensor, dimensions: Tensor) -> Tensor:
     """`x[..., dimensions]`, which takes nine times as long."""
     return x.reshape(-1, x.shape[-1]).index_select(1, dimensions).view(x.shape)
 

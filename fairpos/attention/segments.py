@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import causal_mask
-from fairpos.attention.seam import Attention, Layer
+from fairpos.attention.layer import Attention, Layer
 from fairpos.types import Layout
 
 
@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class _Moment:
+class _PassPositions:
     """Base positions in one forward pass; the same tensors for all its layers."""
 
     shape: tuple[int, int, int]  # rows, n_key, past
@@ -63,7 +63,7 @@ class SegmentAttention(Attention):
         # The padded index from which on every row is past its last segment.
         self.suffix_start = max(batch.pad(layout) + layout.suffix_start for layout in batch.layouts)
         self.padded = any(batch.pad(layout) for layout in batch.layouts)
-        self._moment: _Moment | None = None
+        self._pass: _PassPositions | None = None
 
     @abstractmethod
     def positions(self, layout: Layout) -> Tensor:
@@ -92,13 +92,13 @@ class SegmentAttention(Attention):
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Rotates what is new; then decodes in one go, or prefills row by row."""
         past = k.shape[2] - q.shape[2]
-        moment = self._at(q.shape[0], k.shape[2], past, q.device)
+        now = self._positions_in_pass(q.shape[0], k.shape[2], past, q.device)
         decoding = past >= self.suffix_start
         raw = k[:, :, past:].clone() if self.needs_raw_keys and not decoding else None
-        layer.rotate_new_keys(k, moment.new)
-        q_rotated = layer.rotate(q, moment.new)
+        layer.rotate_new_keys(k, now.new)
+        q_rotated = layer.rotate(q, now.new)
         if decoding:
-            return self.decode(layer, q, q_rotated, k, v, moment.positions)
+            return self.decode(layer, q, q_rotated, k, v, now.positions)
         out = torch.zeros_like(q)
         for b, layout in enumerate(self.batch.rows(q.shape[0])):
             pad = self.batch.pad(layout)
@@ -114,13 +114,13 @@ class SegmentAttention(Attention):
                 k=k[one, :, pad:],
                 k_new=None if raw is None else raw[one, :, skip:],
                 v=v[one, :, pad:],
-                positions=moment.positions[b, pad:],
+                positions=now.positions[b, pad:],
             )
             out[one, :, skip:] = self.prefill(layer, layout, row)
         return out
 
-    def _at(self, rows: int, n_key: int, past: int, device: torch.device) -> _Moment:
-        if self._moment is None or self._moment.shape != (rows, n_key, past):
+    def _positions_in_pass(self, rows: int, n_key: int, past: int, device: torch.device) -> _PassPositions:
+        if self._pass is None or self._pass.shape != (rows, n_key, past):
             table = torch.full((rows, max(n_key, self.batch.width)), -1, device=device)
             count = torch.arange(table.shape[1], device=device)
             for b, layout in enumerate(self.batch.rows(rows)):
@@ -129,8 +129,8 @@ class SegmentAttention(Attention):
                 table[b, pad : self.batch.width] = own
                 table[b, self.batch.width :] = own.max() + 1 + count[: table.shape[1] - self.batch.width]
             table = table[:, :n_key]
-            self._moment = _Moment((rows, n_key, past), table, table[:, past:].clamp(min=0))
-        return self._moment
+            self._pass = _PassPositions((rows, n_key, past), table, table[:, past:].clamp(min=0))
+        return self._pass
 
 
 def visible(positions: Tensor, n_query: int, window: int | None) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fairpos.attention.seam import Layer
+from fairpos.attention.layer import Layer
 from fairpos.attention.segments import Row, SegmentAttention, visible
 from fairpos.types import Layout, Span
 

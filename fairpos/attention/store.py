@@ -18,12 +18,14 @@ from transformers import PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
-from fairpos.attention.seam import SegmentCache
+from fairpos.attention.layer import SegmentCache
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.errors import InvalidOption
 from fairpos.types import Layout
 
-_Key = tuple[tuple[int, ...], tuple[int, ...]]  # token ids of the prefix and of the segment, () for the prefix itself
+_PieceKey = tuple[
+    tuple[int, ...], tuple[int, ...]
+]  # token ids of the prefix and of the segment, () for the prefix itself
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class SegmentStore:
         if budget_bytes < 1:
             raise InvalidOption(f"budget_bytes must be at least 1, got {budget_bytes}")
         self.budget_bytes = budget_bytes
-        self._held: OrderedDict[_Key, Tensor] = OrderedDict()  # (layers, 2, Hkv, L, D) each
+        self._held: OrderedDict[_PieceKey, Tensor] = OrderedDict()  # (layers, 2, Hkv, L, D) each
         self._lock = threading.Lock()
         self._statistics = StoreStatistics()
 
@@ -68,7 +70,7 @@ class SegmentStore:
     def held_tokens(self, layout: Layout) -> int:
         """How many of the prompt's tokens are there already."""
         with self._lock:
-            return sum(len(key[1] or key[0]) for key in self._keys(layout) if key in self._held)
+            return sum(len(key[1] or key[0]) for key in self._piece_keys(layout) if key in self._held)
 
     def fill(self, model: PreTrainedModel, cache: SegmentCache, layout: Layout) -> None:
         """Puts prefix and segments of a canonical prompt into an empty cache; reads what isn't there.
@@ -78,43 +80,43 @@ class SegmentStore:
             cache: Of the call, without tokens.
             layout: The prompt; `takes` it.
         """
-        prefix_key, *keys = self._keys(layout)
-        prefix = self._piece(model, prefix_key, None)
-        pieces = [prefix, *(self._piece(model, key, prefix) for key in keys)]
+        prefix_key, *keys = self._piece_keys(layout)
+        prefix = self._piece_of(model, prefix_key, None)
+        pieces = [prefix, *(self._piece_of(model, key, prefix) for key in keys)]
         for index in range(len(prefix)):
             both = torch.cat([piece[index] for piece in pieces], dim=-2)[:, None]  # (2, 1, Hkv, E, D)
             cache.update(both[0], both[1], index)
 
-    def _keys(self, layout: Layout) -> list[_Key]:
+    def _piece_keys(self, layout: Layout) -> list[_PieceKey]:
         prefix = layout.input_ids[: layout.prefix_end]
         return [(prefix, ()), *((prefix, layout.input_ids[start:end]) for start, end in layout.spans)]
 
-    def _piece(self, model: PreTrainedModel, key: _Key, prefix: Tensor | None) -> Tensor:
+    def _piece_of(self, model: PreTrainedModel, key: _PieceKey, prefix: Tensor | None) -> Tensor:
         with self._lock:
             found = self._held.get(key)
             if found is not None:
                 self._held.move_to_end(key)
-                self._count(hits=1)
+                self._count_up(hits=1)
                 return found
-        piece = _read(model, key, prefix)
+        piece = _read_piece(model, key, prefix)
         with self._lock:
-            self._count(misses=1)
+            self._count_up(misses=1)
             if key not in self._held and piece.nbytes <= self.budget_bytes:
                 self._held[key] = piece
-                self._count(bytes_held=piece.nbytes)
+                self._count_up(bytes_held=piece.nbytes)
                 while self._statistics.bytes_held > self.budget_bytes:
                     _, old = self._held.popitem(last=False)
-                    self._count(evicted=1, bytes_held=-old.nbytes)
+                    self._count_up(evicted=1, bytes_held=-old.nbytes)
         return piece
 
-    def _count(self, hits: int = 0, misses: int = 0, evicted: int = 0, bytes_held: int = 0) -> None:
+    def _count_up(self, hits: int = 0, misses: int = 0, evicted: int = 0, bytes_held: int = 0) -> None:
         now = self._statistics
         self._statistics = StoreStatistics(
             now.hits + hits, now.misses + misses, now.evicted + evicted, now.bytes_held + bytes_held
         )
 
 
-def _read(model: PreTrainedModel, key: _Key, prefix: Tensor | None) -> Tensor:
+def _read_piece(model: PreTrainedModel, key: _PieceKey, prefix: Tensor | None) -> Tensor:
     """Keys and values of a prefix, or of one segment behind it: (layers, 2, Hkv, L, D)."""
     head, own = key
     a, new = len(head), own or head

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import repeat_heads, scores, softmax, weighted
+from fairpos.attention.layer import Layer
 from fairpos.attention.ordinary import OrdinaryAttention
 from fairpos.attention.rope import Pairs
-from fairpos.attention.seam import Layer
 
 # Queries that the fused kernel takes at once: enough for its blocks, few enough to mask a small share of the pairs.
 _BLOCK = 128
@@ -42,7 +42,7 @@ class StringAttention(OrdinaryAttention):
         """Plain attention up to S tokens; beyond it, near keys and far ones."""
         moment = self.at(q, k)
         past, n_key = moment.shape[2], k.shape[2]
-        start = self._start(layer)
+        start = self._shift_start(layer)
         if self.attention_factor != 1:
             turned = layer.factors(q, moment.new)[0].shape[-1]  # with partial rotation the other channels stay
             k[:, :, past:, :turned] *= self.attention_factor
@@ -59,13 +59,13 @@ class StringAttention(OrdinaryAttention):
             out[:, :, :whole] = self.see(layer, near[:, :, :whole], k[:, :, seen], v[:, :, seen], window=layer.window)
         rest = near[:, :, whole:]
         if rest.shape[2] > _FEW:
-            out[:, :, whole:] = self._many(layer, rest, k, v, start)
+            out[:, :, whole:] = self._attend_many(layer, rest, k, v, start)
         else:
-            far = layer.rotate(q, self._shifted(moment.new, start))[:, :, whole:]
-            out[:, :, whole:] = self._few(layer, rest, far, k, v, past + whole, start)
+            far = layer.rotate(q, self._shifted_positions(moment.new, start))[:, :, whole:]
+            out[:, :, whole:] = self._attend_few(layer, rest, far, k, v, past + whole, start)
         return out
 
-    def _many(self, layer: Layer, near: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
+    def _attend_many(self, layer: Layer, near: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
         """The last Lq of the keys' queries, all at or beyond S, block by block."""
         heads, n_query, n_key = near.shape[1], near.shape[2], k.shape[2]
         # Near keys stand behind a gap of a block less one, far keys replace them from the front as blocks go on: when a
@@ -75,8 +75,8 @@ class StringAttention(OrdinaryAttention):
         repeated = [repeat_heads(x, heads) for x in (k, v)]
         for buffer, x in zip(buffers, repeated, strict=True):
             buffer[:, :, gap:] = x
-        repeated[0] = repeat_heads(self._further(layer, k[:, :, : n_key - start], start - self.W), heads)
-        mask, out, written = self._mask(layer, n_key, start, k.device), torch.empty_like(near), 0
+        repeated[0] = repeat_heads(self._moved_further(layer, k[:, :, : n_key - start], start - self.W), heads)
+        mask, out, written = self._block_mask(layer, n_key, start, k.device), torch.empty_like(near), 0
         for first in range(0, n_query, _BLOCK):
             rows = slice(first, min(first + _BLOCK, n_query))
             last = n_key - n_query + rows.stop
@@ -93,7 +93,7 @@ class StringAttention(OrdinaryAttention):
             out[:, :, rows] = layer.attend(near[:, :, rows], *(x[:, :, :width] for x in buffers), mask=seen)
         return out
 
-    def _mask(self, layer: Layer, n_key: int, start: int, device: torch.device) -> Tensor:
+    def _block_mask(self, layer: Layer, n_key: int, start: int, device: torch.device) -> Tensor:
         """(block, gap + Lk), True where visible; ends where the keys and queries of a block end."""
         if (n_key, layer.window) not in self._masks:
             gap = _BLOCK - 1
@@ -107,7 +107,7 @@ class StringAttention(OrdinaryAttention):
             self._masks[n_key, layer.window] = seen
         return self._masks[n_key, layer.window]
 
-    def _further(self, layer: Layer, k: Tensor, distance: int) -> Tensor:
+    def _moved_further(self, layer: Layer, k: Tensor, distance: int) -> Tensor:
         """Rotated keys as they are `distance` tokens further on."""
         if (layer.kind, distance) not in self._turns:
             pairs, turns = layer.phases(k, abs(distance) + 1)
@@ -115,7 +115,9 @@ class StringAttention(OrdinaryAttention):
         pairs, turn = self._turns[layer.kind, distance]
         return pairs.headwise(torch.view_as_real(pairs.of(k) * turn).flatten(-2)).to(k.dtype)
 
-    def _few(self, layer: Layer, near: Tensor, far: Tensor, k: Tensor, v: Tensor, first: int, start: int) -> Tensor:
+    def _attend_few(
+        self, layer: Layer, near: Tensor, far: Tensor, k: Tensor, v: Tensor, first: int, start: int
+    ) -> Tensor:
         """Queries number `first` and on, all at or beyond S: keys further back, then the near ones."""
         n_query = near.shape[2]
         last = first + n_query
@@ -144,13 +146,13 @@ class StringAttention(OrdinaryAttention):
         split = found[0].shape[-1]
         return weighted(shares[..., :split], v[:, :, back]) + weighted(shares[..., split:], v[:, :, fore])
 
-    def _start(self, layer: Layer) -> int:
+    def _shift_start(self, layer: Layer) -> int:
         if self.S is not None:
             return self.S
         config: Any = layer.module.config
         return int(_SHARE * config.max_position_embeddings)
 
-    def _shifted(self, new: Tensor, start: int) -> Tensor:
+    def _shifted_positions(self, new: Tensor, start: int) -> Tensor:
         """The same tensor for all layers of a forward pass, so that its rotary factors are computed once."""
         if self._far is None or self._far[0] is not new:
             self._far = new, new - start + self.W

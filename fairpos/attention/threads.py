@@ -41,13 +41,13 @@ def side_by_side(pieces: Sequence[Callable[[], None]]) -> None:
             piece()
 
     with _LOCK:
-        pool = _pool(threads)
+        pool = _thread_pool(threads)
     for _ in pool.map(call, pieces):
         pass
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _thread_pool(threads: int) -> ThreadPoolExecutor:
     """So many threads, each set to run operators by itself."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fairpos")
     all_there = Barrier(threads)
@@ -63,12 +63,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _forget() -> None:
+def _forget_pool() -> None:
     """A forked process has the pool, but none of its threads, and the lock as it was."""
     global _LOCK
     _LOCK = Lock()
-    _pool.cache_clear()
+    _thread_pool.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_forget_pool)

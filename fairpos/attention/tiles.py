@@ -47,7 +47,7 @@ class Tiles:
     def of(cls, layouts: Sequence[Layout], pads: Sequence[int], like: Tensor) -> Tiles:
         """Tiles of prompts that stand behind so much padding; means in the precision of `like`, or better."""
         lengths = [[stop - start for start, stop in layout.spans] for layout in layouts]
-        size = _size([n for row in lengths for n in row])
+        size = _tile_size([n for row in lengths for n in row])
         counts = [sum(-(-n // size) for n in row) for row in lengths]
         rows, count, most = len(layouts), max(counts), max(map(len, lengths))
         width = max(pad + len(layout) for layout, pad in zip(layouts, pads, strict=True))
@@ -104,7 +104,7 @@ class Tiles:
         return torch.nn.functional.pad(self.segment, (0, after), value=self.lengths.shape[1])
 
 
-def _size(lengths: Sequence[int]) -> int:
+def _tile_size(lengths: Sequence[int]) -> int:
     """The longest segment where that leaves few places empty."""
     longest = max(lengths, default=1)
     return longest if longest * len(lengths) <= 1.25 * sum(lengths) else min(longest, _SIZE)

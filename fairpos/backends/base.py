@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fairpos.attention.reading import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Layout, Status, Usage
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
     from transformers.generation.streamers import BaseStreamer
 
-    from fairpos.attention.seam import Attention
+    from fairpos.attention.layer import Attention
 
 Weights: TypeAlias = Literal["uniform", "entropy"]
 
@@ -185,32 +183,6 @@ class Reply:
     bounded: tuple[bool, ...] = ()
     detail: str = ""
     finish: Finish | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Where the question looks: attention of the tokens after the segments to each token of the segments.
-
-    Attributes:
-        weights: (layers, T), mean over the question's tokens, sum over the heads that were read.
-        lengths: Tokens of each segment in the order shown; they sum to T.
-        prompt_tokens: Of the whole prompt.
-        log_prob: Natural log-probability of the reply that was to be scored, summed over its tokens; None: none was.
-    """
-
-    weights: NDArray[np.float32]
-    lengths: tuple[int, ...]
-    prompt_tokens: int = 0
-    log_prob: float | None = None
-
-    def by_segment(self, *, per_token: bool = False) -> NDArray[np.float64]:
-        """Sums (or means) over each segment's tokens, (layers, K)."""
-        ends = np.cumsum(self.lengths)
-        sums = np.stack(
-            [self.weights[:, e - n : e].sum(axis=1, dtype=np.float64) for e, n in zip(ends, self.lengths, strict=True)],
-            axis=1,
-        )
-        return sums / np.asarray(self.lengths) if per_token else sums
 
 
 class AttentionReader(Protocol):

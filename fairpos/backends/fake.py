@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fairpos.backends.base import Call, Generate, Reading, Reply, Score
+from fairpos.attention.reading import Reading
+from fairpos.backends.base import Call, Generate, Reply, Score
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Segment, Usage
 

@@ -26,9 +26,10 @@ from transformers import (
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
+from fairpos.attention.reading import Reading
 from fairpos.attention.seam import seam_of
 from fairpos.attention.store import SegmentStore
-from fairpos.backends.base import AttentionOwner, Ballot, Call, Decoding, Finish, Generate, Reading, Reply, Score
+from fairpos.backends.base import AttentionOwner, Ballot, Call, Decoding, Finish, Generate, Reply, Score
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
 from fairpos.backends.voting import pooled_steps, voting

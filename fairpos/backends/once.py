@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fairpos.backends.base import AttentionReader, Backend, Call, Reading, Reply, Score, attention_reader
+from fairpos.attention.reading import Reading
+from fairpos.backends.base import AttentionReader, Backend, Call, Reply, Score, attention_reader
 from fairpos.prompts import Prompt
 from fairpos.types import Capability
 

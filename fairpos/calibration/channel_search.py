@@ -13,19 +13,21 @@ import random
 import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from fairpos.attention.positional_hidden import published_layers
+from fairpos.attention.batch import Batch
+from fairpos.attention.channel import ChannelSetting, published_layers
+from fairpos.attention.positional_hidden import PositionalHiddenAttention
 from fairpos.backends.base import Score
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import InvalidOption, NotCalibrated
-from fairpos.methods.positional_hidden import PositionalHidden, Setting
 from fairpos.prompts import render
-from fairpos.types import Request, Segment
+from fairpos.types import Layout, Request, Segment
 
 Curves = NDArray[np.float64]
 
@@ -59,12 +61,12 @@ class Found:
     """What a search found.
 
     Attributes:
-        setting: For `PositionalHidden`.
+        setting: For the method `positional_hidden`.
         candidates: Smoothest first.
         plain_loss: Of the answers by the plain model, in nats.
     """
 
-    setting: Setting
+    setting: ChannelSetting
     candidates: tuple[Candidate, ...]
     plain_loss: float
 
@@ -72,6 +74,21 @@ class Found:
     def helps(self) -> bool:
         """Whether the chosen channel's loss is below the plain model's."""
         return min(c.loss for c in self.candidates if c.loss is not None) < self.plain_loss
+
+
+@dataclass(frozen=True)
+class ScaledChannel:
+    """Owns the attention of a call and scales one channel in it: what a candidate is compared by."""
+
+    setting: ChannelSetting
+    name: ClassVar[str] = "positional_hidden"
+    order_free: ClassVar[bool] = False
+    reuses_segments: ClassVar[bool] = False
+    needs_whole_prompt: ClassVar[bool] = True
+
+    def attend(self, layouts: Sequence[Layout]) -> PositionalHiddenAttention:
+        """The attention of one call over these prompts."""
+        return PositionalHiddenAttention(Batch(layouts), self.setting)
 
 
 def search(
@@ -123,14 +140,12 @@ def search(
             c.channel,
             c.layers,
             c.roughness,
-            mean_loss(
-                backend, asked, PositionalHidden(channel=c.channel, factor=0, layers=f"{layers[0]}-{layers[1]}"), step
-            ),
+            mean_loss(backend, asked, ScaledChannel(ChannelSetting(c.channel, 0.0, layers)), step),
         )
         for c in found[:COMPARED]
     ]
     best = min(compared, key=lambda c: (c.loss, c.channel))
-    setting = Setting(best.channel, 0.0, layers, curves.shape[2], depth)
+    setting = ChannelSetting(best.channel, 0.0, layers, curves.shape[2], depth)
     return Found(setting, (*compared, *found[COMPARED:]), plain)
 
 
@@ -213,13 +228,13 @@ def key_value_records(n: int, draw: random.Random) -> Iterator[tuple[Request, st
 def mean_loss(
     backend: HFBackend,
     records: Sequence[tuple[Request, str]],
-    method: PositionalHidden | None,
+    owner: ScaledChannel | None,
     step: Callable[[], None],
 ) -> float:
     """Mean negative log-likelihood of the answers, in nats."""
     total = 0.0
     for request, value in records:
-        [reply] = backend.run([Score(render(request), (value,), method)])
+        [reply] = backend.run([Score(render(request), (value,), owner)])
         total -= reply.log_probs[0]
         step()
     return total / len(records)

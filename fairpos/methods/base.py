@@ -18,7 +18,7 @@ from fairpos.registry import Registry
 from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
 
 if TYPE_CHECKING:
-    from fairpos.attention.seam import Attention
+    from fairpos.attention.layer import Attention
     from fairpos.backends.base import Backend, Ballot
     from fairpos.prompts import Template
 

@@ -17,7 +17,7 @@ from fairpos.types import Capability, Layout, Request
 
 if TYPE_CHECKING:
     from fairpos.attention.graph_kv import Graph
-    from fairpos.attention.seam import Attention
+    from fairpos.attention.layer import Attention
     from fairpos.backends.base import Backend
 
 

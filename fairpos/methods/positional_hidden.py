@@ -14,47 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from fairpos.attention.channel import PRESETS, ChannelSetting
 from fairpos.errors import InvalidOption, NotCalibrated
 from fairpos.methods.base import Family, Method, register
 from fairpos.registry import unknown
 from fairpos.types import Capability, Layout, Request
 
 if TYPE_CHECKING:
-    from fairpos.attention.seam import Attention
+    from fairpos.attention.layer import Attention
     from fairpos.backends.base import Backend
     from fairpos.backends.hf import HFBackend
     from fairpos.prompts import Template
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is scaled on one model.
-
-    Attributes:
-        channel: Of the hidden state.
-        factor: What it is multiplied by.
-        layers: First and last layer, from 0, both included. None: the published share of the model's depth.
-        hidden_size, depth: Of the model that it was found on; a model of another shape is refused. None: not known.
-    """
-
-    channel: int
-    factor: float
-    layers: tuple[int, int] | None = None
-    hidden_size: int | None = None
-    depth: int | None = None
-
-
-# The published settings, from the configuration files of the paper's repository.
-PRESETS: dict[str, Setting] = {
-    "llama2-7b": Setting(2393, -1, (10, 25), 4096, 32),
-    "llama2-13b": Setting(4283, 0, (10, 34), 5120, 40),
-    "vicuna-7b": Setting(2393, 0, (10, 25), 4096, 32),
-    "vicuna-13b": Setting(4923, 0, (10, 34), 5120, 40),
-    "mistral-7b": Setting(213, 0, (10, 25), 4096, 32),
-    "gemma-7b": Setting(1665, 0, (10, 25), 3072, 28),
-    "qwen1.5-7b": Setting(1081, 0, (10, 25), 4096, 32),
-    "mpt-30b": Setting(6926, -1, (10, 42), 7168, 48),  # ALiBi: listed for completeness, the seam needs RoPE
-}
 
 
 @register
@@ -102,7 +72,7 @@ class PositionalHidden(Method):
         self._layers()
 
     @property
-    def setting(self) -> Setting:
+    def setting(self) -> ChannelSetting:
         """What is scaled.
 
         Raises:
@@ -113,14 +83,14 @@ class PositionalHidden(Method):
         elif self.profile:
             found = read_profile(Path(self.profile))
         elif self.channel is not None:
-            found = Setting(self.channel, 0.0)
+            found = ChannelSetting(self.channel, 0.0)
         else:
             raise NotCalibrated(
                 "positional_hidden needs to know which channel of this model encodes position: give channel=, "
                 f"preset= (one of {', '.join(PRESETS)}), or profile=FILE from `fairpos calibrate positional_hidden`"
             )
         factor = found.factor if self.factor is None else self.factor
-        return Setting(found.channel, factor, self._layers() or found.layers, found.hidden_size, found.depth)
+        return ChannelSetting(found.channel, factor, self._layers() or found.layers, found.hidden_size, found.depth)
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
         """Itself, once it is known that there is a channel."""
@@ -172,7 +142,7 @@ class PositionalHidden(Method):
         return pair
 
 
-def read_profile(path: Path) -> Setting:
+def read_profile(path: Path) -> ChannelSetting:
     """The setting in a file that the calibration wrote.
 
     Raises:
@@ -184,7 +154,7 @@ def read_profile(path: Path) -> Setting:
             raise NotCalibrated(f"{path} is a profile of {profile['method']}; positional_hidden needs one of its own")
         found = profile["setting"]
         first, last = found["layers"]
-        return Setting(
+        return ChannelSetting(
             int(found["channel"]),
             float(found["factor"]),
             (int(first), int(last)),

@@ -16,7 +16,7 @@ from fairpos.methods.base import Family, Method, register
 from fairpos.types import Capability, Layout
 
 if TYPE_CHECKING:
-    from fairpos.attention.seam import Attention
+    from fairpos.attention.layer import Attention
 
 
 @register

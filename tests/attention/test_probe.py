@@ -8,8 +8,8 @@ from fairpos.attention import probe
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.probe import ProbeAttention, read
+from fairpos.attention.reading import Reading
 from fairpos.attention.seam import seam_of
-from fairpos.backends.base import Reading
 from fairpos.errors import InvalidOption, TooLong
 from fairpos.prompts import render
 from fairpos.types import Layout, Request, as_segments

@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from fairpos import FairModel, Request, Segment
+from fairpos.attention.reading import Reading
 from fairpos.audit import TASKS, Item, advise, figures_of, read_items, run_trials
 from fairpos.audit.attention import attention_by_slot
 from fairpos.audit.report import _WORDS, Audit, as_html, as_json, worst_flips
 from fairpos.audit.runs import gold_positions, views_of
-from fairpos.backends.base import Reading
 from fairpos.backends.fake import FakeBackend
 from fairpos.cli import app
 from fairpos.cli.audit import method_names

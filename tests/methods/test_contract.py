@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import fairpos
+from fairpos.attention.layer import Attention
 from fairpos.attention.ordinary import OrdinaryAttention
-from fairpos.attention.seam import Attention
 from fairpos.attention.segments import SegmentAttention
 from fairpos.backends.base import Decoding
 from fairpos.errors import (

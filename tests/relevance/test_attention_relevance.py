@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fairpos import Segment
-from fairpos.backends.base import Reading
+from fairpos.attention.reading import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.relevance.base import RELEVANCE
 from fairpos.relevance.base import find_relevance as relevance

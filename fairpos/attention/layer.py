@@ -1,0 +1,182 @@
+"""What an author of an attention works with: `Attention`, the `Layer` that it is called for, and the call's cache.
+
+    class MyAttention(Attention):
+        def __call__(self, layer, q, k, v):     # once a layer, queries and keys before rotation
+            layer.rotate_new_keys(k, positions)  # in place, and so in the cache, once for good
+            return layer.attend(layer.rotate(q, positions), k, v, mask=...)
+
+    with seam_of(model).call(MyAttention(batch)) as cache:
+        model(ids, **kept_in(cache), use_cache=True)
+
+Shapes here and in all attentions: B rows, H query heads, Hkv key/value heads, Lq new tokens, Lk all tokens so far,
+D size of a head. How a model is made to call an attention so is `seam`'s business alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache
+
+from fairpos.attention.batch import Batch
+from fairpos.attention.cache import GrowingLayer
+from fairpos.attention.kernel import attend
+from fairpos.attention.rope import Factors, Pairs, Rotary
+from fairpos.errors import UnsupportedModel
+
+
+class Attention(ABC):
+    """The attention of one call over a batch of prompts, for every layer and every step.
+
+    Called once a layer with queries and keys before rotation; `k` holds the cached keys (rotated as this attention left
+    them) followed by one new key per query.
+    """
+
+    # Whether `Layer.hidden` and `Layer.project` are used.
+    needs_hidden = False
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    @property
+    def extent(self) -> int:
+        """One more than the largest position in the prompts."""
+        return max(len(layout) for layout in self.batch.layouts)
+
+    @abstractmethod
+    def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (B, H, Lq, D), k and v (B, Hkv, Lk, D), the last Lq of them new. Returns (B, H, Lq, D)."""
+
+
+class SegmentCache(DynamicCache):  # type: ignore[misc]
+    """A cache that keeps every token (no sliding layers) and carries the attention of its call."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.layer_class_to_replicate = GrowingLayer
+        self.attention = attention
+
+
+@dataclass
+class ForwardPass:
+    """One forward pass of one call."""
+
+    attention: Attention
+    rotary: Rotary
+    layer_types: list[str] | None
+    memo: dict[tuple[str | None, int], tuple[Tensor, Factors]] = field(default_factory=dict)
+    layers_seen: int = 0
+    # The arguments of the attention module that is running, where the attention needs its input.
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    projecting: bool = False
+
+
+class ProjectionsReached(Exception):
+    """Ends the run of an attention module as soon as its queries and keys are there."""
+
+    def __init__(self, q: Tensor, k: Tensor) -> None:
+        self.q, self.k = q, k
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What an attention may know of the layer that is being computed.
+
+    Attributes:
+        index: From 0.
+        scaling: Factor of the scores, the module's own.
+        softcap: Soft cap of the scores, or None.
+        window: A key is visible while query position - key position < window; None sees everything.
+        module: The attention module, for methods that need its projections.
+    """
+
+    index: int
+    scaling: float
+    softcap: float | None
+    window: int | None
+    module: nn.Module
+    _forward: ForwardPass
+
+    def factors(self, like: Tensor, positions: Tensor) -> Factors:
+        """Rotary factors at `positions`; computed once a forward pass for the same tensor of positions."""
+        key = (self.kind, id(positions))
+        if key not in self._forward.memo:
+            # The tensor is kept beside its factors: its id stays its own for as long as the memo lives.
+            self._forward.memo[key] = (positions, self._forward.rotary.factors(like, positions, self.kind))
+        return self._forward.memo[key][1]
+
+    @property
+    def hidden(self) -> Tensor:
+        """What the module was called with, the output of the layer's input norm: (B, Lq, hidden size)."""
+        args, kwargs = self._arguments
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        return hidden
+
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (B, H, L, D) and keys (B, Hkv, L, D) that this layer makes of another input (B, L, hidden size).
+
+        The module runs with that input and is stopped where it would attend, so this holds for every module that the
+        seam can be put on, whatever its projections and norms look like.
+        """
+        args, kwargs = self._arguments
+        given = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+        neutral = given.get("position_embeddings")
+        if neutral is not None:  # cos = 1, sin = 0: one position serves for all
+            given["position_embeddings"] = tuple(factor[:1, :1] for factor in neutral)
+        if not args:
+            given["hidden_states"] = hidden
+        self._forward.projecting = True
+        try:
+            self.module(*((hidden, *args[1:]) if args else ()), **given)
+        except ProjectionsReached as found:
+            return found.q, found.k
+        finally:
+            self._forward.projecting = False
+        raise UnsupportedModel(f"{type(self.module).__name__} doesn't attend when it runs on its own")
+
+    @property
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        assert self._forward.arguments is not None  # the attention says that it needs them
+        return self._forward.arguments
+
+    def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x of shape (B, H, L, D) rotated at positions of shape (L,), (B, L) or (B, H, L), integer or float."""
+        return self._forward.rotary.apply(x, self.factors(x, positions))
+
+    def rotate_by(self, x: Tensor, positions: Tensor, table: Tensor) -> Tensor:
+        """Like `rotate`, at many different positions of one range: their factors are looked up, not computed.
+
+        Args:
+            x: (B, H, L, D).
+            positions: Indices into `table`, (L,), (B, L) or (B, H, L).
+            table: The range of positions, (P,); its factors are computed once a forward pass.
+        """
+        cos, sin = self.factors(x, table)
+        return self._forward.rotary.apply(x, (cos[positions], sin[positions]))
+
+    def rotate_new_keys(self, k: Tensor, positions: Tensor) -> None:
+        """Rotates the last keys of k, in place and so in the cache; one position for each of them."""
+        new = positions.shape[-1]
+        k[:, :, -new:] = self.rotate(k[:, :, -new:], positions)
+
+    @property
+    def kind(self) -> str | None:
+        """Which rotary base this layer has, where the model has several."""
+        kinds = self._forward.layer_types
+        # Models with one rotary base for all layers take no layer type.
+        return kinds[self.index] if kinds is not None else None
+
+    def phases(self, like: Tensor, n: int) -> tuple[Pairs, Tensor]:
+        """How to move what is already rotated: pairs of dimensions, and turns by 0..n-1 positions, (n, D / 2)."""
+        wide = like[:0] if like.dtype == torch.float64 else like[:0].float()
+        table = self._forward.rotary.factors(wide, torch.arange(max(n, 2), device=like.device), self.kind)
+        pairs = self._forward.rotary.pairs(like.shape[-1], table, like.device)
+        return pairs, pairs.phases(table)[:n]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """`kernel.attend` with this layer's scaling and soft cap."""
+        return attend(q, k, v, scaling=self.scaling, softcap=self.softcap, mask=mask, causal=causal)

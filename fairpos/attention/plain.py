@@ -1,0 +1,30 @@
+"""The model's own attention, computed through the seam: the identity that the seam is proved with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fairpos.attention.kernel import causal_mask
+from fairpos.attention.layer import Attention, Layer
+
+
+class PlainAttention(Attention):
+    """The model's own attention, computed through the seam."""
+
+    def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Causal attention at plain positions, windows included."""
+        n_query, n_key = q.shape[2], k.shape[2]
+        pads = [self.batch.pad(layout) for layout in self.batch.rows(q.shape[0])]
+        index = torch.arange(n_key, device=q.device)
+        start = torch.tensor(pads, device=q.device)[:, None]
+        positions = (index - start).clamp(min=0)  # (B, Lk)
+        new = positions[:, n_key - n_query :]
+        layer.rotate_new_keys(k, new)
+        mask = causal_mask(n_query, n_key, q.device)[None]
+        if layer.window is not None:
+            mask = mask & (new[:, :, None] - positions[:, None, :] < layer.window)
+        mask = mask & (index >= start)[:, None, :]
+        # A padding query sees nothing; let it see itself, so that it stays finite. Nobody looks at it.
+        mask = mask | (index[n_key - n_query :, None] == index[None, :])
+        return layer.attend(layer.rotate(q, new), k, v, mask=mask[:, None])
