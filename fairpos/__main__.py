@@ -1,6 +1,6 @@
 """`python -m fairpos` is the `fairpos` command."""
 
-from fairpos.cli import main
+from fairpos.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from fairpos.backends.base import Decoding
-from fairpos.cli import app, options
+from fairpos.cli import options
+from fairpos.cli.app import app
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import InvalidRequest
 from fairpos.files.records import Journal, Record, read, segments_of, text_of

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from fairpos.cli import app, options
+from fairpos.cli import options
+from fairpos.cli.app import app
 from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest

@@ -15,7 +15,8 @@ import typer
 from rich.table import Table
 
 from fairpos.backends.base import Decoding
-from fairpos.cli import app, options
+from fairpos.cli import options
+from fairpos.cli.app import app
 from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
 from fairpos.cli.outcome import reason
 from fairpos.cli.terminal import console, errors, progress

@@ -7,7 +7,7 @@ import json
 import typer
 from rich.table import Table
 
-from fairpos.cli import app
+from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
 from fairpos.cli.terminal import console
 from fairpos.models import embedded

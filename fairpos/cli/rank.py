@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fairpos.cli import app, endpoint, options
+from fairpos.cli import endpoint, options
+from fairpos.cli.app import app
 from fairpos.cli.outcome import reason
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError, InvalidRequest

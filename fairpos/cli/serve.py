@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fairpos.cli import app
+from fairpos.cli.app import app
 from fairpos.errors import InvalidOption, MissingDependency
 
 

@@ -16,8 +16,8 @@ from fairpos.audit.attention import attention_by_slot
 from fairpos.audit.report import _WORDS, Audit, as_html, as_json, worst_flips
 from fairpos.audit.runs import gold_positions, views_of
 from fairpos.backends.fake import FakeBackend
-from fairpos.cli import app
 from fairpos.cli.audit import method_names
+from fairpos.cli.commands import app
 from fairpos.errors import FairposError, InvalidOption, InvalidRequest
 from fairpos.files.records import Bad
 from fairpos.metrics import Interval
@@ -303,8 +303,6 @@ def test_attention_is_drawn_where_there_is_some(audited):
 
 
 def run(*arguments):
-    from fairpos.cli import audit, judge  # noqa: F401  registers both: with one command, its name would be an argument
-
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit | FairposError):
         raise result.exception

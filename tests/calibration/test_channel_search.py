@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import fairpos
 from fairpos.calibration.channel_search import candidates, direction, roughness, search, unit
-from fairpos.cli import app, calibrate  # noqa: F401  registers the command
+from fairpos.cli.commands import app
 from fairpos.errors import InvalidOption, NotCalibrated
 from fairpos.methods.positional_hidden import PositionalHidden
 from tests.tiny_models import TINY, tiny_model

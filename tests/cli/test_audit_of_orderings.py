@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
 from fairpos.calibration import Sample, attention_profile
-from fairpos.cli import app, audit, judge  # noqa: F401  with one command alone, its name would be an argument
+from fairpos.cli import audit
+from fairpos.cli.commands import app
 from fairpos.types import Segment
 
 # The model finds the answer only in the second slot of four.

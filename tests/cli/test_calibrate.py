@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
 from fairpos.calibration.profile import Profile
-from fairpos.cli import app, calibrate  # noqa: F401  registers the command
 from fairpos.cli.calibrate import attn_rank
+from fairpos.cli.commands import app
 from fairpos.errors import InvalidOption, InvalidRequest, UnsupportedBackend
 from fairpos.prompts import KEY_VALUE
 

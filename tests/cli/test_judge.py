@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend, by_length
-from fairpos.cli import app
+from fairpos.cli.commands import app
 from fairpos.errors import BackendError, FairposError
 from tests.fake_endpoint import Error, FakeEndpoint, Text, canonical, wait_until
 
@@ -28,8 +28,6 @@ def fake(monkeypatch):
 
 
 def run(*arguments):
-    from fairpos.cli import judge  # noqa: F401  registers the command
-
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit | FairposError):
         raise result.exception

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import fairpos.cli.answer  # a command beside it: typer drops the name of an only one
-import fairpos.cli.rank  # noqa: F401  registers the command
-from fairpos.cli import app
+from fairpos.cli.commands import app
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest, UnknownName
 from fairpos.files.trec import read_run
 from tests.fake_endpoint import Error, FakeEndpoint, Refusal, Text

@@ -15,7 +15,7 @@ from fairpos.calibration.black_box import Until, black_box_profile
 from fairpos.calibration.profile import SIGNALS, Profile
 from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
-from fairpos.cli.calibrate import group
+from fairpos.cli.calibrate.group import group
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.files.records import Lines, read

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fairpos.cli import options
-from fairpos.cli.calibrate import group
+from fairpos.cli.calibrate.group import group
 from fairpos.cli.terminal import errors, progress
 from fairpos.model import load
 
