@@ -6,7 +6,6 @@ python docs/generate.py --check   exits with 1 where a file is out of date
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import all_methods
+from fairpos.options import options_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,17 +35,16 @@ def chapter(cls: type[Method]) -> str:
         lines.append(f"Needs a backend that can: {', '.join(sorted(cls.requires))}.")
     if cls.source:
         lines.append(f"Source: {cls.source}.")
-    lines += ["", re.sub(r"^Attributes:\n(.*)", _options, inspect.cleandoc(cls.__doc__ or ""), flags=re.S | re.M), ""]
-    defaults = [f"`{f.name}={f.default}`" for f in dataclasses.fields(cls) if f.init]
-    if defaults:
-        lines += [f"Defaults: {', '.join(defaults)}.", ""]
+    text, _, _ = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
+    lines += ["", text.rstrip(), ""]
+    options = options_of(cls).values()
+    if options:
+        lines += ["| option | default | allowed | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"| `{o.name}` | `{o.default!r}` | {o.allowed} | {o.help.replace('|', chr(92) + '|')} |" for o in options
+        ]
+        lines.append("")
     return "\n".join(lines)
-
-
-def _options(match: re.Match[str]) -> str:
-    """The attributes of a docstring as a list."""
-    body = inspect.cleandoc(match[1])
-    return "Options:\n\n" + re.sub(r"^(\w+): ", r"- `\1`: ", body, flags=re.M)
 
 
 def settings() -> str:

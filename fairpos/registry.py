@@ -10,18 +10,17 @@ packages add to it through an entry-point group of their own.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
 import importlib.metadata
 import pkgutil
 import threading
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from fairpos.errors import InvalidOption, UnknownName
+from fairpos.errors import UnknownName
+from fairpos.options import read_options
 
 
 class Named(Protocol):
@@ -120,48 +119,14 @@ def build(kind: str, text: str, known: Mapping[str, type[T]]) -> T:
     Args:
         kind: What it is, for messages: "method", "ranker", ...
         text: The text form.
-        known: Dataclasses by name; their fields are the options.
+        known: Dataclasses by name; their options are those of `fairpos.options`.
 
     Raises:
         UnknownName: no such name.
-        InvalidOption: an option that isn't a field, or a value of a wrong type.
+        InvalidOption: an option that isn't there, or a value of another type or out of range.
     """
     name, _, options = text.strip().partition(":")
+    name = name.strip()
     if name not in known:
         raise unknown(kind, name, known)
-    cls = known[name]
-    values: dict[str, object] = {}
-    kinds = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    for part in filter(None, (p.strip() for p in options.split(","))):
-        key, sign, value = part.partition("=")
-        key = key.strip()
-        if not sign:
-            raise InvalidOption(f"options are key=value, got {part!r} for {kind} {name!r}")
-        if key not in fields:
-            raise InvalidOption(f"{kind} {name!r} has no option {key!r}; it has: {', '.join(sorted(fields)) or 'none'}")
-        values[key] = _convert(name, key, value.strip(), kinds[key])
-    return cls(**values)
-
-
-def _convert(method: str, key: str, value: str, kind: object) -> object:
-    """A text value as the field's annotated type says."""
-    origin = typing.get_origin(kind)
-    if origin in (types.UnionType, typing.Union):
-        options = [k for k in typing.get_args(kind) if k is not type(None)]
-        if value.lower() == "none" and len(options) < len(typing.get_args(kind)):
-            return None
-        kind, origin = options[0], typing.get_origin(options[0])
-    if origin is typing.Literal:
-        allowed = typing.get_args(kind)
-        if value not in allowed:
-            raise InvalidOption(f"{method}: {key} must be one of {', '.join(map(str, allowed))}, got {value!r}")
-        return value
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
-        if kind in (int, float):
-            return kind(value)
-    except (KeyError, ValueError):
-        raise InvalidOption(f"{method}: {key} must be of type {kind.__name__}, got {value!r}") from None  # type: ignore[attr-defined]
-    return value
+    return known[name](**read_options(kind, name, known[name], options))

@@ -372,7 +372,8 @@ class MethodCard(BaseModel):
     tasks: list[str]
     requires: list[str]
     order_free: bool
-    options: dict[str, Any]
+    options: dict[str, Any] = Field(description="Each option's default.")
+    option_details: list[dict[str, Any]] = Field(description="Each option's type, range, nature and meaning.")
     description: str = Field("", description="What it does, costs, and when it hurts.")
 
 

@@ -108,8 +108,8 @@ class FakeBackend:
         self,
         prompts: Sequence[Prompt],
         *,
-        heads: Sequence[int] = (),  # noqa: ARG002
-        last_only: bool = False,  # noqa: ARG002
+        heads: Sequence[int] = (),
+        last_only: bool = False,
         replies: Sequence[str] = (),
     ) -> list[Reading]:
         """One layer, one token a segment: each gets attention in proportion to its probability."""

@@ -12,6 +12,7 @@ from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
 from fairpos.cli.terminal import console
 from fairpos.methods.catalogue import all_methods, described
+from fairpos.options import options_of
 from fairpos.registry import unknown
 
 
@@ -34,8 +35,8 @@ def methods(
         if cls.source:
             console.print(cls.source, style="dim")
         console.print("\n" + inspect.cleandoc(cls.__doc__ or ""), markup=False)
-        for option, default in described(cls)["options"].items():  # type: ignore[attr-defined]
-            console.print(f"  {option} = {default}", markup=False)
+        for option in options_of(cls).values():
+            console.print(f"  {option.name} = {option.default}  ({option.allowed})", markup=False)
         return
     table = Table(box=None, pad_edge=False)
     for column in ("method", "level", "what it does", "source"):

@@ -7,13 +7,13 @@ segment, and a canonical order that makes invariance exact.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method, register
-from fairpos.types import Capability, Layout
+from fairpos.methods.base import AttentionMethod, register
+from fairpos.options import option
+from fairpos.types import Layout
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class Ape(Method):
+class Ape(AttentionMethod):
     """Set-based prompting in which the suffix reads the segments at another temperature and with another weight.
 
     The result is the same for every order of the segments, to the bit.
@@ -36,18 +36,12 @@ class Ape(Method):
     """
 
     name: ClassVar[str] = "ape"
-    family: ClassVar[Family] = "attention"
     summary: ClassVar[str] = "set-based, with temperature and weight of what is read in the segments"
     source: ClassVar[str] = "APE, arXiv 2502.05431"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     order_free: ClassVar[bool] = True
     reuses_segments: ClassVar[bool] = True
-    temperature: float = 0.9
-    scale: float = 0.9
-
-    def __post_init__(self) -> None:
-        self.require(math.isfinite(self.temperature) and self.temperature > 0, "temperature", "a number above 0")
-        self.require(math.isfinite(self.scale) and self.scale >= 0, "scale", "a number from 0 on")
+    temperature: float = option(0.9, above=0)
+    scale: float = option(0.9, minimum=0)
 
     def attend(self, layouts: Sequence[Layout]) -> Attention:
         """The attention of one call over these prompts."""

@@ -28,6 +28,6 @@ class Ascending(Reordering):
     name: ClassVar[str] = "ascending"
     summary: ClassVar[str] = "the most relevant segment last"
 
-    def slots(self, request: Request, backend: Backend) -> Sequence[int]:  # noqa: ARG002
+    def slots(self, request: Request, backend: Backend) -> Sequence[int]:
         """Last to first."""
         return placement.ascending(len(request.segments))

@@ -30,9 +30,6 @@ class AttentionRead(Method):
     order_free: ClassVar[bool] = True
     best: Literal["last", "first", "edges"] = "last"
 
-    def __post_init__(self) -> None:
-        self.require(self.best in ("last", "first", "edges"), "best", "last, first or edges")
-
     @abstractmethod
     def look(self, request: Request, backend: Backend) -> Looked:
         """Scores of the segments, and what they cost."""

@@ -13,6 +13,7 @@ from fairpos.backends.base import attention_reader
 from fairpos.methods.attention_read import AttentionRead
 from fairpos.methods.base import register
 from fairpos.methods.reordering import placed
+from fairpos.options import option
 from fairpos.orders import placement
 from fairpos.prompts import render
 from fairpos.relevance.model_read import Looked
@@ -38,11 +39,7 @@ class AttentionSorting(AttentionRead):
     name: ClassVar[str] = "attention_sorting"
     summary: ClassVar[str] = "looks, sorts by attention, looks again"
     source: ClassVar[str] = "attention sorting, arXiv 2310.01427"
-    rounds: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.rounds >= 1, "rounds", "at least 1")
+    rounds: int = option(2, minimum=1, nature="calls")
 
     def look(self, request: Request, backend: Backend) -> Looked:
         """Attention in the last round, mean over a segment's tokens, and the cost of all rounds."""

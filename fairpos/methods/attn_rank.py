@@ -16,6 +16,7 @@ from fairpos.calibration.profile import Profile, Setting, Signal, find, for_coun
 from fairpos.errors import NotCalibrated
 from fairpos.methods.base import register
 from fairpos.methods.reordering import Reordering
+from fairpos.options import option
 from fairpos.orders.placement import by_value
 from fairpos.types import Request, Task
 
@@ -43,7 +44,7 @@ class AttnRank(Reordering):
     name: ClassVar[str] = "attn_rank"
     summary: ClassVar[str] = "the most relevant segment in the slot that the model attends to most"
     source: ClassVar[str] = "AttnRank"
-    profile: str | tuple[Profile, ...] = ""
+    profile: str | tuple[Profile, ...] = option("", nature="file")
     interpolate: bool = False
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:

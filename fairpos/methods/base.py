@@ -1,7 +1,7 @@
 """What a method is: three optional seams, identity by default.
 
     arrange   input level     one request -> views, the same segments in other orders
-    attend    attention level owns the attention while the backend scores or generates
+    attend    attention level owns the attention while the backend scores or generates (`AttentionMethod`)
     combine   output level    the views' outputs -> one output
 
 `steps` ties the first and the last together; a method that works in rounds (windows, two passes) overrides it.
@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
-from fairpos.errors import InvalidOption
+from fairpos.options import Checked
 from fairpos.registry import Registry
 from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
 
@@ -27,8 +28,8 @@ Steps: TypeAlias = Generator[list[Request], list[Output], Output]
 
 
 @dataclass(frozen=True)
-class Method:
-    """Base class. A method is a frozen dataclass; its fields are its hyperparameters, checked when it is made.
+class Method(Checked):
+    """Base class. A method is a frozen dataclass; its fields are its options (`fairpos.options`), checked when made.
 
     Class attributes:
         name: The published short name, by which users call it.
@@ -52,7 +53,7 @@ class Method:
     reuses_segments: ClassVar[bool] = False
     needs_whole_prompt: ClassVar[bool] = False
 
-    def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
+    def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:
         """The method with all that it needs for these requests, before anything runs.
 
         Args:
@@ -65,11 +66,11 @@ class Method:
         """
         return self
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The views in which the request is to be asked."""
         return [request]
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """One output from the views' outputs."""
         [output] = outputs
         return output
@@ -80,11 +81,11 @@ class Method:
         outputs = yield views
         return self.combine(request, views, outputs)
 
-    def ballot(self, request: Request, backend: Backend) -> Ballot | None:  # noqa: ARG002
+    def ballot(self, request: Request, backend: Backend) -> Ballot | None:
         """How the views' texts are voted on token by token; None: every view has a text of its own."""
         return None
 
-    def attend(self, layouts: Sequence[Layout]) -> Attention | None:  # noqa: ARG002
+    def attend(self, layouts: Sequence[Layout]) -> Attention | None:
         """The attention of one call over these prompts; None leaves the model's own."""
         return None
 
@@ -93,10 +94,17 @@ class Method:
         """Whether the method replaces the model's attention."""
         return self.family == "attention"
 
-    def require(self, ok: bool, option: str, allowed: str) -> None:
-        """Raises InvalidOption unless `ok`, saying what was got and what is allowed."""
-        if not ok:
-            raise InvalidOption(f"{self.name}: {option} must be {allowed}, got {getattr(self, option)!r}")
+
+@dataclass(frozen=True)
+class AttentionMethod(Method):
+    """Base of the methods that own the attention of a local model; one of them at a time."""
+
+    family: ClassVar[Family] = "attention"
+    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
+
+    @abstractmethod
+    def attend(self, layouts: Sequence[Layout]) -> Attention | None:
+        """The attention of one call over these prompts; None where the options change nothing."""
 
 
 METHODS: Registry[type[Method]] = Registry("method", "fairpos.methods", "fairpos.methods")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, register
+from fairpos.options import option
 from fairpos.outputs import by_score, folded
 from fairpos.types import Output, Request, Task
 
@@ -48,21 +49,20 @@ class CapCal(Method):
     summary: ClassVar[str] = "takes off what the slots get without content"
     source: ClassVar[str] = "CapCal, arXiv 2604.10150"
     tasks: ClassVar[frozenset[Task]] = frozenset({"rank", "judge", "choose"})
-    slope: float = 5.0
-    cap: float = 2.0
+    slope: float = option(5.0, minimum=0)
+    cap: float = option(2.0, minimum=0)
     placeholder: str = "N/A"
 
     def __post_init__(self) -> None:
-        self.require(0 <= self.slope < math.inf, "slope", "at least 0")
-        self.require(0 <= self.cap < math.inf, "cap", "at least 0")
+        super().__post_init__()
         self.require(bool(self.placeholder.strip()), "placeholder", "some text")
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The request, and the same with placeholders."""
         empty = tuple(replace(s, text=self.placeholder, title=None, score=None) for s in request.segments)
         return [request, replace(request, segments=empty)]
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """The calibrated probabilities.
 
         Raises:

@@ -8,6 +8,7 @@ from typing import cast
 
 from fairpos.errors import InvalidOption
 from fairpos.methods.base import METHODS, Method
+from fairpos.options import options_of
 
 
 def all_methods() -> Mapping[str, type[Method]]:
@@ -25,7 +26,8 @@ def described(cls: type[Method]) -> dict[str, object]:
         "tasks": sorted(cls.tasks),
         "requires": sorted(cls.requires),
         "order_free": cls.order_free,
-        "options": {f.name: f.default for f in dataclasses.fields(cls) if f.init},
+        "options": {name: option.default for name, option in options_of(cls).items()},
+        "option_details": [option.described() for option in options_of(cls).values()],
     }
 
 
@@ -59,6 +61,6 @@ def with_seed(methods: Sequence[Method], seed: int | None) -> tuple[Method, ...]
     if seed is None:
         return tuple(methods)
     return tuple(
-        dataclasses.replace(method, seed=seed) if any(f.name == "seed" for f in dataclasses.fields(method)) else method  # type: ignore[call-arg]
+        dataclasses.replace(method, seed=seed) if "seed" in options_of(type(method)) else method  # type: ignore[call-arg]
         for method in methods
     )

@@ -40,14 +40,15 @@ class Contextual(Method):
     filler: str = "N/A"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require(bool(self.filler.strip()), "filler", "text")
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The request, and the one without content."""
         empty = tuple(Segment(id=id, text=self.filler) for id in self._stand_ins(request))
         return [request, replace(request, query=self.filler, segments=empty)]
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """The difference of the two views' log-probabilities."""
         found, empty = outputs
         if not (found.scores and empty.scores):

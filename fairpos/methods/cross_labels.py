@@ -38,7 +38,7 @@ class CrossLabels(Method):
     source: ClassVar[str] = "label bias: arXiv 2309.03882"
     tasks: ClassVar[frozenset[Task]] = frozenset({"judge", "choose"})
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The view with all rotations of its labels."""
         labels = request.labels or slot_labels(request.task, len(request.segments))
         k = len(labels)

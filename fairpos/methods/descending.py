@@ -27,6 +27,6 @@ class Descending(Reordering):
     name: ClassVar[str] = "descending"
     summary: ClassVar[str] = "the most relevant segment first"
 
-    def slots(self, request: Request, backend: Backend) -> Sequence[int]:  # noqa: ARG002
+    def slots(self, request: Request, backend: Backend) -> Sequence[int]:
         """First to last."""
         return placement.descending(len(request.segments))

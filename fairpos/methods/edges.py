@@ -34,6 +34,6 @@ class Edges(Reordering):
     summary: ClassVar[str] = "the most relevant segments at both ends"
     source: ClassVar[str] = "lost in the middle, arXiv 2307.03172"
 
-    def slots(self, request: Request, backend: Backend) -> Sequence[int]:  # noqa: ARG002
+    def slots(self, request: Request, backend: Backend) -> Sequence[int]:
         """First, last, second, one before the last, ..."""
         return placement.edges(len(request.segments))

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import InvalidOption, InvalidRequest
-from fairpos.methods.base import Family, Method, register
-from fairpos.types import Capability, Layout, Request
+from fairpos.methods.base import AttentionMethod, register
+from fairpos.options import option
+from fairpos.types import Layout, Request
 
 if TYPE_CHECKING:
     from fairpos.attention.graph_kv import Graph
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class GraphKV(Method):
+class GraphKV(AttentionMethod):
     """Every segment is read alone; then every target once more, seeing its sources; what follows sees both readings.
 
     By default every segment is a source of every segment. Where segments of a request have `links`, those are the
@@ -41,20 +42,18 @@ class GraphKV(Method):
     """
 
     name: ClassVar[str] = "graph_kv"
-    family: ClassVar[Family] = "attention"
     summary: ClassVar[str] = "segments read again, seeing those that they depend on"
     source: ClassVar[str] = "Graph-KV, arXiv 2506.07334"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     order_free: ClassVar[bool] = True
-    top: int | None = None
+    top: int | None = option(None, minimum=0)
     edges: str = ""
 
     def __post_init__(self) -> None:
-        self.require(self.top is None or self.top >= 0, "top", "at least 0, or None")
+        super().__post_init__()
         self.require(self.top is None or not self.edges, "edges", "empty where top is given")
         self._edges()
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """Turns `top` into links.
 
         Raises:

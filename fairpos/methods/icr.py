@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.methods.attention_read import AttentionRead
 from fairpos.methods.base import register
+from fairpos.options import option
 from fairpos.relevance import icr
 from fairpos.relevance.model_read import Looked
 from fairpos.types import Request
@@ -30,11 +31,7 @@ class ICR(AttentionRead):
     name: ClassVar[str] = "icr"
     summary: ClassVar[str] = "ranks or orders by the query's attention, less an empty query's"
     source: ClassVar[str] = "in-context re-ranking, arXiv 2410.02642"
-    sigmas: float = 2.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.sigmas >= 0, "sigmas", "at least 0")
+    sigmas: float = option(2.0, minimum=0)
 
     def look(self, request: Request, backend: Backend) -> Looked:
         """Scores of the segments, and what they cost."""

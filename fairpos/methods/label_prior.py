@@ -40,6 +40,7 @@ class LabelPrior(Method):
     prior: Prior = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require(isinstance(self.prior, tuple), "prior", "made by calibrate()")
 
     def calibrate(self, requests: Sequence[Request], ask: Ask) -> Self:
@@ -63,7 +64,7 @@ class LabelPrior(Method):
     def learn(self, requests: Sequence[Request], ask: Ask) -> Mapping[tuple[str, ...], Sequence[float]]:
         """Per set of labels, in alphabetical order, its distribution."""
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The request as it is.
 
         Raises:
@@ -78,7 +79,7 @@ class LabelPrior(Method):
             )
         return [request]
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """The scores without the prior."""
         [output] = outputs
         if not output.scores:

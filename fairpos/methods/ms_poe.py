@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fairpos.methods.base import Family, Method, register
-from fairpos.types import Capability, Layout
+from fairpos.methods.base import AttentionMethod, register
+from fairpos.options import option
+from fairpos.types import Layout
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class MsPoe(Method):
+class MsPoe(AttentionMethod):
     """Divides each head's positions by a ratio of its own, so that the middle of a long prompt comes nearer.
 
     Heads are ranked by how many tokens the prompt's last token attends to without positions; the more, the smaller the
@@ -43,22 +44,18 @@ class MsPoe(Method):
     """
 
     name: ClassVar[str] = "ms_poe"
-    family: ClassVar[Family] = "attention"
     summary: ClassVar[str] = "positions divided by a ratio per head"
     source: ClassVar[str] = "Ms-PoE, arXiv 2403.04797"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     needs_whole_prompt: ClassVar[bool] = True
-    r_min: float = 1.2
-    r_max: float = 1.8
-    first_layer: int = 2
+    r_min: float = option(1.2, above=0)
+    r_max: float = option(1.8, above=0)
+    first_layer: int = option(2, minimum=0)
     assignment: Literal["intended", "published"] = "intended"
     per_head: bool = False
 
     def __post_init__(self) -> None:
-        self.require(0 < self.r_min < float("inf"), "r_min", "a number above 0")
-        self.require(self.r_min <= self.r_max < float("inf"), "r_max", f"a number from r_min ({self.r_min}) on")
-        self.require(self.first_layer >= 0, "first_layer", "at least 0")
-        self.require(self.assignment in ("intended", "published"), "assignment", "'intended' or 'published'")
+        super().__post_init__()
+        self.require(self.r_min <= self.r_max, "r_max", f"a number from r_min ({self.r_min}) on")
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:
         """The attention of one call over these prompts; none with ratio 1."""

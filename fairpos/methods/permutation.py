@@ -17,12 +17,13 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from fairpos.aggregate import borda, entropy_weighted, kemeny, majority, mean_log_prob, rrf
 from fairpos.backends.base import Ballot, Weights
 from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, Steps, register
+from fairpos.options import option
 from fairpos.orders import designs
 from fairpos.outputs import folded
 from fairpos.types import Output, Request, Task
@@ -76,28 +77,22 @@ class Permutation(Method):
     source: ClassVar[str] = "permutation self-consistency, arXiv 2310.07712"
     tasks: ClassVar[frozenset[Task]] = frozenset({"answer", "rank", "judge", "choose"})
     order_free: ClassVar[bool] = True
-    views: int = 5
+    views: int = option(5, minimum=1, nature="calls")
     seed: int = 0
     design: Design = "cyclic"
     aggregation: Aggregation = "auto"
     weights: Weights = "uniform"
-    beta: float = 4.0
-    stop: float = 0.0
+    beta: float = option(4.0, minimum=0)
+    stop: float = option(0.0, minimum=0)
 
     def __post_init__(self) -> None:
-        self.require(self.views >= 1, "views", "at least 1")
-        self.require(self.design in get_args(Design), "design", f"one of {', '.join(get_args(Design))}")
-        allowed = get_args(Aggregation)
-        self.require(self.aggregation in allowed, "aggregation", f"one of {', '.join(allowed)}")
-        self.require(self.weights in get_args(Weights), "weights", f"one of {', '.join(get_args(Weights))}")
+        super().__post_init__()
         spread = self.weights == "uniform" or self.aggregation in ("auto", "mean_log_prob")
         self.require(spread, "weights", f"uniform with aggregation={self.aggregation}")
-        self.require(0 <= self.beta < math.inf, "beta", "a number, at least 0")
-        self.require(0 <= self.stop < math.inf, "stop", "0 (off) or a number of standard errors above")
         enough = self.design == "all" or self.views >= _FIRST_ROUND
         self.require(not self.stop or enough, "stop", f"0 (off) with fewer than {_FIRST_ROUND} views")
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The design's orders of the canonical order."""
         canonical = request.canonical()
         orders = self._orders(len(request.segments))
@@ -139,7 +134,7 @@ class Permutation(Method):
         can = request.task == "answer" and in_step and "vote" in backend.capabilities
         return Ballot(self.weights, self.beta) if can else None
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """One text, or one ranking from the views that gave one."""
         if request.task == "answer":
             return folded(_most_similar(outputs) if self.aggregation == "similar" else _frequent(outputs), outputs)

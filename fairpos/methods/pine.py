@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method, register
-from fairpos.types import Capability, Layout
+from fairpos.methods.base import AttentionMethod, register
+from fairpos.types import Layout
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class Pine(Method):
+class Pine(AttentionMethod):
     """Segments see each other fully; every query puts the segments that it attends to most nearest to itself.
 
     The result is the same for every order of the segments, to the bit. One set of segments a prompt.
@@ -33,10 +33,8 @@ class Pine(Method):
     """
 
     name: ClassVar[str] = "pine"
-    family: ClassVar[Family] = "attention"
     summary: ClassVar[str] = "every query orders the segments by its own attention"
     source: ClassVar[str] = "PINE, arXiv 2407.01100"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     order_free: ClassVar[bool] = True
 
     def attend(self, layouts: Sequence[Layout]) -> Attention:

@@ -8,7 +8,6 @@ the channel search comes with it (`fairpos.calibration.channel_search`).
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from fairpos.attention.channel import PRESETS, ChannelSetting
 from fairpos.errors import InvalidOption, NotCalibrated
-from fairpos.methods.base import Family, Method, register
+from fairpos.methods.base import AttentionMethod, register
+from fairpos.options import option
 from fairpos.registry import unknown
-from fairpos.types import Capability, Layout, Request
+from fairpos.types import Layout, Request
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class PositionalHidden(Method):
+class PositionalHidden(AttentionMethod):
     """Scales one channel that encodes absolute position in what the last token, and every generated one, attends with.
 
     Needs a channel: a published preset for the model, `fairpos calibrate positional_hidden`, or your own. The order of
@@ -48,20 +48,17 @@ class PositionalHidden(Method):
     """
 
     name: ClassVar[str] = "positional_hidden"
-    family: ClassVar[Family] = "attention"
     summary: ClassVar[str] = "one positional channel scaled for the last token"
     source: ClassVar[str] = "positional hidden states, arXiv 2406.02536"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     needs_whole_prompt: ClassVar[bool] = True
-    channel: int | None = None
+    channel: int | None = option(None, minimum=0)
     factor: float | None = None
     layers: str = ""
     preset: str = ""
-    profile: str = ""
+    profile: str = option("", nature="file")
 
     def __post_init__(self) -> None:
-        self.require(self.channel is None or self.channel >= 0, "channel", "at least 0")
-        self.require(self.factor is None or math.isfinite(self.factor), "factor", "a number")
+        super().__post_init__()
         if self.preset and self.preset not in PRESETS:
             raise unknown("preset of positional_hidden", self.preset, PRESETS)
         given = [name for name in ("channel", "preset", "profile") if getattr(self, name) not in (None, "")]
@@ -92,7 +89,7 @@ class PositionalHidden(Method):
         factor = found.factor if self.factor is None else self.factor
         return ChannelSetting(found.channel, factor, self._layers() or found.layers, found.hidden_size, found.depth)
 
-    def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:  # noqa: ARG002
+    def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:
         """Itself, once it is known that there is a channel."""
         _ = self.setting
         return self

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from fairpos.methods.base import register
 from fairpos.methods.label_prior import Ask, LabelPrior
+from fairpos.options import option
 from fairpos.prompts import slot_labels
 from fairpos.types import Request
 
@@ -36,12 +37,8 @@ class Pride(LabelPrior):
     name: ClassVar[str] = "pride"
     summary: ClassVar[str] = "learns the prior over labels on a few samples and takes it off"
     source: ClassVar[str] = "PriDe, arXiv 2309.03882"
-    share: float = 0.05
+    share: float = option(0.05, above=0, maximum=1)
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(0 < self.share <= 1, "share", "in (0, 1]")
 
     def learn(self, requests: Sequence[Request], ask: Ask) -> Mapping[tuple[str, ...], Sequence[float]]:
         """The mean prior of the samples, per set of labels."""

@@ -34,6 +34,6 @@ class QueryTwice(Method):
     summary: ClassVar[str] = "the query before and after the segments"
     source: ClassVar[str] = "query-aware contextualization, arXiv 2307.03172"
 
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The same order, the query repeated."""
         return [replace(request, query_twice=True)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.methods.base import Family, Method
+from fairpos.options import option
 from fairpos.orders.placement import by_relevance, place
 from fairpos.relevance.base import find_relevance
 from fairpos.relevance.model_read import ModelRead
@@ -38,9 +39,10 @@ class Reordering(Method, ABC):
     family: ClassVar[Family] = "input"
     tasks: ClassVar[frozenset[Task]] = frozenset({"answer", "rank"})
     order_free: ClassVar[bool] = True
-    relevance: str = AUTO
+    relevance: str = option(AUTO, nature="relevance")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.relevance != AUTO:
             find_relevance(self.relevance)  # refuses what can't be used, when the method is made
 
@@ -55,7 +57,7 @@ class Reordering(Method, ABC):
         scores = self._scores(request, backend)
         return [placed(request, by_relevance(scores, request.segments), self.slots(request, backend))]
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """The view's output, with a note of what the order was made from."""
         [output] = outputs
         return replace(output, notes=(*output.notes, f"{self.name}: ordered by {self.source_of(request.segments)}"))

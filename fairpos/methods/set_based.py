@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method, register
-from fairpos.types import Capability, Layout
+from fairpos.methods.base import AttentionMethod, register
+from fairpos.types import Layout
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class SetBased(Method):
+class SetBased(AttentionMethod):
     """Every segment starts at the same position and none sees another; what follows the segments sees all of them.
 
     The result is the same for every order of the segments, to the bit.
@@ -30,10 +30,8 @@ class SetBased(Method):
     """
 
     name: ClassVar[str] = "set_based"
-    family: ClassVar[Family] = "attention"
     summary: ClassVar[str] = "segments share positions and don't see each other"
     source: ClassVar[str] = "Set-Based Prompting, arXiv 2406.06581"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     order_free: ClassVar[bool] = True
     reuses_segments: ClassVar[bool] = True
 

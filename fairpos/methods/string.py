@@ -7,13 +7,13 @@ not multiplied by 1.143 unless `attention_factor` says so; batches, padding, sli
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.methods.base import Family, Method, register
-from fairpos.types import Capability, Layout
+from fairpos.methods.base import AttentionMethod, register
+from fairpos.options import option
+from fairpos.types import Layout
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class String(Method):
+class String(AttentionMethod):
     """Shows keys further back than S tokens at distances that are frequent in training: d becomes d - S + W.
 
     Prompts of up to S tokens stay as they are. The order of segments still matters.
@@ -38,20 +38,11 @@ class String(Method):
     """
 
     name: ClassVar[str] = "string"
-    family: ClassVar[Family] = "attention"
     summary: ClassVar[str] = "far distances shifted to frequent ones"
     source: ClassVar[str] = "STRING, arXiv 2410.18745"
-    requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
-    S: int | None = None
-    W: int = 128
-    attention_factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        self.require(self.S is None or self.S >= 1, "S", "at least 1, or None")
-        self.require(self.W >= 0, "W", "at least 0")
-        self.require(
-            math.isfinite(self.attention_factor) and self.attention_factor > 0, "attention_factor", "a number above 0"
-        )
+    S: int | None = option(None, minimum=1)
+    W: int = option(128, minimum=0)
+    attention_factor: float = option(1.0, above=0)
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:
         """The attention of one call over these prompts; none with S = W and factor 1."""

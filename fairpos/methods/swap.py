@@ -42,16 +42,13 @@ class Swap(Method):
     order_free: ClassVar[bool] = True
     verdict: Literal["tie", "mean"] = "tie"
 
-    def __post_init__(self) -> None:
-        self.require(self.verdict in ("tie", "mean"), "verdict", "tie or mean")
-
-    def arrange(self, request: Request, backend: Backend) -> list[Request]:  # noqa: ARG002
+    def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """All rotations of the canonical order."""
         canonical = request.canonical()
         k = len(request.segments)
         return [canonical.reordered([(i + shift) % k for i in range(k)]) for shift in range(k)]
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:  # noqa: ARG002
+    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """One verdict; none where an order gave none."""
         # "partial" with scores: some label was not among the few alternatives that an endpoint lists.
         failed = [output for output in outputs if output.status != "ok" and not output.scores]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from fairpos.methods.base import Family, Method, Steps, register
+from fairpos.options import option
 from fairpos.outputs import folded
 from fairpos.types import Output, Request, Task
 
@@ -52,21 +53,19 @@ class Windows(Method):
     summary: ClassVar[str] = "ranks long lists a window at a time"
     source: ClassVar[str] = "RankGPT, arXiv 2304.09542"
     tasks: ClassVar[frozenset[Task]] = frozenset({"rank"})
-    size: int = 20
-    stride: int = 10
+    size: int = option(20, minimum=2)
+    stride: int = option(10, minimum=1)
     kind: Kind = "sliding"
-    top: int = 0
+    top: int = option(0, minimum=0)
     start: Start = "auto"
 
     def __post_init__(self) -> None:
-        self.require(self.size >= 2, "size", "at least 2")
-        self.require(self.kind in get_args(Kind), "kind", f"one of {', '.join(get_args(Kind))}")
-        self.require(self.start in get_args(Start), "start", f"one of {', '.join(get_args(Start))}")
+        super().__post_init__()
         most = self.size if self.kind == "sliding" else self.size - 1
         self.require(1 <= self.stride <= most, "stride", f"1 to {most} with {self.kind} windows of {self.size}")
         self.require(self.top == 0 or 2 <= self.top <= self.size, "top", f"0 (off) or 2 to size ({self.size})")
 
-    def steps(self, request: Request, backend: Backend) -> Steps:  # noqa: ARG002
+    def steps(self, request: Request, backend: Backend) -> Steps:
         """Windows that don't need each other's results are asked together."""
         whole = request.reordered(self._begin(request))
         order = list(range(len(request.segments)))  # numbers in `whole`

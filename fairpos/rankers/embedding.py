@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from fairpos.errors import InvalidOption
+from fairpos.options import Checked, option
 from fairpos.rankers.base import Asked, Asking, gathered, register
 from fairpos.relevance.cross_encoder import CrossEncoder
 from fairpos.relevance.embedding import Embedding
@@ -14,7 +14,7 @@ from fairpos.types import Capability, Request, Usage
 
 @register
 @dataclass(frozen=True)
-class EmbeddingRanker:
+class EmbeddingRanker(Checked):
     """Scores of `fairpos.relevance`'s bi-encoder or cross-encoder.
 
     COST: no call of the language model; a short forward pass of the encoder a segment.
@@ -29,14 +29,10 @@ class EmbeddingRanker:
     summary: ClassVar[str] = "a bi-encoder or cross-encoder instead of the language model; free of order"
     source: ClassVar[str] = "Sentence-BERT, arXiv 1908.10084"
     requires: ClassVar[frozenset[Capability]] = frozenset()
-    model: str = "minilm"
+    model: str = option("minilm", nature="model")
     kind: Literal["bi", "cross"] = "bi"
 
-    def __post_init__(self) -> None:
-        if self.kind not in ("bi", "cross"):
-            raise InvalidOption(f"embedding: kind must be bi or cross, got {self.kind!r}")
-
-    def __call__(self, request: Request, asking: Asking) -> Asked:  # noqa: ARG002
+    def __call__(self, request: Request, asking: Asking) -> Asked:
         """No calls."""
         yield from ()
         source = CrossEncoder(self.model) if self.kind == "cross" else Embedding(self.model)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fairpos.backends.base import Generate
+from fairpos.options import Checked
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asked, Asking, register
 from fairpos.rankers.listwise import parse_listing
@@ -29,7 +30,7 @@ _TOKENS_EACH, _TOKENS_MORE = 8, 16
 
 @register
 @dataclass(frozen=True)
-class GenerateRanker:
+class GenerateRanker(Checked):
     """The order in which a listwise reply names the segments; no scores.
 
     Segments that the reply doesn't name are left out of the ranking (status "partial"); a reply that names none, or

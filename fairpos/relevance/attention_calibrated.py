@@ -13,7 +13,6 @@ from typing import ClassVar
 import numpy as np
 
 from fairpos.backends.base import AttentionReader
-from fairpos.errors import InvalidOption
 from fairpos.prompts import render
 from fairpos.relevance.base import register
 from fairpos.relevance.model_read import Looked, ModelRead
@@ -38,8 +37,8 @@ class AttentionCalibrated(ModelRead):
     dummy: str = "There is nothing here."
 
     def __post_init__(self) -> None:
-        if not self.dummy.strip():
-            raise InvalidOption("attention_calibrated: dummy must be words, got an empty text")
+        super().__post_init__()
+        self.require(bool(self.dummy.strip()), "dummy", "words")
 
     def _look(self, request: Request, reader: AttentionReader) -> Looked:
         segments = request.segments

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Protocol, cast, runtime_checkable
 
-from fairpos.errors import InvalidOption
 from fairpos.registry import Registry
 from fairpos.types import Segment
 
@@ -51,13 +49,3 @@ def canonical(segments: Sequence[Segment]) -> list[Segment]:
 def passage(segment: Segment) -> str:
     """What is matched with the query: the title, where there is one, and the text."""
     return f"{segment.title}: {segment.text}" if segment.title else segment.text
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Base of sources with options: a helper that refuses bad ones."""
-
-    def require(self, ok: bool, option: str, allowed: str) -> None:
-        """Raises InvalidOption unless `ok`, saying what was got and what is allowed."""
-        if not ok:
-            raise InvalidOption(f"{type(self).__name__}: {option} must be {allowed}, got {getattr(self, option)!r}")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fairpos.errors import MissingDependency
-from fairpos.relevance.base import Checked, canonical, passage, register
+from fairpos.options import Checked, option
+from fairpos.relevance.base import canonical, passage, register
 from fairpos.types import Segment
 
 _WORD = re.compile(r"\w+")
@@ -35,12 +36,8 @@ class BM25(Checked):
     name: ClassVar[str] = "bm25"
     summary: ClassVar[str] = "shared words, weighted by their rarity among the passages"
     source: ClassVar[str] = "Robertson and Zaragoza 2009; bm25s, arXiv 2407.03618"
-    k1: float = 1.5
-    b: float = 0.75
-
-    def __post_init__(self) -> None:
-        self.require(self.k1 >= 0, "k1", "at least 0")
-        self.require(0 <= self.b <= 1, "b", "in [0, 1]")
+    k1: float = option(1.5, minimum=0)
+    b: float = option(0.75, minimum=0, maximum=1)
 
     def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:
         """BM25 scores, at least 0.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import MissingDependency, ModelUnavailable
 from fairpos.models.loading import here_alone, quiet_loading
-from fairpos.relevance.base import Checked, canonical, passage, register
+from fairpos.options import Checked, option
+from fairpos.relevance.base import canonical, passage, register
 from fairpos.types import Segment
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ class CrossEncoder(Checked):
     name: ClassVar[str] = "cross_encoder"
     summary: ClassVar[str] = "a cross-encoder that reads query and passage together"
     source: ClassVar[str] = "Nogueira and Cho, arXiv 1901.04085"
-    model: str = ""
+    model: str = option("", nature="model")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require(bool(self.model), "model", "a folder or a hub id of a cross-encoder")
 
     def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fairpos.errors import MissingDependency, ModelUnavailable
 from fairpos.models import embedded
 from fairpos.models.loading import here_alone, quiet_loading
+from fairpos.options import Checked, option
 from fairpos.relevance.base import canonical, passage, register
 from fairpos.types import Segment
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Checked):
     """The cosine between the embeddings of query and segment.
 
     COST: one short forward pass a segment and one for the query, in one batch; the model is loaded once a process.
@@ -37,7 +38,7 @@ class Embedding:
     name: ClassVar[str] = "embedding"
     summary: ClassVar[str] = "cosine of the embeddings of query and passage (a bi-encoder)"
     source: ClassVar[str] = "Sentence-BERT, arXiv 1908.10084"
-    model: str = "minilm"
+    model: str = option("minilm", nature="model")
     query_prompt: str = ""
     passage_prompt: str = ""
 

@@ -24,7 +24,7 @@ class Given:
     summary: ClassVar[str] = "the scores that the passages came with"
     source: ClassVar[str] = ""
 
-    def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:  # noqa: ARG002
+    def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:
         """The given scores.
 
         Raises:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairpos.backends.base import AttentionReader
+from fairpos.options import option
 from fairpos.prompts import render
 from fairpos.relevance.base import register
 from fairpos.relevance.model_read import Looked, ModelRead
@@ -40,7 +41,7 @@ class ICR(ModelRead):
     name: ClassVar[str] = "icr"
     summary: ClassVar[str] = "attention of the query, less that of an empty query"
     source: ClassVar[str] = "in-context re-ranking, arXiv 2410.02642"
-    sigmas: float = 2.0
+    sigmas: float = option(2.0, minimum=0)
 
     def _look(self, request: Request, reader: AttentionReader) -> Looked:
         asked, empty = reader.read_attention([render(request), render(replace(request, query=NO_QUERY))])

@@ -10,6 +10,7 @@ from typing import Self
 
 from fairpos.backends.base import AttentionReader, Backend, attention_reader
 from fairpos.errors import UnsupportedBackend
+from fairpos.options import Checked
 from fairpos.relevance.base import canonical
 from fairpos.types import Request, Segment, Usage
 
@@ -23,7 +24,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class ModelRead(ABC):
+class ModelRead(Checked, ABC):
     """A source that must be put `on` a local model before it can score.
 
     The segments are read in the order of their contents, so the input order plays no part.

@@ -13,7 +13,7 @@ from fairpos.files.formats.base import Format, Prompts, array_or_lines, converte
 from fairpos.files.records import Json, Lines, Record, text_of
 
 
-def _read(path: Path, baseline: str | None) -> Lines:  # noqa: ARG001
+def _read(path: Path, baseline: str | None) -> Lines:
     return converted(array_or_lines(path), _record)
 
 
@@ -27,7 +27,7 @@ def _record(record: Record, number: int) -> Record:
     return {"id": str(number), "instruction": text_of(record, "instruction"), "answers": answers, "origin": record}
 
 
-def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:  # noqa: ARG001
+def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
     origin = record["origin"]
     assert isinstance(origin, dict)
     _, _, one, two = games(verdict, "output_1", "output_2")

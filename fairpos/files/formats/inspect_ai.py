@@ -13,7 +13,7 @@ from fairpos.files.records import Json, Lines, Record, text_of
 from fairpos.prompts import slot_labels
 
 
-def _read(path: Path, baseline: str | None) -> Lines:  # noqa: ARG001
+def _read(path: Path, baseline: str | None) -> Lines:
     return converted(array_or_lines(path), _record)
 
 
@@ -47,7 +47,7 @@ def _input(sample: Record) -> str:
     return "\n\n".join(texts)
 
 
-def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:  # noqa: ARG001
+def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
     sample = record["origin"]
     assert isinstance(sample, dict)
     winner, gold = verdict.get("winner"), record.get("gold")

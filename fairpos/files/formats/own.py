@@ -8,11 +8,11 @@ from fairpos.files.formats.base import Format, Prompts, register
 from fairpos.files.records import Lines, Record, read
 
 
-def _read(path: Path, baseline: str | None) -> Lines:  # noqa: ARG001
+def _read(path: Path, baseline: str | None) -> Lines:
     return read(path)
 
 
-def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:  # noqa: ARG001
+def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
     return verdict
 
 
