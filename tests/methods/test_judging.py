@@ -187,9 +187,9 @@ def test_methods_are_calibrated_with_those_inside_of_them():
 def test_bad_options():
     with pytest.raises(InvalidOption, match="share must be in"):
         Pride(share=0)
-    with pytest.raises(InvalidOption, match="verdict must be tie or mean"):
+    with pytest.raises(InvalidOption, match="verdict must be one of tie, mean"):
         Swap(verdict="most")
-    with pytest.raises(InvalidOption, match="prior must be made by calibrate"):
+    with pytest.raises(InvalidOption, match="has no option .prior.; it has: seed, share"):
         parse("pride:prior=x")
 
 

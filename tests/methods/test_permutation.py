@@ -185,8 +185,8 @@ def test_stopping_never_happens_on_no_votes():
         ("permutation:views=0", "views must be at least 1, got 0"),
         ("permutation:design=diagonal", "design must be one of cyclic, random, latin, all, got 'diagonal'"),
         ("permutation:aggregation=mean", "aggregation must be one of auto, mean_log_prob, borda"),
-        ("permutation:stop=-1", "stop must be 0"),
-        ("permutation:stop=inf", "stop must be 0"),
+        ("permutation:stop=-1", "stop must be at least 0, got -1.0"),
+        ("permutation:stop=inf", "stop must be at least 0, got inf"),
         ("permutation:views=2,stop=1", "stop must be 0 .off. with fewer than 3 views, got 1.0"),
     ],
 )
