@@ -189,7 +189,7 @@ def test_bad_options():
         Pride(share=0)
     with pytest.raises(InvalidOption, match="verdict must be one of tie, mean"):
         Swap(verdict="most")
-    with pytest.raises(InvalidOption, match="has no option .prior.; it has: seed, share"):
+    with pytest.raises(InvalidOption, match=r"has no option .prior.; it has: seed, share"):
         parse("pride:prior=x")
 
 
