@@ -100,6 +100,7 @@ class Completion:
         latency_s: Seconds of the last call; of the original one if cached.
         http_status: Status code of the last response; None if there was none, and if cached.
         detail: What went wrong, or the words of the refusal.
+        key: Under which the response is cached; empty before it is known.
     """
 
     status: CompletionStatus
@@ -113,6 +114,7 @@ class Completion:
     latency_s: float = 0.0
     http_status: int | None = None
     detail: str = ""
+    key: str = ""
 
     @property
     def usage(self) -> Usage:

@@ -10,9 +10,14 @@ an upper bound. An endpoint that lists none can't score; that is found out by on
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import math
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fairpos.backends.base import Call, Decoding, Generate, Reply, Score
 from fairpos.backends.completion import JSON, Completion, CompletionRequest
@@ -24,6 +29,7 @@ from fairpos.types import Capability, Turn
 
 PREFIX = "openai:"
 _SCORED_TOKENS = 4  # room for a bracket before the label, and for a label of two or three tokens
+_FAILURE_REMEMBERED_S = 5.0
 
 
 class OpenAIBackend:
@@ -66,7 +72,7 @@ class OpenAIBackend:
         self.alternatives = alternatives
         self.extra = dict(extra or {})
         self._logprobs = logprobs
-        self._probing = threading.Lock()
+        self._start_probing()
 
     @property
     def name(self) -> str:
@@ -77,13 +83,22 @@ class OpenAIBackend:
     def capabilities(self) -> frozenset[Capability]:
         """generate; score where the endpoint lists alternatives.
 
+        Waits where that has to be found out: code with an event loop awaits `probe` first.
+
         Raises:
-            BackendError: that has to be found out, and the endpoint doesn't answer.
+            BackendError: it has to be found out, and the endpoint doesn't answer.
         """
-        with self._probing:
-            if self._logprobs is None:
-                self._logprobs = self._lists_alternatives()
-        return frozenset({"generate", "score"} if self._logprobs else {"generate"})
+        return self._known() or self._found(self._probe_once().result())
+
+    async def probe(self) -> frozenset[Capability]:
+        """`capabilities`, found out without blocking the event loop; all who ask meanwhile share one probe.
+
+        Raises:
+            BackendError: the endpoint doesn't answer; told again for some seconds without asking it.
+        """
+        known = self._known()
+        # Shielded: whoever stops waiting doesn't take the answer from the others.
+        return known or self._found(await asyncio.shield(asyncio.wrap_future(self._probe_once())))
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """One reply per call. Whatever fails says so in its status; nothing is raised for it.
@@ -92,6 +107,11 @@ class OpenAIBackend:
             UnsupportedBackend: a call wants a local model: a method that owns the attention, or transformers' objects.
         """
         completions = self.client.complete_many([self.request(call) for call in calls])
+        return [_reply(call, completion) for call, completion in zip(calls, completions, strict=True)]
+
+    async def run_async(self, calls: Sequence[Call]) -> list[Reply]:
+        """`run` for code with an event loop. Cancelling it breaks off its calls, and no others."""
+        completions = await self.client.run([self.request(call) for call in calls])
         return [_reply(call, completion) for call, completion in zip(calls, completions, strict=True)]
 
     def request(self, call: Call) -> CompletionRequest:
@@ -119,12 +139,52 @@ class OpenAIBackend:
         body |= self.extra
         return CompletionRequest({name: value for name, value in body.items() if value is not None})
 
-    def _lists_alternatives(self) -> bool:
-        request = self._body("Reply with the letter A.", self._scoring())
-        [completion] = self.client.complete_many([request])
-        if completion.status in ("http_error", "timeout", "malformed") and completion.http_status not in (400, 422):
+    def __getstate__(self) -> dict[str, Any]:
+        unsent = {"_probing", "_probe", "_probe_until"}
+        return {name: value for name, value in self.__dict__.items() if name not in unsent}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_probing()
+
+    def _start_probing(self) -> None:
+        self._probing = threading.Lock()
+        self._probe: concurrent.futures.Future[Completion] | None = None
+        self._probe_until = math.inf
+
+    def _known(self) -> frozenset[Capability] | None:
+        if self._logprobs is None:
+            return None
+        return frozenset({"generate", "score"} if self._logprobs else {"generate"})
+
+    def _found(self, completion: Completion) -> frozenset[Capability]:
+        """What the probe's completion says.
+
+        Raises:
+            BackendError: nothing.
+        """
+        refused = completion.http_status in (400, 422) and "logprob" in completion.detail
+        if completion.status in ("http_error", "timeout", "malformed", "cancelled") and not refused:
             raise BackendError(f"{self.name} doesn't answer: {completion.detail}")
-        return any(token.top for token in completion.logprobs or ())
+        self._logprobs = any(token.top for token in completion.logprobs or ())
+        return frozenset({"generate", "score"} if self._logprobs else {"generate"})
+
+    def _probe_once(self) -> concurrent.futures.Future[Completion]:
+        """The probe on its way, or the last one for as long as its failure is remembered."""
+        with self._probing:
+            if self._probe is None or time.monotonic() > self._probe_until:
+                request = self._body("Reply with the letter A.", self._scoring())
+                self._probe = self.client.submit(lambda core: _first_of(core.run([request])))
+                self._probe_until = math.inf
+                self._probe.add_done_callback(self._remember_briefly)
+            return self._probe
+
+    def _remember_briefly(self, _: concurrent.futures.Future[Completion]) -> None:
+        self._probe_until = time.monotonic() + _FAILURE_REMEMBERED_S
+
+
+async def _first_of(completions: Coroutine[None, None, list[Completion]]) -> Completion:
+    return (await completions)[0]
 
 
 def connect(

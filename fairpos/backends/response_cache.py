@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +70,18 @@ class ResponseCache:
         row = (key, raw, latency_s, time.time())
         with self._usable() as connection:
             connection.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?)", row)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Forgets responses, so that a later run asks for them again; keys that aren't there don't matter.
+
+        Raises:
+            BackendError: the file can't be written any more.
+        """
+        with self._usable() as connection:
+            connection.executemany("DELETE FROM responses WHERE key = ?", [(key,) for key in keys])
+
+    def __reduce__(self) -> tuple[type[ResponseCache], tuple[Path]]:
+        return type(self), (self.path,)  # another process opens the file anew
 
     def __len__(self) -> int:
         with self._usable() as connection:

@@ -1,14 +1,18 @@
 """The endpoint as a backend: what is sent, what comes back, and what is refused."""
 
+import asyncio
 import math
+import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import fairpos
 from fairpos import Decoding, FairModel, Request, Segment
+from fairpos.backends import openai
 from fairpos.backends.base import Generate, Score
 from fairpos.backends.openai import OpenAIBackend, connect
 from fairpos.backends.openai_client import Backoff, OpenAIClient
@@ -214,3 +218,136 @@ def test_load_by_name():
     assert isinstance(fair.backend, OpenAIBackend)
     with pytest.raises(UnsupportedBackend, match="needs a local model"):
         _ = fair.model
+
+
+# From an event loop
+
+
+def test_many_tasks_share_one_probe_and_the_loop_never_stands(ask):
+    endpoint, backend = ask(lambda body, nth: Text("A", logprobs=[("A", -0.1, {"A": -0.1, "B": -3.0})], latency_s=0.2))
+
+    async def measure():
+        lags = []
+
+        async def watch():
+            while True:
+                before = time.perf_counter()
+                await asyncio.sleep(0.005)
+                lags.append(time.perf_counter() - before - 0.005)
+
+        watching = asyncio.create_task(watch())
+        found = await asyncio.gather(*(backend.probe() for _ in range(20)))
+        watching.cancel()
+        return found, max(lags)
+
+    found, lag = asyncio.run(measure())
+    assert set(found) == {frozenset({"generate", "score"})}
+    assert endpoint.total == 1
+    assert lag < 0.1  # the endpoint took 0.2
+
+
+def test_a_failed_probe_is_remembered_for_a_moment(ask, monkeypatch):
+    endpoint, backend = ask(lambda body, nth: Error(401, message="bad key"))
+
+    async def twice():
+        for _ in range(2):
+            with pytest.raises(BackendError, match="bad key"):
+                await backend.probe()
+
+    asyncio.run(twice())
+    assert endpoint.total == 1
+    monkeypatch.setattr(openai, "_FAILURE_REMEMBERED_S", 0.0)
+    backend._probe_until = 0.0
+    with pytest.raises(BackendError, match="bad key"):
+        _ = backend.capabilities
+    assert endpoint.total == 2
+
+
+def test_cancelling_one_task_breaks_off_its_calls_and_no_others(ask):
+    def script(body, nth):
+        return Hang() if "hang" in body["messages"][0]["content"] else Text("hello", latency_s=0.2)
+
+    _, backend = ask(script)
+    backend.client.close()
+
+    def question(text):
+        return Generate(render(Request("answer", text, as_segments(["a"]))))
+
+    async def both():
+        hanging = asyncio.create_task(backend.run_async([question("hang")]))
+        running = asyncio.create_task(backend.run_async([question("run")]))
+        await asyncio.sleep(0.1)
+        hanging.cancel()
+        replies = await running
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
+        return replies
+
+    [reply] = asyncio.run(both())
+    assert reply.text == "hello"
+
+
+def test_an_endpoint_model_pickles_and_connects_anew(ask, tmp_path):
+    with ResponseCache(tmp_path / "r.sqlite") as cache:
+        endpoint, backend = ask(lambda body, nth: Text("hello"), cache=cache, extra={"user": "u"})
+        assert FairModel(backend).answer("q", ["a"]).text == "hello"
+        again = pickle.loads(pickle.dumps(FairModel(backend)))
+        assert again.backend.name == backend.name
+        assert again.answer("q", ["a"]).usage.cached == 1
+        assert again.answer("another", ["a"]).text == "hello"
+        again.backend.client.close()
+        again.backend.client.cache.close()
+    assert endpoint.bodies[1]["user"] == "u"
+
+
+# What an endpoint refuses
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        ("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+         lambda body: "max_tokens" in body),
+        ("Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) is supported.",
+         lambda body: "temperature" in body),
+        ("`temperature` is deprecated for this model.", lambda body: "temperature" in body),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_put_another_way_and_remembered(ask, refusal, told):
+    endpoint, backend = ask(lambda body, nth: Error(400, message=refusal) if told(body) else Text("hello"))
+    for text in ("one", "two"):
+        [reply] = backend.run([Generate(render(Request("answer", text, as_segments(["a"]))))])
+        assert reply.text == "hello"
+    assert endpoint.total == 3
+    assert not told(endpoint.bodies[-1])
+    assert ("max_completion_tokens" in endpoint.bodies[-1]) == ("max_tokens" in refusal)
+
+
+@pytest.mark.parametrize(
+    ("message", "allowed"),
+    [
+        ("Invalid value for 'top_logprobs': must be less than or equal to 5.", 5),
+        ("Requested sample logprobs of 20, which is greater than max allowed: 8", 8),
+        ("top_logprobs must be in the range [0, 5] (api-version 2024-10-21)", 5),
+        ("Too many top_logprobs.", 5),
+    ],
+)
+def test_fewer_alternatives_are_asked_for_where_a_server_allows_fewer(ask, message, allowed):
+    def script(body, nth):
+        if body.get("top_logprobs", 0) > allowed:
+            return Error(400, message=message)
+        return listed("2", **{"2": 0.7, "1": 0.2})
+
+    endpoint, backend = ask(script)
+    assert "score" in backend.capabilities
+    [reply] = backend.run([Score(prompt(), ("1", "2"))])
+    assert [math.exp(p) for p in reply.log_probs] == pytest.approx([0.2, 0.7])
+    assert [body["top_logprobs"] for body in endpoint.bodies] == [20, allowed, allowed]
+
+
+def test_any_other_refusal_is_shown(ask):
+    _, backend = ask(lambda body, nth: Error(400, message="The model `m` has been retired."))
+    with pytest.raises(BackendError, match="has been retired"):
+        _ = backend.capabilities
+    [reply] = backend.run([Generate(prompt())])
+    assert (reply.status, "has been retired" in reply.detail) == ("http_error", True)

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from fairpos.backends import openai_client
+from fairpos.backends.backoff import retry_after_s
 from fairpos.backends.completion import Completion, CompletionRequest
 from fairpos.backends.openai_client import Backoff, OpenAIClient
 from fairpos.backends.response_cache import ResponseCache
@@ -395,7 +395,7 @@ NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
-    assert openai_client._retry_after(headers, NOW) == seconds
+    assert retry_after_s(headers, NOW) == seconds
 
 
 def test_waits_double_are_jittered_and_capped() -> None:
