@@ -38,7 +38,8 @@ from fairpos.backends.base import Score
 from fairpos.calibration import Sample, samples_of
 from fairpos.calibration.black_box import continued
 from fairpos.calibration.channel_search import search
-from fairpos.files.records import Journal, Lines, read
+from fairpos.files.journal import Journal
+from fairpos.files.records import Lines, read
 from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval
 from fairpos.metrics.bootstrap import Interval, Statistic

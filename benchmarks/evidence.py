@@ -25,7 +25,7 @@ import fairpos
 from fairpos import FairModel
 from fairpos.audit import TASKS, Item, MethodFigures, Trial, figures_of, read_items, run_trials
 from fairpos.backends.once import OnceBackend
-from fairpos.files.records import Journal
+from fairpos.files.journal import Journal
 from fairpos.metrics import Interval, difference_interval
 
 HERE = Path(__file__).parent

@@ -28,7 +28,8 @@ import fairpos
 from benchmarks.pages import fill
 from fairpos import FairModel, Request, Segment, Usage
 from fairpos.backends.base import Backend, Call, Reply, Score
-from fairpos.files.records import Journal, Record
+from fairpos.files.journal import Journal
+from fairpos.files.records import Record
 from fairpos.metrics import bootstrap_interval, difference_interval, reciprocal_rank, wilson_interval
 from fairpos.types import Output
 

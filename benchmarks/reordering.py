@@ -30,12 +30,14 @@ import torch
 import fairpos
 from fairpos import Request, Segment
 from fairpos.backends.base import Score, attention_reader
-from fairpos.calibration import Sample, samples_of
+from fairpos.calibration import samples_of
 from fairpos.calibration.attention import fitted_layer, layers_by_rule, looked
 from fairpos.calibration.black_box import continued, intervals
 from fairpos.calibration.profile import Profile, Setting, Signal
-from fairpos.calibration.samples import chosen, fingerprint
-from fairpos.files.records import Journal, Lines, read
+from fairpos.calibration.samples import chosen, cyclic_views, fingerprint
+from fairpos.files.items import Item
+from fairpos.files.journal import Journal
+from fairpos.files.records import Lines, read
 from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval, items_needed, wilson_interval
 from fairpos.prompts import KEY_VALUE, Template, render
@@ -76,8 +78,8 @@ class Part:
     name: str
     count: int
     template: Template | None
-    calibration: list[Sample]
-    test: list[Sample]
+    calibration: list[Item]
+    test: list[Item]
     methods: tuple[str, ...]
 
 
@@ -89,7 +91,7 @@ def kv() -> Part:
 
 
 def nq() -> Part:
-    samples: list[list[Sample]] = []
+    samples: list[list[Item]] = []
     for _, group in read(HERE / "data" / "nq_groups10.jsonl").records:
         for half in (0, 5):
             passages = tuple(
@@ -99,10 +101,9 @@ def nq() -> Part:
             questions: Any = group["questions"]
             samples.append(
                 [
-                    Sample(
+                    Item(
                         f"{group['group']}.{half}/{q['id']}",
-                        q["question"],
-                        passages,
+                        Request("answer", q["question"], passages),
                         str(q["gold_index"]),
                         tuple(q["answers"]),
                     )
@@ -177,9 +178,9 @@ def profiles(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path
     }
 
 
-def views(fair: fairpos.FairModel, part: Part, sample: Sample, method: str, folder: Path) -> list[Request]:
+def views(fair: fairpos.FairModel, part: Part, sample: Item, method: str, folder: Path) -> list[Request]:
     """What is asked of a method: one order, or all rotations where the method keeps the order."""
-    rotations = sample.views("answer")
+    rotations = cyclic_views(sample, "answer")
     if method == "none":
         return rotations
     spec = method
@@ -208,16 +209,14 @@ def trials(fair: fairpos.FairModel, part: Part, journal: Journal, folder: Path) 
                 yield
 
 
-def ask(
-    fair: fairpos.FairModel, part: Part, todo: Sequence[tuple[Sample, str]], journal: Journal, folder: Path
-) -> None:
+def ask(fair: fairpos.FairModel, part: Part, todo: Sequence[tuple[Item, str]], journal: Journal, folder: Path) -> None:
     """Asks samples under methods, and appends what came of them."""
     wanted = []
     for sample, method in todo:
         asked = views(fair, part, sample, method, folder)
         prompts = [render(view, part.template) for view in asked]
         wanted.append(
-            (sample, method, asked, [Score(prompt, (continued(prompt, sample.answers[0]),)) for prompt in prompts])
+            (sample, method, asked, [Score(prompt, (continued(prompt, sample.accepted[0]),)) for prompt in prompts])
         )
     distinct = list({(call.prompt.text, call.replies): call for *_, calls in wanted for call in calls}.values())
     replies = dict(
@@ -238,7 +237,7 @@ def ask(
         )
 
 
-def cluster_of(sample: Sample) -> str:
+def cluster_of(sample: Item) -> str:
     """The record or list of passages that a sample belongs to."""
     return sample.id.split("/")[0]
 

@@ -35,7 +35,8 @@ from fairpos.backends.hf import HFBackend
 from fairpos.backends.voting import pooled_steps
 from fairpos.calibration import Sample
 from fairpos.calibration.black_box import continued
-from fairpos.files.records import Journal, read
+from fairpos.files.journal import Journal
+from fairpos.files.records import read
 from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval, difference_interval
 from fairpos.prompts import Template, continuation, render, tokenize

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from fairpos.backends.base import Backend, Ballot, Call, Decoding, Generate, Reply
-from fairpos.errors import InvalidComposition, UnsupportedBackend
+from fairpos.errors import InvalidComposition, InvalidRequest, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asking, Ranker
@@ -71,6 +71,28 @@ def run(
             outputs: list[Output] = stop.value
             return outputs
         replies = backend.run(calls)
+
+
+def run_each(requests: Sequence[Request], ask: Callable[[Sequence[Request]], list[Output]]) -> list[Output]:
+    """Runs requests together; one that can't be asked (a prompt beyond the context) spoils no other.
+
+    COST: nothing more where all can be asked; else the batch is asked again one by one, to find whose fault it is.
+
+    Args:
+        requests: Any number.
+        ask: Runs requests together: `run` with all else that it takes.
+
+    Returns:
+        Outputs in the order of the requests. Status "invalid" where one can't be asked; a note and its view say why.
+    """
+    try:
+        return ask(requests)
+    except InvalidRequest as error:
+        if len(requests) > 1:
+            return [output for request in requests for output in run_each([request], ask)]
+        [request] = requests
+        view = View(request.ids, "invalid", detail=str(error))
+        return [Output(request.task, status="invalid", usage=Usage(), views=(view,), notes=(str(error),))]
 
 
 def start(

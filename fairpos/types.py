@@ -21,7 +21,7 @@ Span: TypeAlias = tuple[int, int]  # start, end (exclusive), counted in tokens
 # several prompts decode in step.
 Capability: TypeAlias = Literal["generate", "score", "attention", "vote"]
 Status: TypeAlias = Literal[
-    "ok", "partial", "unparsable", "refused", "empty", "malformed", "http_error", "timeout", "cancelled"
+    "ok", "partial", "unparsable", "refused", "empty", "malformed", "http_error", "timeout", "cancelled", "invalid"
 ]
 
 

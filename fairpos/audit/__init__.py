@@ -10,7 +10,8 @@ report      report.json, report.html, a terminal table
 from fairpos.audit.advice import Advice, advise
 from fairpos.audit.runs import Trial, run_trials
 from fairpos.audit.statistics import MethodFigures, figures_of
-from fairpos.audit.tasks import TASKS, AuditTask, Item, read_items
+from fairpos.audit.tasks import TASKS, AuditTask, read_items
+from fairpos.files.items import Item
 
 __all__ = [
     "TASKS",

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fairpos.audit.runs import views_of
-from fairpos.audit.tasks import AuditTask, Item
+from fairpos.audit.tasks import AuditTask
 from fairpos.backends.base import attention_reader
 from fairpos.errors import UnsupportedBackend, UnsupportedModel
+from fairpos.files.items import Item
 from fairpos.metrics import Interval, bootstrap_interval
 from fairpos.model import FairModel
 from fairpos.prompts import render

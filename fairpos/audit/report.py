@@ -15,7 +15,7 @@ from fairpos.audit.advice import Advice
 from fairpos.audit.plots import COLOURS, Line, Point, bars, curve, scatter
 from fairpos.audit.runs import Trial
 from fairpos.audit.statistics import TEST_LEVEL, MethodFigures
-from fairpos.audit.tasks import Item
+from fairpos.files.items import Item
 from fairpos.files.records import Bad
 from fairpos.metrics import Interval
 

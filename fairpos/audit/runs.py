@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from fairpos.audit.tasks import AuditTask, Item
+from fairpos.audit.tasks import AuditTask
 from fairpos.backends.once import OnceBackend
 from fairpos.errors import InvalidOption
-from fairpos.files.records import Journal, Record
+from fairpos.files.items import Item
+from fairpos.files.journal import Journal
+from fairpos.files.records import Record
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.methods.label_prior import calibrated

@@ -14,7 +14,7 @@ import numpy as np
 
 from fairpos import metrics
 from fairpos.audit.runs import Trial
-from fairpos.audit.tasks import Item
+from fairpos.files.items import Item
 from fairpos.metrics import GapTest, Interval, bootstrap_interval, position_gap_test, wilson_interval
 from fairpos.metrics.bootstrap import Array, mean
 from fairpos.metrics.preference_fairness import Slot

@@ -20,27 +20,11 @@ from pathlib import Path
 
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidRequest
-from fairpos.files.records import Bad, Json, Record, read, segments_of, text_of
-from fairpos.judging.judge import case_of
+from fairpos.files.items import Item, accepted_of, choice_item, index_of, judge_item, pairs_of, passage_item
+from fairpos.files.items import read_items as items_from
+from fairpos.files.records import Bad, Record, objects_of, read, segments_of, text_of
 from fairpos.prompts import KEY_VALUE, Template
 from fairpos.types import Output, Request, Segment, Task, as_segments
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A request whose right answer is known.
-
-    Attributes:
-        id: Unique in the file.
-        request: In the file's order.
-        gold: The segment that is right, or holds the answer; None where it isn't known.
-        accepted: Texts that count as right, for tasks answered in text.
-    """
-
-    id: str
-    request: Request
-    gold: str | None = None
-    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +34,7 @@ class AuditTask:
     Attributes:
         name: On the command line.
         asks: The task of its requests.
-        items: (record, line number, number of segments or None) -> items.
+        items: (line number, record, number of segments or None) -> items.
         picked: The segment that an output names, or None.
         correct: The score of an output, 0 to 1; None where there is no gold.
         chance: Whether guessing is right once in k; otherwise never.
@@ -60,7 +44,7 @@ class AuditTask:
 
     name: str
     asks: Task
-    items: Callable[[Record, int | None], Iterator[Item]]
+    items: Callable[[int, Record, int | None], Iterator[Item]]
     picked: Callable[[Item, Output], str | None]
     correct: Callable[[Item, Output], float | None]
     chance: bool = True
@@ -82,20 +66,15 @@ def read_items(
     Raises:
         InvalidRequest: the file can't be read, or items have different numbers of segments.
     """
-    lines = read(path)
-    bad = list(lines.bad)
-    items: dict[str, Item] = {}
-    for number, record in lines.records:
-        try:
-            for item in task.items(record, segments):
-                if item.id in items:
-                    raise InvalidRequest(f"id {item.id!r} appears twice")
-                if segments is not None and len(item.request.segments) != segments:
-                    raise InvalidRequest(f"has {len(item.request.segments)} segments, not {segments}")
-                items[item.id] = item
-        except InvalidRequest as error:
-            bad.append(Bad(number, str(error)))
-    chosen = list(items.values())[:limit]
+
+    def items_of(line: int, record: Record) -> Iterator[Item]:
+        for item in task.items(line, record, segments):
+            if segments is not None and len(item.request.segments) != segments:
+                raise InvalidRequest(f"has {len(item.request.segments)} segments, not {segments}")
+            yield item
+
+    items, bad = items_from(read(path), items_of)
+    chosen = items[:limit]
     counts = sorted({len(item.request.segments) for item in chosen})
     if len(counts) > 1:
         raise InvalidRequest(
@@ -107,82 +86,42 @@ def read_items(
 # Records
 
 
-def _judge_items(record: Record, segments: int | None) -> Iterator[Item]:  # noqa: ARG001
-    case = case_of(0, record)
-    yield Item(case.id, case.request, case.gold)
+def _judge_items(line: int, record: Record, segments: int | None) -> Iterator[Item]:  # noqa: ARG001
+    yield judge_item(line, record)
 
 
-def _choice_items(record: Record, segments: int | None) -> Iterator[Item]:  # noqa: ARG001
-    options = as_segments(segments_of(record, "options"))
-    if len(options) < 2:
-        raise InvalidRequest(f"needs at least 2 options, got {len(options)}")
-    question = text_of(record, "question" if "question" in record else "query")
-    yield Item(text_of(record, "id"), Request("choose", question, options), _gold(record, options))
+def _choice_items(line: int, record: Record, segments: int | None) -> Iterator[Item]:  # noqa: ARG001
+    yield choice_item(line, record)
 
 
-def _passage_items(asks: Task) -> Callable[[Record, int | None], Iterator[Item]]:
-    def items(record: Record, segments: int | None) -> Iterator[Item]:
-        passages = as_segments(segments_of(record, "passages"))
+def _passage_items(asks: Task) -> Callable[[int, Record, int | None], Iterator[Item]]:
+    def items(line: int, record: Record, segments: int | None) -> Iterator[Item]:
         if "questions" not in record:
-            query = text_of(record, "query" if "query" in record else "question")
-            gold = _gold(record, passages)
-            yield Item(text_of(record, "id"), Request(asks, query, passages), gold, _accepted(record))
+            yield passage_item(line, record, task=asks)
             return
-        questions = record["questions"]
-        if not isinstance(questions, list):
-            raise InvalidRequest(f"field 'questions' must be a list, got {questions!r}")
+        passages = as_segments(segments_of(record, "passages"))
         size = segments or len(passages)
-        for question in questions:
-            if not isinstance(question, dict):
-                raise InvalidRequest(f"a question must be an object, got {question!r}")
-            index = _index(question, len(passages))
+        for question in objects_of(record["questions"], "questions"):
+            index = index_of(question, len(passages))
             first = index // size * size
             block = passages[first : first + size]
             if len(block) == size:
                 request = Request(asks, text_of(question, "question"), block)
-                yield Item(text_of(question, "id"), request, passages[index].id, _accepted(question))
+                gold = passages[index].id
+                yield Item(text_of(question, "id"), request, gold, accepted_of(question), line, (gold,), question)
 
     return items
 
 
-def _kv_items(record: Record, segments: int | None) -> Iterator[Item]:
-    pairs = record.get("pairs")
-    if not isinstance(pairs, list) or not all(
-        isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) and x for x in pair) for pair in pairs
-    ):
-        raise InvalidRequest(f"field 'pairs' must be a list of [key, value] texts, got {pairs!r}")
-    chosen = [[str(x) for x in pair] for pair in pairs if isinstance(pair, list)][:segments]
+def _kv_items(line: int, record: Record, segments: int | None) -> Iterator[Item]:
+    chosen = pairs_of(record)[:segments]
     id = text_of(record, "id")
     texts = [Segment(id=str(i), text=f'"{key}": "{value}"') for i, (key, value) in enumerate(chosen, 1)]
     # Which pair is asked for doesn't matter, as it will stand at every position: the middle one.
-    gold = len(chosen) // 2
-    key, value = chosen[gold]
-    yield Item(id, Request("answer", key, as_segments(texts)), str(gold + 1), (value,))
-
-
-def _gold(record: Record, segments: tuple[Segment, ...]) -> str | None:
-    if record.get("gold") is not None:
-        gold = text_of(record, "gold")
-        if gold not in {segment.id for segment in segments}:
-            raise InvalidRequest(f"gold {gold!r} is none of the ids: {', '.join(s.id for s in segments)}")
-        return gold
-    if record.get("gold_index") is not None:
-        return segments[_index(record, len(segments))].id
-    return None
-
-
-def _index(record: Mapping[str, Json], count: int) -> int:
-    index = record.get("gold_index")
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-        raise InvalidRequest(f"gold_index must be in 0..{count - 1}, got {index!r}")
-    return index
-
-
-def _accepted(record: Mapping[str, Json]) -> tuple[str, ...]:
-    answers = record.get("answers", [])
-    if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        raise InvalidRequest(f"field 'answers' must be a list of texts, got {answers!r}")
-    return tuple(str(answer) for answer in answers)
+    middle = len(chosen) // 2
+    shown = as_segments(texts)
+    key, value = chosen[middle]
+    yield Item(id, Request("answer", key, shown), str(middle + 1), (value,), line)
 
 
 # Scores

@@ -7,6 +7,6 @@ black_box   slots by how well an answer that stands there is found (any backend)
 
 from fairpos.calibration.attention import attention_profile
 from fairpos.calibration.black_box import black_box_profile
-from fairpos.calibration.samples import Sample, samples_of
+from fairpos.calibration.samples import samples_of
 
-__all__ = ["Sample", "attention_profile", "black_box_profile", "samples_of"]
+__all__ = ["attention_profile", "black_box_profile", "samples_of"]

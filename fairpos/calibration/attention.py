@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from fairpos.backends.base import AttentionReader, Backend, attention_reader
 from fairpos.calibration.black_box import continued, intervals, slot_values
 from fairpos.calibration.profile import Profile, Setting
-from fairpos.calibration.samples import Sample, chosen, fingerprint
+from fairpos.calibration.samples import chosen, cyclic_views, fingerprint
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.items import Item
 from fairpos.prompts import Template, render
 from fairpos.types import Task
 
@@ -33,7 +34,7 @@ _U_SHAPE = 1.3
 
 def attention_profile(
     backend: Backend,
-    samples: Sequence[Sample],
+    samples: Sequence[Item],
     *,
     task: Task = "answer",
     template: Template | None = None,
@@ -74,7 +75,7 @@ def attention_profile(
         raise InvalidOption(f"per must be segment or token, got {per!r}")
     if not samples:
         raise InvalidRequest("got no calibration samples; at least 1 is needed")
-    count = len(samples[0].segments)
+    count = len(samples[0].request.segments)
     used = chosen(samples, max(1, probes // count), seed)
     shares, answered = [], []  # of each sample: (layers, K), (K,)
     fit = layers == "fit" or (layers == "auto" and all(_answerable(sample, task) for sample in used))
@@ -111,7 +112,7 @@ def attention_profile(
 
 def looked(
     reader: AttentionReader,
-    sample: Sample,
+    sample: Item,
     task: Task,
     template: Template | None,
     *,
@@ -125,9 +126,9 @@ def looked(
         Shares of the attention in each layer, (layers, K); and where `score` asks for it, the log-probability of the
         first accepted answer with the gold segment in each slot, (K,).
     """
-    views = sample.views(task)
+    views = cyclic_views(sample, task)
     prompts = [render(view, template) for view in views]
-    replies = [continued(prompt, sample.answers[0]) for prompt in prompts] if score else []
+    replies = [continued(prompt, sample.accepted[0]) for prompt in prompts] if score else []
     readings = reader.read_attention(prompts, heads=heads, replies=replies)
     mean = np.mean([reading.by_segment(per_token=per == "token") for reading in readings], axis=0)
     shares = np.asarray(mean / mean.sum(axis=1, keepdims=True))
@@ -211,5 +212,5 @@ def fitted_layer(shares: Shares, log_probs: NDArray[np.float64]) -> tuple[list[i
     return [best], f"layer {best} (fitted to the log-probability of the answer by slot, r = {r[best]:.2f})"
 
 
-def _answerable(sample: Sample, task: Task) -> bool:
-    return sample.gold is not None and (task != "answer" or bool(sample.answers))
+def _answerable(sample: Item, task: Task) -> bool:
+    return sample.gold is not None and (task != "answer" or bool(sample.accepted))

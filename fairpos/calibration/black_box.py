@@ -16,8 +16,9 @@ from scipy import stats
 
 from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply, Score
 from fairpos.calibration.profile import Profile, Setting, Signal, Slot
-from fairpos.calibration.samples import Sample, fingerprint
+from fairpos.calibration.samples import cyclic_views, fingerprint
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest
+from fairpos.files.items import Item
 from fairpos.metrics import wilson_interval
 from fairpos.prompts import Prompt, Template, render
 from fairpos.rankers.base import find_ranker as ranker
@@ -55,7 +56,7 @@ class Until:
 
 def black_box_profile(
     backend: Backend,
-    samples: Sequence[Sample],
+    samples: Sequence[Item],
     *,
     signal: Signal = "accuracy",
     task: Task = "answer",
@@ -70,7 +71,7 @@ def black_box_profile(
 
     Args:
         backend: Any model.
-        samples: With `gold`, and for task "answer" with `answers`; used in order.
+        samples: With `gold`, and for task "answer" with `accepted`; used in order.
         signal: "accuracy" (any backend), or "logprob" of the first accepted answer (a backend that can score), which
             says more with each call.
         task: What is asked.
@@ -114,7 +115,7 @@ def black_box_profile(
 
 def slot_values(
     backend: Backend,
-    samples: Sequence[Sample],
+    samples: Sequence[Item],
     signal: Signal,
     task: Task,
     template: Template | None,
@@ -122,13 +123,13 @@ def slot_values(
     max_new_tokens: int = 32,
 ) -> Values:
     """What came of each sample with its gold segment in each slot, (samples, K): right or not, or log-probabilities."""
-    views = [view for sample in samples for view in sample.views(task)]
-    owners = [sample for sample in samples for _ in sample.segments]
+    views = [view for sample in samples for view in cyclic_views(sample, task)]
+    owners = [sample for sample in samples for _ in sample.request.segments]
     if task == "answer":
         found = _answered(backend, views, owners, signal, template, max_new_tokens)
     else:
         found = _scored(backend, views, owners, signal, template)
-    count = len(samples[0].segments)
+    count = len(samples[0].request.segments)
     values = np.empty((len(samples), count))
     for n, (view, owner, value) in enumerate(zip(views, owners, found, strict=True)):
         values[n // count, view.ids.index(owner.gold or "")] = value
@@ -163,22 +164,22 @@ def intervals(values: Values, signal: Signal) -> tuple[Slot, ...]:
     return tuple(Slot(float(m), float(m - h), float(m + h)) for m, h in zip(means, half, strict=True))
 
 
-def _checked(samples: Sequence[Sample], task: Task) -> int:
+def _checked(samples: Sequence[Item], task: Task) -> int:
     """The number of segments, the same for all samples."""
     if not samples:
         raise InvalidRequest("got no calibration samples; at least 1 is needed")
     for sample in samples:
         if sample.gold is None:
             raise InvalidRequest(f"sample {sample.id!r} has no gold: a black-box profile needs to know who is right")
-        if task == "answer" and not sample.answers:
+        if task == "answer" and not sample.accepted:
             raise InvalidRequest(f"sample {sample.id!r} has no answers to compare with; the field is 'answers'")
-    return len(samples[0].segments)
+    return len(samples[0].request.segments)
 
 
 def _answered(
     backend: Backend,
     views: Sequence[Request],
-    owners: Sequence[Sample],
+    owners: Sequence[Item],
     signal: Signal,
     template: Template | None,
     max_new_tokens: int,
@@ -190,16 +191,17 @@ def _answered(
         calls = [Generate(prompt, decoding) for prompt in prompts]
     else:
         calls = [
-            Score(prompt, (continued(prompt, owner.answers[0]),)) for prompt, owner in zip(prompts, owners, strict=True)
+            Score(prompt, (continued(prompt, owner.accepted[0]),))
+            for prompt, owner in zip(prompts, owners, strict=True)
         ]
     return [_value(reply, owner, signal) for reply, owner in zip(backend.run(calls), owners, strict=True)]
 
 
-def _value(reply: Reply, owner: Sample, signal: Signal) -> float:
+def _value(reply: Reply, owner: Item, signal: Signal) -> float:
     if reply.status != "ok":
         raise BackendError(f"sample {owner.id!r} got no usable reply ({reply.status}): {reply.detail}")
     if signal == "accuracy":
-        return float(any(answer.casefold() in reply.text.casefold() for answer in owner.answers))
+        return float(any(answer.casefold() in reply.text.casefold() for answer in owner.accepted))
     return reply.log_probs[0]
 
 
@@ -212,7 +214,7 @@ def continued(prompt: Prompt, answer: str) -> str:
 def _scored(
     backend: Backend,
     views: Sequence[Request],
-    owners: Sequence[Sample],
+    owners: Sequence[Item],
     signal: Signal,
     template: Template | None,
 ) -> list[float]:
@@ -222,7 +224,7 @@ def _scored(
     return [_found(output, owner, signal) for output, owner in zip(outputs, owners, strict=True)]
 
 
-def _found(output: Output, owner: Sample, signal: Signal) -> float:
+def _found(output: Output, owner: Item, signal: Signal) -> float:
     if signal == "accuracy" and output.ranking:
         return float(output.ranking[0] == owner.gold)
     if signal == "logprob" and output.scores and owner.gold is not None:

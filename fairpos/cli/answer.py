@@ -14,15 +14,12 @@ from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import InvalidRequest
-from fairpos.files.records import Journal, Record, read, segments_of, text_of
+from fairpos.files.items import passage_item, read_items
+from fairpos.files.journal import Journal
+from fairpos.files.records import read
 from fairpos.methods.catalogue import parse
 from fairpos.model import load
-from fairpos.types import Output, Request, as_segments
-
-
-def request_of(record: Record) -> Request:
-    """A record `{id, query, passages}` as a request."""
-    return Request("answer", text_of(record, "query"), as_segments(segments_of(record, "passages")))
+from fairpos.types import Output
 
 
 def result_of(id: str, output: Output) -> dict[str, object]:
@@ -49,18 +46,10 @@ def answer(
     dtype: options.Dtype = "float32",
 ) -> None:
     """Answer questions from passages."""
-    lines = read(file)
-    if lines.bad:
-        raise InvalidRequest("; ".join(f"{file} line {bad.line}: {bad.reason}" for bad in lines.bad[:5]))
-    requests: dict[str, Request] = {}
-    for number, record in lines.records:
-        try:
-            id = text_of(record, "id")
-            if id in requests:
-                raise InvalidRequest(f"id {id!r} appears twice")
-            requests[id] = request_of(record)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"{file} line {number}: {error}") from None
+    items, bad = read_items(read(file), lambda line, record: [passage_item(line, record, task="answer", absent="keep")])
+    if bad:
+        raise InvalidRequest("; ".join(f"{file} line {each.line}: {each.reason}" for each in bad[:5]))
+    requests = {item.id: item.request for item in items}
     chosen = parse(methods)
     decoding = Decoding(max_new_tokens=max_new_tokens)
     journal = Journal(output, resume=resume) if output is not None else None

@@ -14,7 +14,7 @@ from fairpos.cli.app import app
 from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
-from fairpos.files.records import Journal
+from fairpos.files.journal import Journal
 from fairpos.methods.catalogue import parse
 from fairpos.rankers.verdict import VerdictForm
 

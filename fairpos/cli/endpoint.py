@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,16 @@ Cache = Annotated[
 Concurrency = Annotated[int, typer.Option(help="Calls at once.", rich_help_panel=_ENDPOINT)]
 Timeout = Annotated[float, typer.Option(help="Seconds for one call.", rich_help_panel=_ENDPOINT)]
 Attempts = Annotated[int, typer.Option(help="Calls per request, at the most.", rich_help_panel=_ENDPOINT)]
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """How an endpoint is called: a group of options (see `fairpos.cli.groups`)."""
+
+    cache: Cache = None
+    concurrency: Concurrency = 16
+    timeout: Timeout = 120.0
+    attempts: Attempts = 6
 
 
 def open_model(

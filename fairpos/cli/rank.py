@@ -19,7 +19,9 @@ from fairpos.cli.app import app
 from fairpos.cli.outcome import reason
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError, InvalidRequest
-from fairpos.files.records import Bad, Journal, Json, Record, read, segments_of, text_of
+from fairpos.files.items import passage_item, read_items
+from fairpos.files.journal import Journal
+from fairpos.files.records import Json, Record, read
 from fairpos.files.trec import Qrels, read_corpus, read_qrels, read_queries, read_run, write_run
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.metrics import Interval
@@ -162,39 +164,14 @@ def _from_records(file: Path, *, skip: bool) -> tuple[dict[str, Request], Qrels]
     Raises:
         InvalidRequest: lines that can't be used; with `skip` they are told and left out.
     """
-    lines = read(file)
-    bad = list(lines.bad)
-    requests: dict[str, Request] = {}
-    gold: Qrels = {}
-    for number, record in lines.records:
-        try:
-            id = text_of(record, "id")
-            if id in requests:
-                raise InvalidRequest(f"id {id!r} appears twice")
-            request = Request("rank", text_of(record, "query"), as_segments(segments_of(record, "passages")))
-            relevant = _gold(record.get("gold"), request)
-        except InvalidRequest as error:
-            bad.append(Bad(number, str(error)))
-            continue
-        requests[id] = request
-        if relevant:
-            gold[id] = dict.fromkeys(relevant, 1.0)
-    said = "; ".join(f"{file} line {line.line}: {line.reason}" for line in sorted(bad, key=lambda b: b.line)[:5])
+    items, bad = read_items(read(file), lambda line, record: [passage_item(line, record, absent="keep")])
+    said = "; ".join(f"{file} line {line.line}: {line.reason}" for line in bad[:5])
     if bad and not skip:
         raise InvalidRequest(said)
     if bad:
         errors.print(f"skipped {len(bad)} lines: {said}", markup=False, highlight=False)
-    return requests, gold
-
-
-def _gold(value: Json, request: Request) -> list[str]:
-    if value is None:
-        return []
-    ids = [str(item) for item in (value if isinstance(value, list) else [value])]
-    strange = [id for id in ids if id not in request.ids]
-    if strange:
-        raise InvalidRequest(f"gold must be passage ids, got {strange[0]!r}; there are {', '.join(request.ids)}")
-    return ids
+    gold = {item.id: dict.fromkeys(item.relevant, 1.0) for item in items if item.relevant}
+    return {item.id: item.request for item in items}, gold
 
 
 def _from_run(file: Path, queries: Path | None, corpus: Path | None, depth: int) -> tuple[dict[str, Request], Qrels]:

@@ -1,20 +1,15 @@
-"""JSONL in, JSONL out: records are read with their line numbers, results appended as they come, and runs resume.
-
-A result file is its own journal. Each result is one line, written and flushed at once; a line that a killed process
-left unfinished is cut off when the run resumes, and its record is done again.
-"""
+"""Records in: JSON objects one a line, with their line numbers, and the fields that they must have."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 from fairpos.errors import InvalidRequest
+from fairpos.files.text import byte_lines
 from fairpos.types import Segment
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -41,30 +36,32 @@ class Lines:
     records: list[tuple[int, Record]] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
 
+    def add(self, number: int, record: Json) -> None:
+        """Takes in what stands on a line: a record, or something else, which is a bad line."""
+        if isinstance(record, dict):
+            self.records.append((number, record))
+        else:
+            self.bad.append(Bad(number, f"must be a JSON object, got {type(record).__name__}"))
+
 
 def read(path: Path) -> Lines:
     """Reads a JSONL file; blank lines don't count.
 
     Raises:
-        InvalidRequest: the file can't be read, or isn't text.
+        InvalidRequest: the file can't be read.
     """
     lines = Lines()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"can't read {path}: {error}") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in byte_lines(path):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            record = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            lines.bad.append(Bad(number, f"not UTF-8: {error}"))
+        except (ValueError, RecursionError) as error:  # also numbers too long, and brackets too deep, for Python
             lines.bad.append(Bad(number, f"not JSON: {error}"))
-            continue
-        if isinstance(record, dict):
-            lines.records.append((number, record))
         else:
-            lines.bad.append(Bad(number, f"must be a JSON object, got {type(record).__name__}"))
+            lines.add(number, record)
     return lines
 
 
@@ -95,88 +92,52 @@ def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
     items = record.get(key)
     if not isinstance(items, list) or not items:
         raise InvalidRequest(f"field {key!r} must be a non-empty list" if key in record else f"no field {key!r}")
-    segments = []
-    for number, item in enumerate(items, 1):
-        if isinstance(item, str):
-            segments.append(Segment(id=str(number), text=item))
-        elif isinstance(item, dict):
-            title, score = item.get("title"), item.get("score")
-            if title is not None and not isinstance(title, str):
-                raise InvalidRequest(f"{key}[{number}]: title must be text, got {title!r}")
-            if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-                raise InvalidRequest(f"{key}[{number}]: score must be a number, got {score!r}")
-            group, pinned, links = item.get("group"), item.get("pinned"), item.get("links")
-            if group is not None and not isinstance(group, str):
-                raise InvalidRequest(f"{key}[{number}]: group must be text, got {group!r}")
-            if pinned is not None and (isinstance(pinned, bool) or not isinstance(pinned, int)):
-                raise InvalidRequest(f"{key}[{number}]: pinned must be a whole number, got {pinned!r}")
-            if links is not None and not (isinstance(links, list) and all(isinstance(x, str | int) for x in links)):
-                raise InvalidRequest(f"{key}[{number}]: links must be a list of ids, got {links!r}")
-            segments.append(
-                Segment(
-                    id=text_of(item, "id") if item.get("id") is not None else str(number),
-                    text=text_of(item, "text"),
-                    title=title,
-                    score=score,
-                    group=group,
-                    pinned=pinned,
-                    links=None if links is None else tuple(str(link) for link in links),
-                )
-            )
-        else:
-            raise InvalidRequest(f"{key}[{number}] must be text or an object with a field 'text', got {item!r}")
-    return segments
+    return [_segment_of(item, f"{key}[{number}]", number) for number, item in enumerate(items, 1)]
 
 
-class Journal:
-    """A result file that is appended to, one flushed line a result.
+def _segment_of(item: Json, name: str, number: int) -> Segment:
+    if isinstance(item, str):
+        return Segment(id=str(number), text=item)
+    if not isinstance(item, dict):
+        raise InvalidRequest(f"{name} must be text or an object with a field 'text', got {item!r}")
+    title, score, group, pinned, links = (item.get(field) for field in ("title", "score", "group", "pinned", "links"))
+    if title is not None and not isinstance(title, str):
+        raise InvalidRequest(f"{name}: title must be text, got {title!r}")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise InvalidRequest(f"{name}: score must be a number, got {score!r}")
+    if group is not None and not isinstance(group, str):
+        raise InvalidRequest(f"{name}: group must be text, got {group!r}")
+    if pinned is not None and (isinstance(pinned, bool) or not isinstance(pinned, int)):
+        raise InvalidRequest(f"{name}: pinned must be a whole number, got {pinned!r}")
+    if links is not None and not (isinstance(links, list) and all(isinstance(x, str | int) for x in links)):
+        raise InvalidRequest(f"{name}: links must be a list of ids, got {links!r}")
+    return Segment(
+        id=text_of(item, "id") if item.get("id") is not None else str(number),
+        text=text_of(item, "text"),
+        title=title,
+        score=score,
+        group=group,
+        pinned=pinned,
+        links=None if links is None else tuple(str(link) for link in links),
+    )
 
-    Args:
-        path: The file.
-        resume: Keep what is there and skip its ids; otherwise the file must not exist (or be empty).
-        key: The field that names a result.
+
+def optional_text(record: Mapping[str, Json], key: str) -> str | None:
+    """A field that may be left out, null or blank; otherwise text.
 
     Raises:
-        InvalidRequest: the file is there and `resume` is off; or a line in it is damaged other than the last.
+        InvalidRequest: it is something else.
     """
+    value = record.get(key)
+    return None if value is None or (isinstance(value, str) and not value.strip()) else text_of(record, key)
 
-    def __init__(self, path: Path, *, resume: bool, key: str = "id") -> None:
-        self.path = path
-        self.key = key
-        self.done: set[str] = set()
-        if path.exists() and path.stat().st_size and not resume:
-            raise InvalidRequest(f"{path} exists; add --resume to go on with it, or name another file")
-        if path.exists():
-            self._recover()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = path.open("ab")
 
-    def _recover(self) -> None:
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1  # what follows is a line that was being written when the process died
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            try:
-                self.done.add(str(json.loads(line)[self.key]))
-            except (ValueError, KeyError, TypeError):
-                raise InvalidRequest(f"{self.path} line {number} is no result of ours; it can't be resumed") from None
-        if whole < len(data):
-            os.truncate(self.path, whole)
+def objects_of(value: Json, name: str) -> list[Record]:
+    """A value that must be a list of objects.
 
-    def append(self, record: Mapping[str, Json] | Mapping[str, object]) -> None:
-        """Writes one result; it is on its way to the disk when this returns."""
-        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        self.done.add(str(record[self.key]))
-
-    def results(self) -> Iterator[Record]:
-        """All results so far, in the order written."""
-        for _, record in read(self.path).records:
-            yield record
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._file.close()
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise InvalidRequest(f"{name} must be a list of objects, got {value!r}")
+    return [item for item in value if isinstance(item, dict)]

@@ -22,7 +22,7 @@ from fairpos.types import Request, Task
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
-    from fairpos.calibration.samples import Sample
+    from fairpos.files.items import Item
     from fairpos.prompts import Template
 
 
@@ -79,7 +79,7 @@ class AttnRank(Reordering):
     def calibrate(
         self,
         backend: Backend,
-        samples: Sequence[Sample],
+        samples: Sequence[Item],
         *,
         task: Task = "answer",
         template: Template | None = None,

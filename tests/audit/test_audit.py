@@ -85,7 +85,7 @@ def test_lines_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(InvalidRequest, match="have 2, 3 segments"):
         read_items(TASKS["choice"], path)
     path.write_text('{"id": 1, "pairs": [["k"]]}')
-    assert read_items(TASKS["kv"], path)[1][0].reason.startswith("field 'pairs' must be")
+    assert read_items(TASKS["kv"], path)[1][0].reason.startswith("pairs must be a list of [key, value]")
 
 
 def test_the_gold_segment_visits_the_positions():

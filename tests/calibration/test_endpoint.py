@@ -10,10 +10,12 @@ from scipy.stats import kendalltau
 from fairpos import Segment
 from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import Backoff, OpenAIClient
-from fairpos.calibration import Sample, black_box_profile
+from fairpos.calibration import black_box_profile
 from fairpos.calibration.black_box import Until
 from fairpos.errors import BackendError, UnsupportedBackend
+from fairpos.files.items import Item
 from fairpos.methods.attn_rank import AttnRank
+from fairpos.types import Request
 from tests.fake_endpoint import Error, FakeEndpoint, Text
 from tests.ranking_endpoint import content, shown
 
@@ -44,7 +46,7 @@ def samples(n):
         texts = [f"entry {number}{'abcd'[i]} is worth {4 if i == gold else draw.randrange(3)}" for i in range(4)]
         texts[gold] += f", code c{number}x"
         segments = tuple(Segment(id=str(i), text=text) for i, text in enumerate(texts))
-        found.append(Sample(str(number), "Which code?", segments, str(gold), (f"c{number}x",)))
+        found.append(Item(str(number), Request("answer", "Which code?", segments), str(gold), (f"c{number}x",)))
     return found
 
 

@@ -10,12 +10,14 @@ from scipy.stats import kendalltau
 
 from fairpos import FairModel, Segment
 from fairpos.backends.fake import FakeBackend
-from fairpos.calibration import Sample, attention_profile, black_box_profile
+from fairpos.calibration import attention_profile, black_box_profile
 from fairpos.calibration.attention import fitted_layer, layers_by_rule
 from fairpos.calibration.black_box import Until, intervals
 from fairpos.calibration.profile import Profile, find
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest, NotCalibrated, UnsupportedBackend
+from fairpos.files.items import Item
 from fairpos.methods.catalogue import parse
+from fairpos.types import Request
 
 K = 8
 BIAS = tuple(random.Random(3).sample([0.6 * i for i in range(K)], K))
@@ -35,7 +37,7 @@ def samples(n, k=K, seed=0):
             Segment(id=f"s{i}", text=text, score=draw.gauss(2.0 if i == gold else 0.0, 0.5))
             for i, text in enumerate(texts)
         )
-        found.append(Sample(str(number), "q", segments, f"s{gold}", (texts[gold],)))
+        found.append(Item(str(number), Request("answer", "q", segments), f"s{gold}", (texts[gold],)))
     return found
 
 
@@ -182,7 +184,7 @@ def test_the_fitted_layer_is_the_one_that_agrees():
     ("change", "options", "error", "words"),
     [
         ({"gold": None}, {}, InvalidRequest, "sample '0' has no gold"),
-        ({"answers": ()}, {}, InvalidRequest, "sample '0' has no answers"),
+        ({"accepted": ()}, {}, InvalidRequest, "sample '0' has no answers"),
         ({}, {"until": Until(0.1, budget=7)}, InvalidRequest, "7 calls isn't enough for one sample in 8 slots"),
         ({}, {"signal": "attention"}, InvalidOption, "signal is accuracy or logprob"),
     ],

@@ -226,10 +226,10 @@ def test_without_a_file_results_go_to_the_terminal(records):
     ("line", "message"),
     [
         ("{", "line 4: not JSON"),
-        ('{"id": "q0", "query": "q", "passages": ["a"]}', "line 4: id 'q0' appears twice"),
+        ('{"id": "q0", "query": "q", "passages": ["a"]}', "line 4: id 'q0' is that of line 1 already"),
         ('{"id": "z", "passages": ["a"]}', "line 4: no field 'query'"),
         ('{"id": "z", "query": "q", "passages": []}', "line 4: field 'passages' must be a non-empty list"),
-        ('{"id": "z", "query": "q", "passages": ["a"], "gold": "x"}', "line 4: gold must be passage ids, got 'x'"),
+        ('{"id": "z", "query": "q", "passages": ["a"], "gold": [[]]}', "line 4: field 'gold' must be non-empty text"),
     ],
 )
 def test_a_bad_record_is_refused_before_anything_is_asked(records, line, message):
@@ -248,7 +248,7 @@ def test_bad_records_can_be_skipped(records):
     assert found.exit_code == 0
     assert [json.loads(line)["id"] for line in found.stdout.splitlines()] == ["q0", "q1", "q2"]
     assert "skipped 2 lines" in found.stderr
-    assert "line 5: id 'q0' appears twice" in found.stderr
+    assert "line 5: id 'q0' is that of line 1 already" in found.stderr
 
 
 @pytest.mark.parametrize(

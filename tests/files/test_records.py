@@ -5,7 +5,8 @@ import json
 import pytest
 
 from fairpos.errors import InvalidRequest
-from fairpos.files.records import Journal, read, segments_of, text_of
+from fairpos.files.journal import Journal
+from fairpos.files.records import read, segments_of, text_of
 
 
 def test_bad_lines_are_reported_with_their_numbers_and_blank_ones_skipped(tmp_path):

@@ -7,17 +7,28 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
-from fairpos.files.formats.base import Format, Prompts, array_or_lines, converted, games, register
+from fairpos.files.formats.base import (
+    Format,
+    Prompts,
+    Source,
+    array_or_lines,
+    converted,
+    origin_of,
+    register,
+    save_array,
+)
+from fairpos.files.items import Item
 from fairpos.files.records import Json, Lines, Record, text_of
+from fairpos.files.verdict import Verdict, two_games
 
 
-def _read(path: Path, baseline: str | None) -> Lines:
-    return converted(array_or_lines(path), _record)
+def read_pairs(source: Source) -> Lines:
+    """Pairs of outputs as records of ours."""
+    return converted(array_or_lines(source.path), _pair_of)
 
 
-def _record(record: Record, number: int) -> Record:
+def _pair_of(record: Record, number: int) -> Record:
     answers: list[Json] = []
     for slot in ("1", "2"):
         answer: Record = {"id": f"output_{slot}", "text": text_of(record, f"output_{slot}")}
@@ -27,34 +38,37 @@ def _record(record: Record, number: int) -> Record:
     return {"id": str(number), "instruction": text_of(record, "instruction"), "answers": answers, "origin": record}
 
 
-def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
-    origin = record["origin"]
-    assert isinstance(origin, dict)
-    _, _, one, two = games(verdict, "output_1", "output_2")
-    kept = {name: value for name, value in origin.items() if name not in ("preference", "raw_completion")}
+def write_annotation(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
+    """The tool's own record with the judge's preference."""
+    one, two = (game.evidence for game in two_games(verdict, "output_1", "output_2"))
+    kept = {name: value for name, value in origin_of(item).items() if name not in ("preference", "raw_completion")}
     return {
         **kept,
-        "annotator": f"{verdict.get('judge')} fairpos-{verdict.get('methods')}",
+        "annotator": f"{verdict.judge} fairpos-{verdict.methods}",
         "preference": preference(verdict),
         "raw_completion": one if one == two else f"{one}\n\n{two}",
     }
 
 
-def preference(verdict: Record) -> float | None:
-    """1 to 2: how much output_2 is preferred."""
-    scores, tie = verdict.get("scores"), verdict.get("tie")
-    if verdict.get("status") not in ("ok", "partial"):
+def preference(verdict: Verdict) -> float | None:
+    """1 to 2: how much output_2 is preferred; None: there is no verdict."""
+    if not verdict.is_decided:
         return None
-    if isinstance(scores, dict) and set(scores) == {"output_1", "output_2"} and tie is None and verdict.get("winner"):
-        first, second = (scores[f"output_{slot}"] for slot in ("1", "2"))
-        if not isinstance(first, int | float) or not isinstance(second, int | float):
-            return 2.0 if first is None else 1.0  # one has probability 0
+    scores = verdict.scores
+    if set(scores) == {"output_1", "output_2"} and verdict.tie is None and verdict.winner:
+        first, second = scores["output_1"], scores["output_2"]
+        if not (math.isfinite(first) and math.isfinite(second)):
+            return 2.0 if first < second else 1.0
         return 1.0 + 1.0 / (1.0 + math.exp(min(700.0, first - second)))
-    return {"output_1": 1.0, "output_2": 2.0}.get(str(verdict.get("winner")), 1.5)
+    return {"output_1": 1.0, "output_2": 2.0}.get(str(verdict.winner), 1.5)
 
 
 register(
     Format(
-        "alpaca_eval", "JSON array: instruction, output_1, output_2; annotations with preference", _read, _write, True
+        "alpaca_eval",
+        "JSON array: instruction, output_1, output_2; annotations with preference",
+        read_pairs,
+        write_annotation,
+        save_array,
     )
 )

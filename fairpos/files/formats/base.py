@@ -1,23 +1,53 @@
 """What a file format is: how its records become ours, and our verdicts its.
 
-A record of ours is `{id, instruction, answers: [{id, text, model?}], gold?, reference?, rubric?}`; `origin` carries
-what the tool's own record had, so that it comes back on export. `fairpos.judging.judge` describes a verdict.
+A record of ours is `{id, instruction, answers: [{id, text, model?}], group?, gold?, reference?, rubric?}`; `group` is
+the question's id, where several records belong to one question, and `origin` carries what the tool's own record had, so
+that it comes back on export.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
+from fairpos.files.items import Item
 from fairpos.files.records import Bad, Json, Lines, Record, read
+from fairpos.files.text import json_text, read_text, write_text
+from fairpos.files.verdict import Verdict
 from fairpos.registry import Registry
 
 Prompts = Mapping[tuple[str, ...], str]  # of the views, by the order of ids shown
-Read = Callable[[Path, str | None], Lines]
-Write = Callable[[Record, Record, Prompts], Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is read.
+
+    Attributes:
+        path: A file or a folder.
+        baseline: The model that all others are compared with, for formats that know one.
+    """
+
+    path: Path
+    baseline: str | None = None
+
+
+Read = Callable[[Source], Lines]
+Write = Callable[[Item, Verdict, Prompts], Record]
+Save = Callable[[Path, Sequence[Record], Source], None]
+
+
+def save_lines(path: Path, records: Sequence[Record], source: Source) -> None:
+    """Writes records one a line."""
+    write_text(path, "".join(f"{json_text(record)}\n" for record in records))
+
+
+def save_array(path: Path, records: Sequence[Record], source: Source) -> None:
+    """Writes records as one JSON array."""
+    write_text(path, json_text(list(records), indent=2) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +57,16 @@ class Format:
     Attributes:
         name: On the command line.
         summary: What is read and written, in one line.
-        read: (path, baseline model) -> records of ours with their line numbers.
-        write: (record of ours, its verdict, the prompts of its views) -> the tool's record.
-        as_array: Whether the tool keeps its records in one JSON array rather than one a line.
+        read: Source -> records of ours with their line numbers.
+        write: (item, its verdict, the prompts of its views) -> the tool's record.
+        save: (path, the tool's records, source) writes its file.
     """
 
     name: str
     summary: str
     read: Read
     write: Write
-    as_array: bool = False
+    save: Save = save_lines
 
 
 FORMATS: Registry[Format] = Registry("format", "fairpos.files.formats", "fairpos.formats")
@@ -45,22 +75,16 @@ register = FORMATS.register
 
 def array_or_lines(path: Path) -> Lines:
     """The records of a file that is one JSON array (numbered by item) or JSONL (numbered by line)."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"can't read {path}: {error}") from None
+    text = read_text(path)
     if not text.lstrip().startswith("["):
         return read(path)
     try:
         items = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path} is no JSON array: {error}") from None
     lines = Lines()
     for number, item in enumerate(items, 1):
-        if isinstance(item, dict):
-            lines.records.append((number, item))
-        else:
-            lines.bad.append(Bad(number, f"must be a JSON object, got {type(item).__name__}"))
+        lines.add(number, item)
     return lines
 
 
@@ -75,7 +99,7 @@ def converted(lines: Lines, convert: Callable[[Record, int], Record]) -> Lines:
     return found
 
 
-def files(folder: Path, pattern: str) -> Iterator[Path]:
+def files_in(folder: Path, pattern: str) -> Iterator[Path]:
     """The files of a folder that match, by name.
 
     Raises:
@@ -87,54 +111,13 @@ def files(folder: Path, pattern: str) -> Iterator[Path]:
     yield from found
 
 
-def objects(value: Json, name: str) -> list[dict[str, Json]]:
-    """A field that must be a list of objects."""
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise InvalidRequest(f"{name} must be a list of objects, got {value!r}")
-    return [item for item in value if isinstance(item, dict)]
+def origin_of(item: Item) -> dict[str, Json]:
+    """What the tool's own record had.
 
-
-def games(verdict: Record, first: str, second: str) -> tuple[str | None, str | None, str, str]:
-    """A verdict on two answers as two games, the first with `first` shown first.
-
-    The games of the views, if "both or a tie" makes the verdict of them; otherwise (a mean over orders, a method that
-    is free of order, one order only) both games carry the verdict itself, because the tools count games.
-
-    Returns:
-        The winners' ids (None: a tie, "error": no verdict), and the evidence of each game.
+    Raises:
+        InvalidRequest: the record doesn't come from the tool's file.
     """
-    overall = _winner(verdict)
-    views = objects(verdict.get("views", []), "views")
-    by_order = {tuple(_ids(view)): view for view in reversed(views)}
-    one, two = by_order.get((first, second)), by_order.get((second, first))
-    if one is not None and two is not None:
-        winners = (_winner(one), _winner(two))
-        agreed = winners[0] if winners[0] == winners[1] else None
-        if agreed == overall and "error" not in winners:
-            return (*winners, _evidence(one), _evidence(two))
-    shown = one or two or (views[0] if views else {})
-    return overall, overall, _evidence(one or shown), _evidence(two or shown)
-
-
-def _winner(record: Record) -> str | None:
-    if record.get("status") not in ("ok", "partial") or (
-        record.get("status") == "partial" and not record.get("scores")
-    ):
-        return "error"
-    winner = record.get("winner")
-    return None if winner is None else str(winner)
-
-
-def _ids(view: Record) -> list[str]:
-    order = view.get("order")
-    return [str(id) for id in order] if isinstance(order, list) else []
-
-
-def _evidence(view: Record) -> str:
-    """The judge's words; where it gave a distribution, that."""
-    text, scores = view.get("text"), view.get("scores")
-    if text:
-        return str(text)
-    if isinstance(scores, dict) and scores:
-        return "log-probabilities: " + ", ".join(f"{id} {p}" for id, p in scores.items())
-    return ""
+    origin = item.record.get("origin")
+    if not isinstance(origin, dict):
+        raise InvalidRequest(f"record {item.id!r} has no origin: it doesn't come from this format's own file")
+    return origin

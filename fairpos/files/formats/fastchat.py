@@ -12,17 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
-from fairpos.files.formats.base import Format, Prompts, files, games, objects, register
-from fairpos.files.records import Bad, Json, Lines, Record, read, text_of
+from fairpos.files.formats.base import Format, Prompts, Source, files_in, origin_of, register
+from fairpos.files.items import Item
+from fairpos.files.records import Bad, Json, Lines, Record, objects_of, read, text_of
+from fairpos.files.verdict import PlayedGame, Verdict, two_games
 
 
-def _read(path: Path, baseline: str | None) -> Lines:
+def read_pairs(source: Source) -> Lines:
+    """Every pair of models, or every model against the baseline; a record a turn."""
+    path, baseline = source.path, source.baseline
     if not path.is_dir():
         raise InvalidRequest(f"FastChat's data is a folder with question.jsonl and model_answer/, got {path}")
     questions = read(path / "question.jsonl")
     lines = Lines(bad=list(questions.bad))
-    answers = {file.stem: _answers(file, lines) for file in files(path / "model_answer", "*.jsonl")}
-    references = [_answers(file, lines) for file in sorted(path.glob("reference_answer/*.jsonl"))]
+    answers = {file.stem: _answers_of(file, lines) for file in files_in(path / "model_answer", "*.jsonl")}
+    references = [_answers_of(file, lines) for file in sorted(path.glob("reference_answer/*.jsonl"))]
     if baseline is not None and baseline not in answers:
         raise InvalidRequest(f"no answers of the baseline {baseline!r}; there are: {', '.join(answers)}")
     models = list(answers)
@@ -30,57 +34,60 @@ def _read(path: Path, baseline: str | None) -> Lines:
     for number, question in questions.records:
         try:
             id = text_of(question, "question_id")
-            turns = _turns(question)
+            turns = _turns_of(question)
             for one, two in pairs:
                 missing = [model for model in (one, two) if id not in answers[model]]
                 if missing:
                     raise InvalidRequest(f"question {id} has no answer of {', '.join(missing)}")
                 for turn in range(1, len(turns) + 1):
                     reference = next((each[id] for each in references if id in each), None)
-                    record = _record(id, turns, turn, {m: answers[m][id] for m in (one, two)}, reference)
+                    record = _record_of(id, turns, turn, {m: answers[m][id] for m in (one, two)}, reference)
                     lines.records.append((number, record))
         except InvalidRequest as error:
             lines.bad.append(Bad(number, str(error)))
     return lines
 
 
-def _answers(file: Path, lines: Lines) -> dict[str, list[str]]:
+def _answers_of(file: Path, lines: Lines) -> dict[str, list[str]]:
     """Turns of each question's answer; lines that can't be used are noted as bad ones."""
     found: dict[str, list[str]] = {}
     own = read(file)
     lines.bad += [Bad(bad.line, f"in {file.name}: {bad.reason}") for bad in own.bad]
     for number, record in own.records:
         try:
-            choices = objects(record.get("choices"), "choices")
+            choices = objects_of(record.get("choices"), "choices")
             if not choices:
                 raise InvalidRequest("choices is empty")
-            found[text_of(record, "question_id")] = _turns(choices[0])
+            found[text_of(record, "question_id")] = _turns_of(choices[0])
         except InvalidRequest as error:
             lines.bad.append(Bad(number, f"in {file.name}: {error}"))
     return found
 
 
-def _turns(record: Record) -> list[str]:
+def _turns_of(record: Record) -> list[str]:
     turns = record.get("turns")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
         raise InvalidRequest(f"turns must be a non-empty list of texts, got {turns!r}")
     return [str(turn) for turn in turns]
 
 
-def _record(id: str, turns: list[str], turn: int, answers: dict[str, list[str]], reference: list[str] | None) -> Record:
+def _record_of(
+    id: str, turns: list[str], turn: int, answers: dict[str, list[str]], reference: list[str] | None
+) -> Record:
     for model, given in answers.items():
         if len(given) < turn:
             raise InvalidRequest(f"the answer of {model} has {len(given)} turns, the question {len(turns)}")
     one, two = answers
     texts: list[Json] = []
     for model, given in answers.items():
-        said = given[0] if turn == 1 else _conversation(turns[:turn], given[:turn])
+        said = given[0] if turn == 1 else _conversation_of(turns[:turn], given[:turn])
         texts.append({"id": model, "text": said, "model": model})
     instruction = turns[0] if turn == 1 else f"{turns[turn - 1]}\n\n(The last question of the conversation shown.)"
     record: Record = {
         "id": f"{id}:{one}:{two}:{turn}",
         "instruction": instruction,
         "answers": texts,
+        "group": id,
         "origin": {"question_id": int(id) if id.isdigit() else id, "model_1": one, "model_2": two, "turn": turn},
     }
     if reference is not None and len(reference) >= turn:
@@ -88,32 +95,39 @@ def _record(id: str, turns: list[str], turn: int, answers: dict[str, list[str]],
     return record
 
 
-def _conversation(turns: Sequence[str], answers: Sequence[str]) -> str:
+def _conversation_of(turns: Sequence[str], answers: Sequence[str]) -> str:
     return "\n\n".join(f"User: {turn}\n\nAssistant: {answer}" for turn, answer in zip(turns, answers, strict=True))
 
 
-def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
-    origin = record["origin"]
-    assert isinstance(origin, dict)
+def write_judgment(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
+    """The tool's judgment of a pair, of two games."""
+    origin = origin_of(item)
     model_1, model_2 = str(origin["model_1"]), str(origin["model_2"])
-    names: dict[str | None, str] = {model_1: "model_1", model_2: "model_2", None: "tie", "error": "error"}
-    first, second, one, two = games(verdict, model_1, model_2)
-    overall = verdict.get("winner") if verdict.get("status") in ("ok", "partial") else "error"
+    first, second = two_games(verdict, model_1, model_2)
+    names = {model_1: "model_1", model_2: "model_2"}
     return {
         "question_id": origin["question_id"],
         "model_1": origin["model_1"],
         "model_2": origin["model_2"],
-        "g1_winner": names[first],
-        "g2_winner": names[second],
-        "winner": names[overall if overall is None else str(overall)],
-        "judge": [str(verdict.get("judge")), f"fairpos-{verdict.get('methods')}"],
+        "g1_winner": _winner_of(first, names),
+        "g2_winner": _winner_of(second, names),
+        "winner": _winner_of(PlayedGame.of(verdict, None), names),
+        "judge": [verdict.judge, f"fairpos-{verdict.methods}"],
         "g1_user_prompt": prompts.get((model_1, model_2), ""),
-        "g1_judgment": one,
+        "g1_judgment": first.evidence,
         "g2_user_prompt": prompts.get((model_2, model_1), ""),
-        "g2_judgment": two,
+        "g2_judgment": second.evidence,
         "turn": origin["turn"],
         "tstamp": time.time(),
     }
 
 
-register(Format("fastchat", "a folder with question.jsonl and model_answer/; pair judgments", _read, _write))
+def _winner_of(game: PlayedGame, names: dict[str, str]) -> str:
+    if game.failed:
+        return "error"
+    return "tie" if game.winner is None else names[game.winner]
+
+
+register(
+    Format("fastchat", "a folder with question.jsonl and model_answer/; pair judgments", read_pairs, write_judgment)
+)

@@ -5,19 +5,20 @@ The choices are the candidates, in slots A, B, ...; a target that is one of thes
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fairpos.errors import InvalidRequest
-from fairpos.files.formats.base import Format, Prompts, array_or_lines, converted, objects, register
-from fairpos.files.records import Json, Lines, Record, text_of
+from fairpos.files.formats.base import Format, Prompts, Source, array_or_lines, converted, origin_of, register
+from fairpos.files.items import Item
+from fairpos.files.records import Json, Lines, Record, objects_of, text_of
+from fairpos.files.verdict import Verdict
 from fairpos.prompts import slot_labels
 
 
-def _read(path: Path, baseline: str | None) -> Lines:
-    return converted(array_or_lines(path), _record)
+def read_samples(source: Source) -> Lines:
+    """Samples as records of ours."""
+    return converted(array_or_lines(source.path), _record_of)
 
 
-def _record(sample: Record, number: int) -> Record:
+def _record_of(sample: Record, number: int) -> Record:
     choices = sample.get("choices")
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(choice, str) for choice in choices):
         raise InvalidRequest(f"choices must be a list of 2 or more texts, got {choices!r}")
@@ -25,7 +26,7 @@ def _record(sample: Record, number: int) -> Record:
     answers: list[Json] = [{"id": letter, "text": choice} for letter, choice in zip(letters, choices, strict=True)]
     record: Record = {
         "id": text_of(sample, "id") if sample.get("id") is not None else str(number),
-        "instruction": _input(sample),
+        "instruction": _input_of(sample),
         "answers": answers,
         "origin": sample,
     }
@@ -36,35 +37,37 @@ def _record(sample: Record, number: int) -> Record:
     return record
 
 
-def _input(sample: Record) -> str:
+def _input_of(sample: Record) -> str:
     """A text, or chat messages of which the users' count."""
     if isinstance(sample.get("input"), str):
         return text_of(sample, "input")
-    messages = objects(sample.get("input"), "input")
+    messages = objects_of(sample.get("input"), "input")
     texts = [text_of(message, "content") for message in messages if message.get("role") == "user"]
     if not texts:
         raise InvalidRequest("input has no message of a user")
     return "\n\n".join(texts)
 
 
-def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
-    sample = record["origin"]
-    assert isinstance(sample, dict)
-    winner, gold = verdict.get("winner"), record.get("gold")
-    value: Json = winner
-    if verdict.get("status") not in ("ok", "partial"):
+def write_sample(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
+    """The sample with a score."""
+    value: Json = verdict.winner
+    if not verdict.is_decided:
         value = "N"  # inspect_ai's value for no answer
-    elif gold is not None:
-        value = "C" if winner == gold else "I"
-    views = objects(verdict.get("views", []), "views")
-    explanation = "\n\n".join(str(view["text"]) for view in views if view.get("text"))
+    elif verdict.gold is not None:
+        value = "C" if verdict.is_correct else "I"
+    explanation = "\n\n".join(view.text for view in verdict.views if view.text)
+    told = verdict.to_record()
     score: Record = {
         "value": value,
-        "answer": winner,
+        "answer": verdict.winner,
         "explanation": explanation or None,
-        "metadata": {name: verdict.get(name) for name in ("methods", "judge", "scores", "status", "usage")},
+        "metadata": {name: told.get(name) for name in ("methods", "judge", "scores", "status", "usage")},
     }
-    return {**sample, "epoch": 1, "scores": {"fairpos": score}}
+    return {**origin_of(item), "epoch": 1, "scores": {"fairpos": score}}
 
 
-register(Format("inspect_ai", "samples: input, choices, target, id, metadata; samples with scores", _read, _write))
+register(
+    Format(
+        "inspect_ai", "samples: input, choices, target, id, metadata; samples with scores", read_samples, write_sample
+    )
+)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from fairpos.files.formats.base import Format, Prompts, register
+from fairpos.files.formats.base import Format, Prompts, Source, register
+from fairpos.files.items import Item
 from fairpos.files.records import Lines, Record, read
+from fairpos.files.verdict import Verdict
 
 
-def _read(path: Path, baseline: str | None) -> Lines:
-    return read(path)
+def read_records(source: Source) -> Lines:
+    """The records as they are."""
+    return read(source.path)
 
 
-def _write(record: Record, verdict: Record, prompts: Prompts) -> Record:
-    return verdict
+def write_verdict(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
+    """The verdict's own line."""
+    return verdict.to_record()
 
 
-register(Format("fairpos", "JSONL: id, instruction, answers or response_a and response_b", _read, _write))
+register(Format("fairpos", "JSONL: id, instruction, answers or response_a and response_b", read_records, write_verdict))

@@ -4,22 +4,23 @@ import json
 
 import pytest
 
-from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.errors import InvalidRequest, UnknownName
-from fairpos.files.formats.base import FORMATS
-from fairpos.judging.judge import Judge, cases_of, prompts_of
+from fairpos.files.formats.base import FORMATS, Source
+from fairpos.files.items import judge_item, read_items
+from fairpos.judging.judge import Judge
+from fairpos.judging.verdict import prompts_of
 from fairpos.methods.catalogue import parse
 
 
 def judged(name, path, methods="swap", baseline=None, backend=None):
     """(our record, exported record) of every record."""
     form = FORMATS.find(name)
-    cases, bad = cases_of(form.read(path, baseline))
-    judge = Judge(FairModel(backend or FakeBackend(quality=by_length)), parse(methods), methods)
+    items, bad = read_items(form.read(Source(path, baseline)), lambda line, record: [judge_item(line, record)])
+    judge = Judge(backend or FakeBackend(quality=by_length), parse(methods), methods)
     pairs = [
-        (case.record, form.write(case.record, verdict, prompts_of(case, verdict, None)))
-        for case, verdict in judge.verdicts_on(cases, batch=8)
+        (item.record, form.write(item, verdict, prompts_of(item, verdict, None)))
+        for item, verdict in judge.verdicts_on(items, batch=8)
     ]
     return pairs, bad
 
@@ -95,9 +96,9 @@ def test_fastchat_problems_are_named(tmp_path):
         (4, "in beta.jsonl"),
     ]
     with pytest.raises(InvalidRequest, match="there are: alpha, beta"):
-        FORMATS.find("fastchat").read(tmp_path, "gamma")
+        FORMATS.find("fastchat").read(Source(tmp_path, "gamma"))
     with pytest.raises(InvalidRequest, match="a folder with"):
-        FORMATS.find("fastchat").read(tmp_path / "question.jsonl", None)
+        FORMATS.find("fastchat").read(Source(tmp_path / "question.jsonl", None))
 
 
 def test_arena_hard_of_both_releases(tmp_path):
@@ -129,7 +130,7 @@ def test_arena_hard_of_both_releases(tmp_path):
     biased = judged("arena_hard", new, baseline="base", backend=FakeBackend(slot_bias=[9.0]))[0][0][1]
     assert [game["score"] for game in biased["games"]] == ["A>B", "A>B"]
     with pytest.raises(InvalidRequest, match="--baseline"):
-        FORMATS.find("arena_hard").read(new, None)
+        FORMATS.find("arena_hard").read(Source(new, None))
 
 
 @pytest.mark.parametrize("as_array", [True, False])
