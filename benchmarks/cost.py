@@ -89,7 +89,7 @@ def measure(fair: fairpos.FairModel, prompts: Sequence[Layout], methods: str, to
     new = torch.full((len(prompts), 1), 100)
     with backend.attending(prompts, method, new=tokens) as (batch, cache):  # type: ignore[attr-defined]
         wall, cpu = time.perf_counter(), time.process_time()
-        backend._prefill(batch, cache)  # type: ignore[attr-defined]
+        backend.prefill(batch, cache)  # type: ignore[attr-defined]
         prefill = time.perf_counter() - wall, time.process_time() - cpu
         mask = batch.attention_mask()
         wall, cpu = time.perf_counter(), time.process_time()

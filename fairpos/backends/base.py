@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from fairpos.attention.reading import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
@@ -185,6 +185,7 @@ class Reply:
     finish: Finish | None = None
 
 
+@runtime_checkable
 class AttentionReader(Protocol):
     """A backend with the capability "attention" can also tell where the model looked."""
 
@@ -231,4 +232,6 @@ def attention_reader(backend: Backend) -> AttentionReader:
         raise UnsupportedBackend(
             f"reading attention needs a local model; {backend.name!r} can {', '.join(sorted(backend.capabilities))}"
         )
-    return cast(AttentionReader, backend)
+    if not isinstance(backend, AttentionReader):
+        raise TypeError(f"{type(backend).__name__} says that it can read attention, and has no read_attention")
+    return backend

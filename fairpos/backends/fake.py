@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fairpos.attention.reading import Reading
-from fairpos.backends.base import Call, Generate, Reply, Score
+from fairpos.backends.base import AttentionReader, Backend, Call, Generate, Reply, Score
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Segment, Usage
 
@@ -32,7 +32,7 @@ def by_length(query: str, segment: Segment) -> float:  # noqa: ARG001
 
 
 @dataclass(frozen=True)
-class FakeBackend:
+class FakeBackend(Backend, AttentionReader):
     """Preference of the segment in slot i, shown as label l: quality + slot_bias[i] + label_bias[l] + noise.
 
     Attributes:

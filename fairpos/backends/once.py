@@ -17,7 +17,7 @@ from fairpos.prompts import Prompt
 from fairpos.types import Capability
 
 
-class OnceBackend:
+class OnceBackend(Backend, AttentionReader):
     """Remembers replies to scored calls for as long as it lives; they count as cached.
 
     Costs: some hundred bytes a call, and the prompts.
@@ -71,8 +71,17 @@ class OnceBackend:
         return found
 
     def read_attention(
-        self, prompts: Sequence[Prompt], *, heads: Sequence[int] = (), last_only: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        heads: Sequence[int] = (),
+        last_only: bool = False,
+        replies: Sequence[str] = (),
     ) -> list[Reading]:
-        """The backend's own."""
-        reader: AttentionReader = attention_reader(self.backend)
-        return reader.read_attention(prompts, heads=heads, last_only=last_only)
+        """The backend's own; nothing is remembered of it.
+
+        Raises:
+            UnsupportedBackend: the backend has no attention to read.
+        """
+        reader = attention_reader(self.backend)
+        return reader.read_attention(prompts, heads=heads, last_only=last_only, replies=replies)

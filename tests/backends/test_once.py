@@ -1,9 +1,12 @@
 """Scored calls are made once; generated text is not remembered; failures are tried again."""
 
+import pytest
+
 from fairpos import Request
 from fairpos.backends.base import Generate, Reply, Score
 from fairpos.backends.fake import FakeBackend
 from fairpos.backends.once import OnceBackend
+from fairpos.errors import UnsupportedBackend
 from fairpos.prompts import render
 from fairpos.types import as_segments
 
@@ -59,3 +62,19 @@ def test_a_failure_is_not_remembered():
     assert [reply.status for reply in once.run([score(), score()])] == ["timeout", "timeout"]
     once.run([score()])
     assert len(asked) == 2
+
+
+def test_attention_is_read_with_all_that_the_reader_takes():
+    """The backend itself has `replies`; whoever stands before it hands them on."""
+    prompts, replies = [score().prompt, score("other").prompt], [" A", " B"]
+    expected = FakeBackend().read_attention(prompts, replies=replies)
+    found = OnceBackend(FakeBackend(capabilities=frozenset({"attention", "score"}))).read_attention(
+        prompts, replies=replies, heads=[0], last_only=True
+    )
+    assert [reading.log_prob for reading in found] == [reading.log_prob for reading in expected]
+    assert None not in [reading.log_prob for reading in found]
+
+
+def test_a_backend_without_attention_is_refused_behind_a_memory_too():
+    with pytest.raises(UnsupportedBackend, match="reading attention needs a local model"):
+        OnceBackend(FakeBackend()).read_attention([score().prompt])

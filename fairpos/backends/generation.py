@@ -1,0 +1,137 @@
+"""New tokens after prompts of a local model, by transformers' own `generate`: alike, each row in its way, or voted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList, StoppingCriteriaList
+
+from fairpos.attention.cache import kept_in
+from fairpos.backends.base import AttentionOwner, Ballot, Decoding
+from fairpos.backends.generation_config import end_tokens, generation_config_of, until_end
+from fairpos.backends.listing import HeldToListing
+from fairpos.backends.local_model import LocalModel
+from fairpos.backends.logits import RefuseNonFinite
+from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
+from fairpos.backends.voting import voting
+from fairpos.errors import InvalidOption
+from fairpos.types import Layout
+
+# torch's generator is global: two sampled generations at once would draw from each other's stream.
+_sampling_lock = threading.Lock()
+
+
+def generate_tokens(
+    local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decoding: Decoding
+) -> list[list[int]]:
+    """New tokens after each prompt, without padding and end-of-text, all decoded alike.
+
+    With `num_return_sequences` in the generation config, each prompt's sequences stand beside each other.
+    """
+    config = generation_config_of(local, decoding)
+    finite = LogitsProcessorList([RefuseNonFinite(), *(decoding.logits_processor or [])])
+    attending = local.attending(layouts, method, new=config.max_new_tokens or 0)
+    with attending as (batch, cache), _seeded(decoding.seed) if config.do_sample else nullcontext():
+        output = local.model.generate(
+            batch.input_ids(local.pad, local.device),
+            attention_mask=batch.attention_mask(local.device),
+            **kept_in(cache),
+            generation_config=config,
+            logits_processor=finite,
+            stopping_criteria=decoding.stopping_criteria,
+            streamer=decoding.streamer,
+        )
+    sequences = output if isinstance(output, Tensor) else output.sequences
+    return [until_end(row, config) for row in sequences[:, batch.width :].tolist()]
+
+
+def generate_rows(
+    local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decodings: Sequence[Decoding]
+) -> list[Row]:
+    """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
+    config = generation_config_of(local, Decoding(max_new_tokens=max(d.max_new_tokens for d in decodings)))
+    rows = [row_of(local, decoding) for decoding in decodings]
+    with local.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+        local.model.generate(
+            batch.input_ids(local.pad, local.device),
+            attention_mask=batch.attention_mask(local.device),
+            **kept_in(cache),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([RefuseNonFinite(), EachRowSamples(decodings)]),
+            stopping_criteria=StoppingCriteriaList([EachRowStops(rows)]),
+        )
+    return rows
+
+
+def vote_tokens(
+    local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decoding: Decoding, ballot: Ballot
+) -> list[int]:
+    """New tokens that all prompts continue with: they decode in step and vote at every token.
+
+    Processors, stopping criteria and the streamer see one sequence, the first prompt's.
+
+    Raises:
+        InvalidOption: the generation config wants several sequences.
+    """
+    config = generation_config_of(local, decoding)
+    if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
+        raise InvalidOption(
+            "voting while generating follows one sequence; "
+            f"got num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}"
+        )
+    with local.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
+        mask = batch.attention_mask(local.device)
+        with _seeded(decoding.seed) if config.do_sample else nullcontext():
+            output = local.model.generate(
+                batch.input_ids(local.pad, local.device),
+                attention_mask=mask,
+                **kept_in(cache),
+                generation_config=config,
+                logits_processor=decoding.logits_processor,
+                stopping_criteria=decoding.stopping_criteria,
+                custom_generate=voting(ballot, mask, decoding.streamer),
+            )
+    return until_end(output[0, batch.width :].tolist(), config)
+
+
+def vote_row(
+    local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decoding: Decoding, ballot: Ballot
+) -> tuple[Row, int]:
+    """The voted text as it grows, for a decoding that is followed by row; and how many tokens were voted on."""
+    row = row_of(local, decoding)
+    followed = Decoding(
+        decoding.max_new_tokens,
+        logits_processor=LogitsProcessorList([EachRowSamples([decoding])]),
+        stopping_criteria=StoppingCriteriaList([EachRowStops([row])]),
+    )
+    return row, len(vote_tokens(local, layouts, method, followed, ballot))
+
+
+def row_of(local: LocalModel, decoding: Decoding) -> Row:
+    """An empty text that grows as the decoding says."""
+    ends = end_tokens(generation_config_of(local, decoding))
+    return Row(decoding, local.tokenizer, frozenset(ends))
+
+
+def held_to_listings(local: LocalModel, decoding: Decoding, listings: Sequence[Sequence[str]]) -> Decoding:
+    """The decoding of a batch, held to the lists of labels that its calls want; as it is where they want none."""
+    if not any(listings):
+        return decoding
+    end = (*end_tokens(generation_config_of(local, decoding)), local.pad)[0]
+    held = HeldToListing(listings, local.tokenizer, end)
+    processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
+    return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """torch's global generators at `seed`, and afterwards as they were."""
+    with _sampling_lock, torch.random.fork_rng():
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield

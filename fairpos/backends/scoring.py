@@ -1,0 +1,156 @@
+"""Log-probabilities of given replies after prompts of a local model.
+
+    prompts -> prefill -> first tokens' log-probabilities -> each longer reply continues its prompt's cache, then crops
+
+Prompts that begin alike are read from where they part, where that saves enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from fairpos.attention.batch import Batch
+from fairpos.attention.cache import kept_in
+from fairpos.backends.base import AttentionOwner, Ballot
+from fairpos.backends.local_model import LocalModel
+from fairpos.backends.logits import finite_logits
+from fairpos.backends.voting import pooled_steps
+from fairpos.types import Layout
+
+# Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
+Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
+Replies: TypeAlias = Sequence[Sequence[int]]  # to one prompt, in tokens
+
+# Share of a prompt that views must have in common to read it once. Below it, what that saves is lost again: whatever
+# goes on from a cache takes a mask, for which the kernel computes the pairs that a causal prompt leaves out.
+_SHARED_START = 1 / 3
+
+
+def score_side_by_side(
+    local: LocalModel, layouts: Sequence[Layout], replies: Sequence[Replies], method: AttentionOwner | None
+) -> list[Scores]:
+    """Prompts as one batch; one by one where a reply has several tokens, which continue the prompt's cache."""
+    if len(layouts) > 1 and any(len(reply) > 1 for each in replies for reply in each):
+        return [score_side_by_side(local, [x], [y], method)[0] for x, y in zip(layouts, replies, strict=True)]
+    if method is None and len(layouts) > 1:
+        start = _common_start(layouts)
+        if start >= _SHARED_START * max(map(len, layouts)):
+            return score_after_one_head(local, layouts, replies, method, start)
+    longest = max(len(reply) for each in replies for reply in each)
+    with local.attending(layouts, method, new=longest) as (batch, cache):
+        first = torch.log_softmax(local.prefill(batch, cache), dim=-1)
+        return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
+
+
+def score_after_one_head(
+    local: LocalModel,
+    layouts: Sequence[Layout],
+    replies: Sequence[Replies],
+    method: AttentionOwner | None,
+    start: int | None = None,
+) -> list[Scores]:
+    """Prompts that differ only from `start` on (None: in their suffix): everything before it is read once."""
+    start = layouts[0].suffix_start if start is None else start
+    ids = layouts[0].input_ids[:start]
+    head = Layout(ids, ()) if method is None else replace(layouts[0], input_ids=ids)
+    longest = max(len(reply) for each in replies for reply in each)
+    scores = []
+    single = method is None and all(len(reply) == 1 for each in replies for reply in each)
+    with local.attending([head], method, new=max(map(len, layouts)) - start + longest) as (batch, cache):
+        local.prefill(batch, cache)
+        stored = cache.get_seq_length()
+        if single:
+            logits = _suffix_logits(local, cache, [layout.input_ids[start:] for layout in layouts])
+            first = torch.log_softmax(logits, dim=-1)
+            return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
+        for layout, each in zip(layouts, replies, strict=True):
+            suffix = torch.tensor([layout.input_ids[start:]], device=local.device)
+            logits = local.model(suffix, **kept_in(cache), use_cache=True, logits_to_keep=1).logits[:, -1]
+            first = torch.log_softmax(finite_logits(logits), dim=-1)[0]
+            scores.append(_score_replies(local, cache, first, each))
+            cache.crop(stored - cache.get_seq_length())
+    return scores
+
+
+def reply_log_probs(
+    local: LocalModel, layouts: Sequence[Layout], reply: Sequence[int], method: AttentionOwner | None = None
+) -> Tensor:
+    """What each prompt expects at every step of one reply: log-probabilities (prompts, tokens of the reply, V)."""
+    with local.attending(layouts, method, new=len(reply)) as (batch, cache):
+        first = local.prefill(batch, cache)[:, None]
+        logits = first
+        if len(reply) > 1:
+            head = torch.tensor([list(reply[:-1])] * len(layouts), device=local.device)
+            mask = batch.attention_mask(local.device)
+            positions = mask.sum(-1, keepdim=True) + torch.arange(len(reply) - 1, device=local.device)
+            rest = local.model(
+                input_ids=head,
+                attention_mask=torch.cat([mask, mask.new_ones(head.shape)], dim=1),
+                position_ids=positions,
+                **kept_in(cache),
+                use_cache=True,
+            ).logits
+            logits = torch.cat([first, finite_logits(rest)], dim=1)
+        return torch.log_softmax(logits, dim=-1)
+
+
+def vote_score(
+    local: LocalModel,
+    layouts: Sequence[Layout],
+    reply: Sequence[int],
+    method: AttentionOwner | None = None,
+    ballot: Ballot = Ballot(),
+) -> float:
+    """Log-probability that the vote gives a reply, summed over its tokens."""
+    voted = pooled_steps(reply_log_probs(local, layouts, reply, method), ballot)
+    return float(voted.gather(1, torch.tensor(reply, device=voted.device)[:, None]).sum())
+
+
+def _suffix_logits(local: LocalModel, cache: Cache, suffixes: Sequence[Sequence[int]]) -> Tensor:
+    """Next-token logits after each suffix, (B, V), all continuing one prompt's cache in one batch."""
+    past = cache.get_seq_length()
+    batch = Batch([Layout(tuple(suffix), ()) for suffix in suffixes])
+    own = batch.attention_mask(local.device)
+    cache.batch_repeat_interleave(len(suffixes))
+    logits = local.model(
+        input_ids=batch.input_ids(local.pad, local.device),
+        attention_mask=torch.cat([own.new_ones(len(suffixes), past), own], dim=1),
+        position_ids=past + (own.cumsum(-1) - 1).clamp(min=0),
+        **kept_in(cache),
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    return finite_logits(logits)
+
+
+def _score_replies(local: LocalModel, cache: Cache, first: Tensor, replies: Replies) -> Scores:
+    """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt."""
+    length = cache.get_seq_length()
+    rows: dict[tuple[int, ...], Tensor] = {}  # tokens before the last -> log-probabilities after each, (n, V)
+    for reply in replies:
+        head = tuple(reply[:-1])
+        if head and head not in rows:
+            ids = torch.tensor([head], device=local.device)
+            logits = local.model(input_ids=ids, **kept_in(cache), use_cache=True).logits[0]
+            rows[head] = torch.log_softmax(finite_logits(logits), dim=-1)
+            cache.crop(length - cache.get_seq_length())
+    log_probs, greedy = [], []
+    for reply in replies:
+        after = torch.cat([first[None], rows[tuple(reply[:-1])]]) if len(reply) > 1 else first[None]
+        tokens = torch.tensor(reply, device=after.device)
+        log_probs.append(float(after.gather(1, tokens[:, None]).sum()))
+        greedy.append(bool((after.argmax(dim=-1) == tokens).all()))
+    return tuple(log_probs), tuple(greedy)
+
+
+def _common_start(layouts: Sequence[Layout]) -> int:
+    """How many tokens all prompts start with, less than any of them has."""
+    first = layouts[0].input_ids
+    most = min(map(len, layouts)) - 1
+    return next((i for i in range(most) if any(x.input_ids[i] != first[i] for x in layouts[1:])), most)
