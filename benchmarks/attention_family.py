@@ -35,9 +35,10 @@ import fairpos
 from benchmarks.memory import peak_mb
 from fairpos.attention.cache import kept_in
 from fairpos.backends.base import Score
-from fairpos.calibration import Sample, samples_of
 from fairpos.calibration.black_box import continued
 from fairpos.calibration.channel_search import search
+from fairpos.calibration.samples import cyclic_views, samples_of
+from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.files.records import Lines, read
 from fairpos.methods.catalogue import parse
@@ -76,14 +77,14 @@ class Part:
     name: str
     measure: str
     template: Template | None
-    items: list[tuple[str, Sample]]
+    items: list[tuple[str, Item]]
 
 
 def parts(kv: int, nq: int) -> list[Part]:
     """The items of both experiments, spread over the records of each file."""
     lists = samples_of(Lines(read(HERE / "data" / "kv.jsonl").records), 10)
     pairs = [(sample.id.split("/")[0], sample) for sample in lists[::2] + lists[1::2]][:kv]
-    questions: list[list[tuple[str, Sample]]] = []
+    questions: list[list[tuple[str, Item]]] = []
     for _, group in read(HERE / "data" / "nq_groups10.jsonl").records:
         for half in (0, 5):
             passages = tuple(
@@ -94,7 +95,15 @@ def parts(kv: int, nq: int) -> list[Part]:
             name = f"{group['group']}.{half}"
             questions.append(
                 [
-                    (name, Sample(q["id"], q["question"], passages, str(q["gold_index"]), tuple(q["answers"])))
+                    (
+                        name,
+                        Item(
+                            q["id"],
+                            fairpos.Request("answer", q["question"], passages),
+                            str(q["gold_index"]),
+                            tuple(q["answers"]),
+                        ),
+                    )
                     for q in asked[half : half + 5]
                 ]
             )
@@ -154,10 +163,10 @@ def trials(fair: fairpos.FairModel, part: Part, journal: Journal) -> Iterator[No
             if key in journal.done:
                 continue
             owner = next(iter(parse(spec)), None)
-            views = sample.views("answer")
+            views = cyclic_views(sample, "answer")
             free = owner is not None and owner.order_free
             prompts = [render(view, part.template) for view in (views[:1] if free else views)]
-            replies = fair.backend.run([Score(p, (continued(p, sample.answers[0]),), owner) for p in prompts])
+            replies = fair.backend.run([Score(p, (continued(p, sample.accepted[0]),), owner) for p in prompts])
             slots = range(len(views)) if free else [view.ids.index(sample.gold or "") for view in views]
             values = {
                 "log_prob": [reply.log_probs[0] / reply.tokens[0] for reply in replies],

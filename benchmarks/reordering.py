@@ -30,11 +30,11 @@ import torch
 import fairpos
 from fairpos import Request, Segment
 from fairpos.backends.base import Score, attention_reader
-from fairpos.calibration import samples_of
-from fairpos.calibration.attention import fitted_layer, layers_by_rule, looked
+from fairpos.calibration.attention import looked
 from fairpos.calibration.black_box import continued, intervals
+from fairpos.calibration.layer_rules import fitted_layer, layers_by_rule
 from fairpos.calibration.profile import Profile, Setting, Signal
-from fairpos.calibration.samples import chosen, cyclic_views, fingerprint
+from fairpos.calibration.samples import chosen, cyclic_views, fingerprint, samples_of
 from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.files.records import Lines, read

@@ -29,16 +29,18 @@ from transformers import SuppressTokensLogitsProcessor
 
 import fairpos
 from benchmarks.attention_family import parts, triple
-from fairpos import Request, Segment, designs
+from fairpos import Request, Segment
 from fairpos.backends.base import Ballot
 from fairpos.backends.hf import HFBackend
 from fairpos.backends.voting import pooled_steps
-from fairpos.calibration import Sample
 from fairpos.calibration.black_box import continued
+from fairpos.calibration.samples import cyclic_views
+from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
 from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval, difference_interval
+from fairpos.orders import designs
 from fairpos.prompts import Template, continuation, render, tokenize
 from fairpos.types import Layout
 
@@ -65,14 +67,14 @@ def layouts_of(request: Request, template: Template | None, fair: fairpos.FairMo
     return {m: [tokenize(render(view, template), fair.tokenizer) for view in each] for m, each in views.items()}
 
 
-def text_trial(fair: fairpos.FairModel, sample: Sample, template: Template | None) -> dict[str, list[float]]:
+def text_trial(fair: fairpos.FairModel, sample: Item, template: Template | None) -> dict[str, list[float]]:
     """Arm -> [log-probability per token, exact match] of the accepted answer."""
     backend = fair.backend
     assert isinstance(backend, HFBackend)
-    request = sample.views("answer")[0]
+    request = cyclic_views(sample, "answer")[0]
     views = layouts_of(request, template, fair)
     prompt = render(request, template)
-    reply = continuation(continued(prompt, sample.answers[0]), fair.tokenizer)
+    reply = continuation(continued(prompt, sample.accepted[0]), fair.tokenizer)
     known: dict[tuple[int, ...], torch.Tensor] = {}
 
     def expected(layout: Layout) -> torch.Tensor:
@@ -163,7 +165,7 @@ def costs(fair: fairpos.FairModel, journal: Journal) -> None:
         if key in journal.done:
             continue
         [(_, sample)] = part.items
-        request = sample.views("answer")[0]
+        request = cyclic_views(sample, "answer")[0]
         views = layouts_of(request, part.template, fair)
         arms = {f"vote, {m} views": (lambda each=each: backend.vote(each, None, decoding)) for m, each in views.items()}
         [one] = views[len(request.segments)][:1]

@@ -8,7 +8,6 @@ at one shallow layer, averaged over about 400 probes. Unlike it: the layer can b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -17,19 +16,16 @@ from numpy.typing import NDArray
 
 from fairpos.backends.base import AttentionReader, Backend, attention_reader
 from fairpos.calibration.black_box import continued, intervals, slot_values
+from fairpos.calibration.layer_rules import Shares, check_rule, fitted_layer, layers_by_rule
 from fairpos.calibration.profile import Profile, Setting
 from fairpos.calibration.samples import chosen, cyclic_views, fingerprint
-from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.errors import BackendError, InvalidOption, InvalidRequest
 from fairpos.files.items import Item
 from fairpos.prompts import Template, render
 from fairpos.types import Task
 
-Shares = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 Per = Literal["segment", "token"]
-
-# A layer is U-shaped where both ends get this many times the attention of the mean slot between them.
-_U_SHAPE = 1.3
 
 
 def attention_profile(
@@ -77,37 +73,70 @@ def attention_profile(
         raise InvalidRequest("got no calibration samples; at least 1 is needed")
     count = len(samples[0].request.segments)
     used = chosen(samples, max(1, probes // count), seed)
-    shares, answered = [], []  # of each sample: (layers, K), (K,)
-    fit = layers == "fit" or (layers == "auto" and all(_answerable(sample, task) for sample in used))
-    rule = "fit" if fit else "u_shape" if layers == "auto" else layers
+    rule = _resolved_rule(layers, used, task)
     check_rule(rule, count)
-    for number, sample in enumerate(used, 1):
-        if fit and not _answerable(sample, task):
-            raise InvalidRequest(f"layers=fit needs a gold segment and answers; sample {sample.id!r} has none")
-        share, log_probs = looked(reader, sample, task, template, heads=heads, per=per, score=fit and task == "answer")
-        check_rule(rule, count, len(share))  # with the first sample, not after minutes
-        shares.append(share)
-        if fit:
-            answered.append(
-                slot_values(backend, [sample], "logprob", task, template)[0] if log_probs is None else log_probs
-            )
-        if progress is not None:
-            progress(number, len(used))
-    by_layer = np.array(shares)
-    if fit:
-        picked, words = fitted_layer(by_layer.mean(axis=0), np.mean(answered, axis=0))
+    by_layer, answered = _read_samples(
+        backend, reader, used, task, template, rule=rule, heads=heads, per=per, progress=progress
+    )
+    if rule == "fit":
+        picked, words = fitted_layer(by_layer.mean(axis=0), answered.mean(axis=0))
     else:
         picked, words = layers_by_rule(by_layer.mean(axis=0), rule)
     what = "sum" if per == "segment" else "mean"
     which = f"heads {', '.join(map(str, heads))}" if heads else "all heads"
     return Profile(
-        Setting.of(backend, task, template, by_layer.shape[2]),
+        Setting.of(backend, task, template, count),
         "attention",
         f"attention of the question, {words} of {by_layer.shape[1]}, {which}, {what} over a segment's tokens",
         fingerprint(used),
         len(used),
         intervals(by_layer[:, picked].mean(axis=1), "attention"),
     )
+
+
+def _resolved_rule(layers: str, samples: Sequence[Item], task: Task) -> str:
+    """The rule that "auto" stands for with these samples.
+
+    Raises:
+        InvalidRequest: "fit", and a sample without what it needs.
+    """
+    unanswerable = [sample.id for sample in samples if not _is_answerable(sample, task)]
+    if layers == "fit" and unanswerable:
+        raise InvalidRequest(f"layers=fit needs a gold segment and answers; sample {unanswerable[0]!r} has none")
+    if layers == "auto":
+        return "u_shape" if unanswerable else "fit"
+    return layers
+
+
+def _read_samples(
+    backend: Backend,
+    reader: AttentionReader,
+    samples: Sequence[Item],
+    task: Task,
+    template: Template | None,
+    *,
+    rule: str,
+    heads: Sequence[int],
+    per: Per,
+    progress: Progress | None,
+) -> tuple[Shares, NDArray[np.float64]]:
+    """Shares of each sample, (samples, layers, K), and where the rule is "fit" log-probabilities, (samples, K)."""
+    shares, answered = [], []
+    fit = rule == "fit"
+    for number, sample in enumerate(samples, 1):
+        share, log_probs = looked(reader, sample, task, template, heads=heads, per=per, score=fit and task == "answer")
+        check_rule(rule, share.shape[1], len(share))  # with the first sample, not after minutes
+        shares.append(share)
+        if log_probs is not None:
+            answered.append(log_probs)
+        elif fit:
+            measured = slot_values(backend, [sample], "logprob", task, template)
+            if measured.lost:
+                raise BackendError(f"no usable reply came back for sample {measured.lost[0]}")
+            answered.append(measured.values[0])
+        if progress is not None:
+            progress(number, len(samples))
+    return np.array(shares), np.array(answered)
 
 
 def looked(
@@ -140,77 +169,5 @@ def looked(
     return shares, log_probs
 
 
-def layers_by_rule(shares: Shares, rule: str) -> tuple[list[int], str]:
-    """Which layers count, and the rule's outcome in words.
-
-    Args:
-        shares: Share of each slot in each layer, (layers, K).
-        rule: "u_shape", "all", a number or a range.
-    """
-    depth, count = shares.shape
-    check_rule(rule, count, depth)
-    if rule == "all":
-        return list(range(depth)), f"all {depth} layers"
-    if rule == "u_shape":
-        ratio = np.minimum(shares[:, 0], shares[:, -1]) / shares[:, 1:-1].mean(axis=1)
-        curved = np.flatnonzero(ratio >= _U_SHAPE)
-        if not curved.size:
-            raise InvalidRequest(
-                f"no layer is U-shaped: both ends must get {_U_SHAPE} times the attention of the slots between them, "
-                f"the most is {ratio.max():.2f} in layer {int(ratio.argmax())}; use layers=all or a number"
-            )
-        return [int(curved[0])], f"layer {curved[0]} (the shallowest U-shaped one)"
-    first, last = _range(rule)
-    return list(range(first, last + 1)), f"layer {first}" if first == last else f"layers {first} to {last}"
-
-
-def check_rule(rule: str, count: int, depth: int | None = None) -> None:
-    """Refuses a rule that can't be used, whatever attention will be read.
-
-    Args:
-        rule: See `layers` of `attention_profile`.
-        count: Number of segments.
-        depth: Number of layers, where it is known.
-
-    Raises:
-        InvalidOption: not a rule, or a range that ends before it starts or that the model doesn't have.
-        InvalidRequest: too few segments for it.
-    """
-    if rule in ("auto", "fit", "all"):
-        return
-    if rule == "u_shape":
-        if count < 3:
-            raise InvalidRequest(f"layers=u_shape needs at least 3 segments, got {count}; use layers=all or a number")
-        return
-    first, last = _range(rule)
-    if first > last or (depth is not None and last >= depth):
-        within = "a range must not end before it starts" if depth is None else f"layers must be within 0-{depth - 1}"
-        raise InvalidOption(f"{within}, got {rule!r}")
-
-
-def _range(rule: str) -> tuple[int, int]:
-    """First and last layer of "7" or "7-12"."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", rule)
-    if match is None:
-        raise InvalidOption(f"layers must be auto, u_shape, fit, all, a number or a range like 7-12, got {rule!r}")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def fitted_layer(shares: Shares, log_probs: NDArray[np.float64]) -> tuple[list[int], str]:
-    """The layer whose shares correlate best with the log-probability of the answer by slot; ties: the shallowest.
-
-    Args:
-        shares: (layers, K).
-        log_probs: (K,).
-    """
-    x = shares - shares.mean(axis=1, keepdims=True)
-    y = log_probs - log_probs.mean()
-    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum())
-    # A layer (or a model) that knows no slots agrees with nothing.
-    r = np.divide(x @ y, scale, out=np.zeros(len(x)), where=scale > 0)
-    best = int(r.argmax())
-    return [best], f"layer {best} (fitted to the log-probability of the answer by slot, r = {r[best]:.2f})"
-
-
-def _answerable(sample: Item, task: Task) -> bool:
+def _is_answerable(sample: Item, task: Task) -> bool:
     return sample.gold is not None and (task != "answer" or bool(sample.accepted))

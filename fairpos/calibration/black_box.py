@@ -21,8 +21,8 @@ from fairpos.errors import BackendError, InvalidOption, InvalidRequest
 from fairpos.files.items import Item
 from fairpos.metrics import wilson_interval
 from fairpos.prompts import Prompt, Template, render
-from fairpos.rankers.base import find_ranker as ranker
-from fairpos.runner import run
+from fairpos.rankers.base import Asked, Asking, find_ranker
+from fairpos.rankers.verdict import verdict
 from fairpos.types import Output, Request, Task
 
 Values = NDArray[np.float64]
@@ -67,7 +67,7 @@ def black_box_profile(
 ) -> Profile:
     """Measures a profile by replies alone.
 
-    COST: K calls a sample, up to the budget. At accuracy .5, an interval of ±.1 takes about 95 samples.
+    COST: K calls a sample, failed ones too, up to the budget. At accuracy .5, ±.1 takes about 95 samples.
 
     Args:
         backend: Any model.
@@ -82,35 +82,87 @@ def black_box_profile(
 
     Raises:
         InvalidRequest: a sample lacks what is needed, or the budget isn't enough for one sample.
-        BackendError: a call failed.
+        BackendError: no usable reply came back for any sample. Where only some lack one, they are left out, and
+            `Profile.lost` names them.
     """
     if signal == "attention":
         raise InvalidOption("a black-box profile's signal is accuracy or logprob, got 'attention'")
     until = until or Until(0.1 if signal == "accuracy" else 0.25)
-    count = _checked(samples, task)
+    count = _segment_count(samples, task)
     most = min(len(samples), until.budget // count)
     if most < 1:
         raise InvalidRequest(f"a budget of {until.budget} calls isn't enough for one sample in {count} slots")
-    rows: list[Values] = []
-    slots: tuple[Slot, ...] = ()
-    reason = "the budget was spent" if most < len(samples) else "the data was used up"
-    while len(rows) < most:
-        new = samples[len(rows) : min(len(rows) + _TOGETHER, most)]
-        rows.extend(slot_values(backend, new, signal, task, template, max_new_tokens=max_new_tokens))
-        slots = intervals(np.array(rows), signal)
-        if progress is not None:
-            progress(len(rows) * count, most * count)
-        if len(rows) >= _LEAST and max(max(s.high - s.value, s.value - s.low) for s in slots) <= until.width:
-            reason = f"the intervals were within {until.width:g}"
-            break
+    measured, slots, reason = _measure_until(
+        until,
+        signal,
+        samples[:most],
+        lambda new: slot_values(backend, new, signal, task, template, max_new_tokens),
+        progress,
+    )
+    tried = len(measured.samples) + len(measured.lost)
+    if not slots:
+        raise BackendError(f"no usable reply came back for any of {tried} samples; for {measured.lost[0]}")
+    if not reason:
+        reason = "the budget was spent" if most < len(samples) else "the data was used up"
+    left_out = f"; {len(measured.lost)} of {tried} samples left out without a usable reply" if measured.lost else ""
     return Profile(
         Setting.of(backend, task, template, count),
         signal,
-        f"black box, {signal} with the answer in each slot; {len(rows) * count} calls, then {reason}",
-        fingerprint(samples[: len(rows)]),
-        len(rows),
+        f"black box, {signal} with the answer in each slot; {tried * count} calls, then {reason}{left_out}",
+        fingerprint(measured.samples),
+        len(measured.samples),
         slots,
+        lost=tuple(measured.lost),
     )
+
+
+def _measure_until(
+    until: Until,
+    signal: Signal,
+    samples: Sequence[Item],
+    measure: Callable[[Sequence[Item]], Measured],
+    progress: Progress | None,
+) -> tuple[Measured, tuple[Slot, ...], str]:
+    """Measures a few samples at a time; returns why it stopped early, or nothing. Gives up where none came back."""
+    count = len(samples[0].request.segments)
+    measured = Measured(np.empty((0, count)), [], [])
+    slots: tuple[Slot, ...] = ()
+    for start in range(0, len(samples), _TOGETHER):
+        measured += measure(samples[start : start + _TOGETHER])
+        tried = len(measured.samples) + len(measured.lost)
+        if progress is not None:
+            progress(tried * count, len(samples) * count)
+        if not measured.samples:
+            if tried >= _LEAST:
+                break
+            continue
+        if len(measured.samples) < _LEAST and tried < len(samples):
+            continue
+        slots = intervals(measured.values, signal)
+        if max(max(slot.high - slot.value, slot.value - slot.low) for slot in slots) <= until.width:
+            return measured, slots, f"the intervals were within {until.width:g}"
+    return measured, slots, ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What came of samples with their gold segment in each slot.
+
+    Attributes:
+        values: Right or not, or log-probabilities, (samples, K).
+        samples: Those, in that order.
+        lost: Samples for one of whose slots no usable reply came back, with the reason; they count for no slot, so that
+            every slot keeps the same questions.
+    """
+
+    values: Values
+    samples: list[Item]
+    lost: list[str]
+
+    def __add__(self, other: Measured) -> Measured:
+        return Measured(
+            np.concatenate([self.values, other.values]), self.samples + other.samples, self.lost + other.lost
+        )
 
 
 def slot_values(
@@ -119,21 +171,25 @@ def slot_values(
     signal: Signal,
     task: Task,
     template: Template | None,
-    *,
     max_new_tokens: int = 32,
-) -> Values:
-    """What came of each sample with its gold segment in each slot, (samples, K): right or not, or log-probabilities."""
+) -> Measured:
+    """Shows each sample with its gold segment in each slot."""
     views = [view for sample in samples for view in cyclic_views(sample, task)]
     owners = [sample for sample in samples for _ in sample.request.segments]
     if task == "answer":
-        found = _answered(backend, views, owners, signal, template, max_new_tokens)
+        found = _answered_values(backend, views, owners, signal, template, max_new_tokens)
     else:
-        found = _scored(backend, views, owners, signal, template)
+        found = _ranked_values(backend, views, signal, owners, template)
     count = len(samples[0].request.segments)
     values = np.empty((len(samples), count))
+    reasons: dict[int, str] = {}
     for n, (view, owner, value) in enumerate(zip(views, owners, found, strict=True)):
-        values[n // count, view.ids.index(owner.gold or "")] = value
-    return values
+        if isinstance(value, str):
+            reasons.setdefault(n // count, f"{owner.id!r}: {value}")
+        else:
+            values[n // count, view.ids.index(owner.gold or "")] = value
+    kept = [n for n in range(len(samples)) if n not in reasons]
+    return Measured(values[kept], [samples[n] for n in kept], list(reasons.values()))
 
 
 def intervals(values: Values, signal: Signal) -> tuple[Slot, ...]:
@@ -164,7 +220,7 @@ def intervals(values: Values, signal: Signal) -> tuple[Slot, ...]:
     return tuple(Slot(float(m), float(m - h), float(m + h)) for m, h in zip(means, half, strict=True))
 
 
-def _checked(samples: Sequence[Item], task: Task) -> int:
+def _segment_count(samples: Sequence[Item], task: Task) -> int:
     """The number of segments, the same for all samples."""
     if not samples:
         raise InvalidRequest("got no calibration samples; at least 1 is needed")
@@ -176,14 +232,15 @@ def _checked(samples: Sequence[Item], task: Task) -> int:
     return len(samples[0].request.segments)
 
 
-def _answered(
+def _answered_values(
     backend: Backend,
     views: Sequence[Request],
     owners: Sequence[Item],
     signal: Signal,
     template: Template | None,
     max_new_tokens: int,
-) -> list[float]:
+) -> list[float | str]:
+    """A value for each view, or why there is none."""
     prompts = [render(view, template) for view in views]
     calls: list[Call]
     if signal == "accuracy":
@@ -194,12 +251,12 @@ def _answered(
             Score(prompt, (continued(prompt, owner.accepted[0]),))
             for prompt, owner in zip(prompts, owners, strict=True)
         ]
-    return [_value(reply, owner, signal) for reply, owner in zip(backend.run(calls), owners, strict=True)]
+    return [_reply_value(reply, owner, signal) for reply, owner in zip(backend.run(calls), owners, strict=True)]
 
 
-def _value(reply: Reply, owner: Item, signal: Signal) -> float:
+def _reply_value(reply: Reply, owner: Item, signal: Signal) -> float | str:
     if reply.status != "ok":
-        raise BackendError(f"sample {owner.id!r} got no usable reply ({reply.status}): {reply.detail}")
+        return f"{reply.status} ({reply.detail})" if reply.detail else reply.status
     if signal == "accuracy":
         return float(any(answer.casefold() in reply.text.casefold() for answer in owner.accepted))
     return reply.log_probs[0]
@@ -211,22 +268,44 @@ def continued(prompt: Prompt, answer: str) -> str:
     return answer if not start or start.endswith((" ", "[", '"')) else f" {answer}"
 
 
-def _scored(
+def _ranked_values(
     backend: Backend,
     views: Sequence[Request],
-    owners: Sequence[Item],
     signal: Signal,
+    owners: Sequence[Item],
     template: Template | None,
-) -> list[float]:
-    # An endpoint without probabilities is asked to write its ranking down.
-    how = ranker("first_token" if "score" in backend.capabilities else "generate")
-    outputs = run(views, [], backend, ranker=how, template=template)
-    return [_found(output, owner, signal) for output, owner in zip(outputs, owners, strict=True)]
+) -> list[float | str]:
+    """A value for each view, or why there is none."""
+    # An endpoint without probabilities is asked to write its ranking, or its verdict, down.
+    can_score = "score" in backend.capabilities
+    ranker = find_ranker("first_token" if can_score else "generate")
+    asking = Asking(template, in_words=not can_score)
+    works = [ranker(view, asking) if view.task == "rank" else verdict(view, asking) for view in views]
+    outputs = _run_in_step(works, backend)
+    return [_output_value(output, owner, signal) for output, owner in zip(outputs, owners, strict=True)]
 
 
-def _found(output: Output, owner: Item, signal: Signal) -> float:
+def _run_in_step(works: Sequence[Asked], backend: Backend) -> list[Output]:
+    """The outputs of plainly asked views, all calls of a round in one list."""
+    outputs: dict[int, Output] = {}
+    calls = {number: next(work) for number, work in enumerate(works)}
+    while calls:
+        replies = backend.run([call for each in calls.values() for call in each])
+        first, following = 0, {}
+        for number, asked in calls.items():
+            try:
+                following[number] = works[number].send(replies[first : first + len(asked)])
+            except StopIteration as stop:
+                outputs[number] = stop.value
+            first += len(asked)
+        calls = following
+    return [outputs[number] for number in range(len(works))]
+
+
+def _output_value(output: Output, owner: Item, signal: Signal) -> float | str:
     if signal == "accuracy" and output.ranking:
         return float(output.ranking[0] == owner.gold)
     if signal == "logprob" and output.scores and owner.gold is not None:
         return output.scores[owner.gold]
-    raise BackendError(f"sample {owner.id!r} got no usable reply ({output.status})")
+    details = [view.detail for view in output.views if view.detail]
+    return f"{output.status} ({details[0]})" if details else output.status

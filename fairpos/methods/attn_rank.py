@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from fairpos.calibration.profile import Profile, Setting, Signal, find, for_count
+from fairpos.calibration.profile import Profile, Setting, Signal
+from fairpos.calibration.profile_store import find, for_count
 from fairpos.errors import NotCalibrated
 from fairpos.methods.base import register
 from fairpos.methods.reordering import Reordering
@@ -99,7 +100,8 @@ class AttnRank(Reordering):
             layers, probes, seed: Of `fairpos.calibration.attention_profile`.
             progress: Called with (done, in all).
         """
-        from fairpos.calibration import attention_profile, black_box_profile
+        from fairpos.calibration.attention import attention_profile
+        from fairpos.calibration.black_box import black_box_profile
 
         if signal == "attention":
             found = attention_profile(

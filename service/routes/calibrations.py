@@ -8,8 +8,10 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 
 from fairpos.backends.base import Backend
-from fairpos.calibration import attention_profile, black_box_profile
-from fairpos.calibration.profile import Profile, shared
+from fairpos.calibration.attention import attention_profile
+from fairpos.calibration.black_box import black_box_profile
+from fairpos.calibration.profile import Profile
+from fairpos.calibration.profile_store import shared
 from fairpos.calibration.samples import samples_of
 from fairpos.files.records import Lines
 

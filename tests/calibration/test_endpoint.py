@@ -10,8 +10,7 @@ from scipy.stats import kendalltau
 from fairpos import Segment
 from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import Backoff, OpenAIClient
-from fairpos.calibration import black_box_profile
-from fairpos.calibration.black_box import Until
+from fairpos.calibration.black_box import Until, black_box_profile
 from fairpos.errors import BackendError, UnsupportedBackend
 from fairpos.files.items import Item
 from fairpos.methods.attn_rank import AttnRank
@@ -103,5 +102,5 @@ def test_what_an_endpoint_cannot_do(at):
     with pytest.raises(UnsupportedBackend, match="reading attention needs a local model"):
         AttnRank().calibrate(backend, samples(4))
     _, down = at(lambda body, nth: Error(500))
-    with pytest.raises(BackendError, match="sample '0' got no usable reply"):
+    with pytest.raises(BackendError, match="no usable reply came back for any of 4 samples; for '0': http_error"):
         black_box_profile(down, samples(4))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairpos.backends.fake import FakeBackend
-from fairpos.calibration.profile import Profile, Setting, Slot, directory, find, for_count, shared
+from fairpos.calibration.profile import Profile, Setting, Slot, directory
+from fairpos.calibration.profile_store import find, for_count, shared
 from fairpos.errors import InvalidRequest, NotCalibrated
 from fairpos.prompts import TEMPLATES, Template
 

@@ -10,10 +10,11 @@ from scipy.stats import kendalltau
 
 from fairpos import FairModel, Segment
 from fairpos.backends.fake import FakeBackend
-from fairpos.calibration import attention_profile, black_box_profile
-from fairpos.calibration.attention import fitted_layer, layers_by_rule
-from fairpos.calibration.black_box import Until, intervals
-from fairpos.calibration.profile import Profile, find
+from fairpos.calibration.attention import attention_profile
+from fairpos.calibration.black_box import Until, black_box_profile, intervals
+from fairpos.calibration.layer_rules import fitted_layer, layers_by_rule
+from fairpos.calibration.profile import Profile
+from fairpos.calibration.profile_store import find
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest, NotCalibrated, UnsupportedBackend
 from fairpos.files.items import Item
 from fairpos.methods.catalogue import parse
@@ -237,8 +238,32 @@ def test_a_failed_call_is_an_error_not_a_wrong_answer():
                 replace(reply, status="timeout", text="", detail="no answer in 60 s") for reply in super().run(calls)
             ]
 
-    with pytest.raises(BackendError, match=r"sample '0' got no usable reply \(timeout\): no answer in 60 s"):
+    with pytest.raises(BackendError, match=r"any of 2 samples; for '0': timeout \(no answer in 60 s\)"):
         black_box_profile(Down(), samples(2))
+
+
+@pytest.mark.parametrize(("signal", "task"), [("accuracy", "answer"), ("logprob", "answer"), ("accuracy", "rank")])
+def test_a_sample_without_a_reply_in_some_slot_counts_for_no_slot(signal, task):
+    class Patchy(FakeBackend):
+        def run(self, calls):
+            return [
+                replace(reply, status="http_error", text="", log_probs=(), detail="HTTP 503")
+                if call.prompt.request.segments[0].text.startswith("7 ")
+                else reply
+                for call, reply in zip(calls, super().run(calls), strict=True)
+            ]
+
+    chosen = samples(30)
+    hit = {"7"}
+    patchy = Patchy(slot_bias=[0.0, 2.0, 1.0], noise=0.1)
+    until = Until(0.001)
+    found = black_box_profile(patchy, chosen, signal=signal, task=task, until=until)
+    whole = FakeBackend(slot_bias=[0.0, 2.0, 1.0], noise=0.1)
+    kept = black_box_profile(whole, [s for s in chosen if s.id not in hit], signal=signal, task=task, until=until)
+    assert found.values == kept.values
+    assert len(found.lost) == len(hit)
+    assert "http_error (HTTP 503)" in found.lost[0]
+    assert f"{len(hit)} of 30 samples left out" in found.rule
 
 
 def test_the_same_calibration_gives_the_same_profile(tmp_path):

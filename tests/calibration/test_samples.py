@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fairpos.calibration import samples_of
-from fairpos.calibration.samples import chosen, cyclic_views, fingerprint
+from fairpos.calibration.samples import chosen, cyclic_views, fingerprint, samples_of
 from fairpos.errors import InvalidRequest
 from fairpos.files.records import read
 from fairpos.prompts import KEY_VALUE, render

@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
-from fairpos.calibration import Sample, attention_profile
+from fairpos.calibration.attention import attention_profile
 from fairpos.cli import audit
 from fairpos.cli.commands import app
-from fairpos.types import Segment
+from fairpos.files.items import Item
+from fairpos.types import Request, Segment
 
 # The model finds the answer only in the second slot of four.
 BIAS = [0.0, 3.0, 0.0, 0.0]
@@ -52,7 +53,7 @@ def test_the_ordering_that_fits_the_model_is_recommended(backend, data, tmp_path
         tuple(Segment(id=str(i), text=f"{'right' if i == gold else 'wrong'} {gold} {i}") for i in range(4))
         for gold in range(4)
     ]
-    samples = [Sample(str(g), "q", each, str(g), (each[g].text,)) for g, each in enumerate(segments)]
+    samples = [Item(str(g), Request("answer", "q", each), str(g), (each[g].text,)) for g, each in enumerate(segments)]
     attention_profile(backend, samples).save()
     command = ["audit", "--task", "qa", "--data", data, "--methods", ORDERINGS, "-o", tmp_path / "out", "--json"]
     result = CliRunner().invoke(app, [str(word) for word in command])

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from fairpos.calibration.attention import attention_profile, check_rule
+from fairpos.backends.base import Backend
+from fairpos.calibration.attention import attention_profile
 from fairpos.calibration.black_box import Until, black_box_profile
+from fairpos.calibration.layer_rules import check_rule
 from fairpos.calibration.profile import SIGNALS, Profile
 from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
 from fairpos.cli.calibrate.group import group
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.items import Item
 from fairpos.files.records import Lines, read
 from fairpos.model import load
 from fairpos.prompts import KEY_VALUE, TEMPLATES, Template
@@ -74,6 +78,77 @@ def table_of(profile: Profile) -> Table:
     return table
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """How slots are measured; the fields are the command's options."""
+
+    signal: str
+    layers: str
+    heads: tuple[int, ...]
+    per: str
+    probes: int
+    budget: int
+    width: float | None
+    seed: int
+
+    def check(self, count: int) -> None:
+        """Refuses what can't work for so many segments, before the model is loaded.
+
+        Raises:
+            InvalidOption: see the options' help.
+        """
+        if self.signal not in SIGNALS:
+            raise InvalidOption(f"--signal must be one of {', '.join(SIGNALS)}, got {self.signal!r}")
+        if self.per not in ("segment", "token"):
+            raise InvalidOption(f"--per must be segment or token, got {self.per!r}")
+        if self.signal == "attention":
+            check_rule(self.layers, count)  # whether the model has these layers is seen with the first sample
+
+    def profile(
+        self,
+        backend: Backend,
+        samples: Sequence[Item],
+        task: Task,
+        template: Template | None,
+        show: Callable[[int, int], None],
+    ) -> Profile:
+        """Measures."""
+        if self.signal == "attention":
+            return attention_profile(
+                backend,
+                samples,
+                task=task,
+                template=template,
+                layers=self.layers,
+                heads=self.heads,
+                per=self.per,  # type: ignore[arg-type]  # checked above
+                probes=self.probes,
+                seed=self.seed,
+                progress=show,
+            )
+        width = self.width if self.width is not None else (0.1 if self.signal == "accuracy" else 0.25)
+        return black_box_profile(
+            backend,
+            chosen(samples, max(1, self.budget // len(samples[0].request.segments)), self.seed),
+            signal=self.signal,  # type: ignore[arg-type]  # checked above
+            task=task,
+            template=template,
+            until=Until(width, self.budget),
+            progress=show,
+        )
+
+
+def _head_numbers(text: str) -> tuple[int, ...]:
+    """Numbers with commas between.
+
+    Raises:
+        InvalidOption: something else.
+    """
+    if not all(head.strip().isdecimal() for head in text.split(",") if head):
+        raise InvalidOption(f"--heads must be numbers with commas between, got {text!r}")
+    return tuple(int(head) for head in text.split(",") if head)
+
+
 @group.command("attn_rank")
 def attn_rank(
     data: Annotated[
@@ -112,16 +187,10 @@ def attn_rank(
 
     Takes minutes on a small model. The profile belongs to this model, this template and this number of segments.
     """
-    lines = read(data)
     asked = task_of(task)
-    if signal not in SIGNALS:
-        raise InvalidOption(f"--signal must be one of {', '.join(SIGNALS)}, got {signal!r}")
-    if per not in ("segment", "token"):
-        raise InvalidOption(f"--per must be segment or token, got {per!r}")
-    if not all(head.strip().isdecimal() for head in heads.split(",") if head):
-        raise InvalidOption(f"--heads must be numbers with commas between, got {heads!r}")
-    if signal == "attention":
-        check_rule(layers, count)  # before the model is loaded; with it, whether it has these layers
+    measuring = Measuring(signal, layers, _head_numbers(heads), per, probes, budget, width, seed)
+    measuring.check(count)
+    lines = read(data)
     words = template_of(template, lines)
     try:
         samples = samples_of(lines, count)
@@ -129,35 +198,17 @@ def attn_rank(
         raise InvalidRequest(f"{data}: {error}") from None
     fair = load(model, dtype=dtype)
     with progress("calibrating") as show:
-        if signal == "attention":
-            found = attention_profile(
-                fair.backend,
-                samples,
-                task=asked,
-                template=words,
-                layers=layers,
-                heads=tuple(int(head) for head in heads.split(",") if head),
-                per=per,  # type: ignore[arg-type]  # checked above
-                probes=probes,
-                seed=seed,
-                progress=show,
-            )
-        else:
-            until = Until(width if width is not None else (0.1 if signal == "accuracy" else 0.25), budget)
-            found = black_box_profile(
-                fair.backend,
-                chosen(samples, max(1, budget // count), seed),
-                signal=signal,
-                task=asked,
-                template=words,
-                until=until,
-                progress=show,
-            )
+        found = measuring.profile(fair.backend, samples, asked, words, show)
     path = found.save(output)
     if as_json:
         typer.echo(path.read_text(encoding="utf-8"), nl=False)
     else:
         console.print(table_of(found))
+    for each in found.lost[:5]:
+        errors.print(f"left out, no usable reply: {each}", markup=False, highlight=False, soft_wrap=True)
+    if found.lost:
+        total = len(found.lost) + found.samples
+        errors.print(f"{len(found.lost)} of {total} samples gave no usable reply", markup=False, highlight=False)
     errors.print(
         f"{path}: use it with --methods attn_rank{'' if output is None else f':profile={path}'}",
         markup=False,
