@@ -1,16 +1,77 @@
-"""What methods and rankers do with outputs: order ids by score, fold the views of one request into one output."""
+"""What methods and rankers do with outputs: rank ids by score, tell a tie, fold the views of one request into one output.
+
+A tie is nobody's win. One rule for every task, ranker, method and backend: two scores are equal where they differ by
+less than the resolution of the backend that gave them (`Reply.resolution`), and what is equal is tied.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fairpos.types import Output, Usage
+from fairpos.types import Groups, Output, Request, Usage, lone_winner
+
+# Sums of the very same numbers in another order differ by less, whatever the backend.
+ROUNDING = 1e-9
 
 
-def by_score(scores: Mapping[str, float]) -> tuple[str, ...]:
-    """Ids by score, largest first; ties by id, so that results repeat whatever the order shown."""
-    return tuple(sorted(scores, key=lambda id: (-scores[id], id)))
+def level(one: float, other: float, resolution: float = 0.0) -> bool:
+    """Whether two scores are equal, as far as the backend can tell.
+
+    Args:
+        one: A score.
+        other: Another one on the same scale.
+        resolution: Scores that differ by less are equal; 0: but for the rounding of sums.
+    """
+    return one == other or abs(one - other) < max(resolution, ROUNDING)
+
+
+def score_groups(scores: Mapping[str, float], ids: Sequence[str], resolution: float = 0.0) -> Groups:
+    """Ids by score, largest first; those whose score is level with the best of their group share it.
+
+    Args:
+        scores: By id.
+        ids: Those to be ranked, in the order in which tied ones shall stand: the canonical one, which no order shown
+            can sway.
+        resolution: See `level`.
+    """
+    groups: list[list[str]] = []
+    for id in sorted(ids, key=lambda id: -scores[id]):
+        if groups and level(scores[groups[-1][0]], scores[id], resolution):
+            groups[-1].append(id)
+        else:
+            groups.append([id])
+    place = {id: i for i, id in enumerate(ids)}
+    return tuple(tuple(sorted(group, key=place.__getitem__)) for group in groups)
+
+
+def with_groups(output: Output, groups: Groups) -> Output:
+    """The output with this ranking, its ties, and the winner that it has."""
+    return replace(
+        output,
+        ranking=tuple(id for group in groups for id in group),
+        ties=tuple(group for group in groups if len(group) > 1),
+        winner=lone_winner(groups),
+    )
+
+
+def ranked_by_score(
+    request: Request, scores: Mapping[str, float], resolution: float = 0.0, *, tie: float | None = None
+) -> Output:
+    """The output of scores: ranking, ties and winner by the one rule.
+
+    Args:
+        request: What was asked, in any order.
+        scores: By id; segments without a score are not ranked.
+        resolution: See `level`.
+        tie: Score of "equally good" where that was offered: not below the best one, it leaves no winner.
+    """
+    groups = score_groups(scores, [id for id in request.canonical().ids if id in scores], resolution)
+    output = with_groups(Output(request.task, scores=scores, tie=tie, resolution=resolution), groups)
+    if tie is None or not groups:
+        return output
+    best = scores[groups[0][0]]
+    return replace(output, winner=None) if tie > best or level(tie, best, resolution) else output
 
 
 def folded(output: Output, outputs: Sequence[Output]) -> Output:

@@ -16,6 +16,7 @@ from fairpos.errors import InvalidLayout, InvalidRequest
 Task: TypeAlias = Literal["answer", "rank", "judge", "choose"]
 TASKS: tuple[Task, ...] = ("answer", "rank", "judge", "choose")
 
+Groups: TypeAlias = tuple[tuple[str, ...], ...]  # ids, best group first; those of one group are tied
 Span: TypeAlias = tuple[int, int]  # start, end (exclusive), counted in tokens
 # What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it; vote:
 # several prompts decode in step.
@@ -316,9 +317,28 @@ class Usage:
         )
 
 
+def grouped(ranking: Sequence[str], ties: Sequence[Sequence[str]]) -> Groups:
+    """A ranking as groups, best first: ids that are tied share a group, any other id is one alone.
+
+    Args:
+        ranking: Ids, best first.
+        ties: Groups of at least 2 ids that stand side by side in the ranking.
+    """
+    group_of = {id: tuple(group) for group in ties for id in group}
+    return tuple(dict.fromkeys(group_of.get(id, (id,)) for id in ranking))
+
+
+def lone_winner(groups: Groups) -> str | None:
+    """The id that stands above all others; None for a tie at the top, which is nobody's win, and for no ranking."""
+    return groups[0][0] if groups and len(groups[0]) == 1 else None
+
+
 @dataclass(frozen=True, slots=True)
 class View:
-    """The record of one call: which order the model saw, and what came of it; `detail` says what went wrong."""
+    """The record of one call: which order the model saw, and what came of it; `detail` says what went wrong.
+
+    `ranking` and `ties` are as in `Output`.
+    """
 
     order: tuple[str, ...]
     status: Status = "ok"
@@ -326,6 +346,12 @@ class View:
     scores: Mapping[str, float] = field(default_factory=dict)
     ranking: tuple[str, ...] = ()
     detail: str = ""
+    ties: Groups = ()
+
+    @property
+    def winner(self) -> str | None:
+        """The id that this call put above all others; None for a tie, or where it gave no ranking."""
+        return lone_winner(grouped(self.ranking, self.ties))
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +361,8 @@ class Output:
     Attributes:
         task: As in the request.
         text: The answer, for task "answer".
-        ranking: Segment ids, best first.
+        ranking: Segment ids, best first. Ids that nothing tells apart stand side by side in canonical order, which repeats
+            and is the same for every order shown, and are named in `ties`; ids that nothing ranked are not in it.
         scores: Larger is better; log-probabilities where the backend gives a distribution.
         winner: The best segment's id; None for a tie, or where nothing could be parsed.
         tie: Score of "equally good" on the same scale; None where ties were not offered.
@@ -343,6 +370,8 @@ class Output:
         usage: Tokens and calls over all views.
         views: One record per call, in the order of the calls.
         notes: What a user should know of this output, in words.
+        ties: Groups of ids that stand side by side in `ranking` and are equally good.
+        resolution: Scores that differ by less than this are equal: the backend can't tell them apart.
     """
 
     task: Task
@@ -355,3 +384,10 @@ class Output:
     usage: Usage = field(default_factory=Usage)
     views: tuple[View, ...] = ()
     notes: tuple[str, ...] = ()
+    ties: Groups = ()
+    resolution: float = 0.0
+
+    @property
+    def groups(self) -> Groups:
+        """The ranking as groups, best first; ids of one group are tied."""
+        return grouped(self.ranking, self.ties)

@@ -2,7 +2,7 @@
 
     fairpos.aggregate.kemeny([[2, 0, 1], [0, 2]], n=3).order
 
-Items are numbered 0 to n - 1; rankings list them best first and may leave items out.
+Items are numbered 0 to n - 1; rankings list them best first, may leave items out, and may tie some: [2, [0, 1]].
 """
 
 from fairpos.aggregate.borda import borda

@@ -16,12 +16,12 @@ def borda(rankings: Rankings, n: int, *, unranked: Unranked = "last") -> Aggrega
     HURTS: hardly. Measured better than or equal to the exact Kemeny order up to about 20 rankings.
 
     Args:
-        rankings: Item numbers, best first; each may leave items out.
+        rankings: Item numbers, best first, tied ones as a list within; each may leave items out.
         n: Number of items.
         unranked: What leaving an item out says of it.
 
     Returns:
-        Scores are mean points, in [0, n - 1]; ties go to the smaller number.
+        Scores are mean points, in [0, n - 1]; equal items share a place.
 
     Raises:
         InvalidRequest, InvalidOption: see `checked`.
@@ -30,5 +30,4 @@ def borda(rankings: Rankings, n: int, *, unranked: Unranked = "last") -> Aggrega
     wins = pairwise(found, n, unranked)
     above, below = wins.sum(axis=1), wins.sum(axis=0)
     undecided = len(found) * (n - 1) - above - below
-    points = ((above + 0.5 * undecided) / len(found)).tolist()
-    return Aggregate(best_first(n, points.__getitem__), tuple(points))
+    return best_first(n, ((above + 0.5 * undecided) / len(found)).tolist())

@@ -21,7 +21,7 @@ def entropy_weighted(log_probs: Sequence[Sequence[float]], n: int, beta: float =
         beta: At least 0; 0 weighs all views alike.
 
     Returns:
-        Scores are log-probabilities that sum to 1; ties go to the smaller number.
+        Scores are log-probabilities that sum to 1; equal items share a place.
 
     Raises:
         InvalidRequest: as `mean_log_prob`.
@@ -33,8 +33,7 @@ def entropy_weighted(log_probs: Sequence[Sequence[float]], n: int, beta: float =
     weights = [math.exp(-beta * (entropy - least)) for entropy in entropies]
     total = math.fsum(weights)
     means = [math.fsum(w * math.exp(v[i]) for w, v in zip(weights, views, strict=True)) / total for i in range(n)]
-    scores = tuple(math.log(mean) if mean > 0 else -math.inf for mean in means)
-    return Aggregate(best_first(n, scores.__getitem__), scores)
+    return best_first(n, [math.log(mean) if mean > 0 else -math.inf for mean in means])
 
 
 def _normalised(view: Sequence[float]) -> list[float]:

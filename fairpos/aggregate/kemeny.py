@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from fairpos.aggregate.borda import borda
 from fairpos.aggregate.linear_ordering import LinearOrder, cost_of, linear_order
-from fairpos.aggregate.rankings import Rankings, Unranked, checked, pairwise
+from fairpos.aggregate.rankings import Places, Rankings, Unranked, checked, pairwise
 from fairpos.aggregate.subset_dp import subset_dp
 from fairpos.errors import InvalidOption
 
@@ -31,15 +32,19 @@ class Kemeny:
 
     Attributes:
         order: All n item numbers, best first.
-        distance: In how many pairs of items the order contradicts a ranking, summed over the rankings.
+        distance: In how many pairs of items the order contradicts a ranking, summed over the rankings. A pair that a
+            ranking ties is contradicted by no order.
         proved: No order has a smaller distance.
         bound: No order has a distance below this; equal to `distance` where it is proved.
+        places: The same order, in which items share a place that stand side by side, as often above each other as
+            below, and have equally many points by Borda's count: nothing tells them apart.
     """
 
     order: tuple[int, ...]
     distance: int
     proved: bool
     bound: int
+    places: Places
 
 
 def kemeny(rankings: Rankings, n: int, *, unranked: Unranked = "last", time_limit_s: float | None = None) -> Kemeny:
@@ -54,7 +59,7 @@ def kemeny(rankings: Rankings, n: int, *, unranked: Unranked = "last", time_limi
     HURTS: few rankings: up to about 20, Borda's count is at least as good and free.
 
     Args:
-        rankings: Item numbers, best first; each may leave items out.
+        rankings: Item numbers, best first, tied ones as a list within; each may leave items out.
         n: Number of items, numbered 0 to n - 1.
         unranked: "last": an item that a ranking leaves out stands below all that it ranks (and level with the others
             left out). "ignore": the ranking says nothing of it.
@@ -69,7 +74,8 @@ def kemeny(rankings: Rankings, n: int, *, unranked: Unranked = "last", time_limi
     found = checked(rankings, n, unranked)
     wins = pairwise(found, n, unranked)
     # From here on items are numbered by Borda's count, so that "the first" is what ties shall go to.
-    by_borda = np.array(borda(found, n, unranked=unranked).order)
+    points = borda(found, n, unranked=unranked)
+    by_borda = np.array(points.order)
     wins = wins[np.ix_(by_borda, by_borda)]
     order: list[int] = []
     slack = 0
@@ -79,7 +85,25 @@ def kemeny(rankings: Rankings, n: int, *, unranked: Unranked = "last", time_limi
         slack += solved.cost - solved.bound
     distance = cost_of(wins, order)
     # Between components every pair stands as its majority wants it, which no order can better.
-    return Kemeny(tuple(int(by_borda[i]) for i in order), distance, slack == 0, distance - slack)
+    places = _places(wins, order, [points.scores[item] for item in by_borda])
+    return Kemeny(
+        order=tuple(int(by_borda[i]) for i in order),
+        distance=distance,
+        proved=slack == 0,
+        bound=distance - slack,
+        places=tuple(tuple(sorted(int(by_borda[i]) for i in items)) for items in places),
+    )
+
+
+def _places(wins: NDArray[np.int64], order: Sequence[int], points: Sequence[float]) -> list[list[int]]:
+    """The order with neighbours together that nothing tells apart."""
+    places: list[list[int]] = []
+    for item in order:
+        if places and all(wins[item, o] == wins[o, item] and points[item] == points[o] for o in places[-1]):
+            places[-1].append(item)
+        else:
+            places.append([item])
+    return places
 
 
 def _components(wins: NDArray[np.int64]) -> list[list[int]]:

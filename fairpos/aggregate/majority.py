@@ -1,6 +1,8 @@
-"""Plurality: each ranking has one vote, for its first item."""
+"""Plurality: each ranking has one vote, for its first item; items tied at the top share it."""
 
 from __future__ import annotations
+
+import math
 
 from fairpos.aggregate.borda import borda
 from fairpos.aggregate.rankings import Aggregate, Rankings, Unranked, best_first, checked
@@ -13,18 +15,20 @@ def majority(rankings: Rankings, n: int, *, unranked: Unranked = "last") -> Aggr
     HURTS: wherever more than the winner matters: what stands below the first rank only breaks ties.
 
     Args:
-        rankings: Item numbers, best first; each may leave items out. An empty one has no vote.
+        rankings: Item numbers, best first, tied ones as a list within; each may leave items out. An empty one has no vote.
         n: Number of items.
         unranked: What leaving an item out says of it; only for ties.
 
     Returns:
-        Scores are shares, in [0, 1]; ties go by Borda's count, then to the smaller number.
+        Scores are shares, in [0, 1]; ties go by Borda's count, and what is left of them shares a place.
 
     Raises:
         InvalidRequest, InvalidOption: see `checked`.
     """
     found = checked(rankings, n, unranked)
-    votes = [ranking[0] for ranking in found if ranking]
-    shares = tuple(votes.count(item) / len(found) for item in range(n))
-    points = borda(found, n, unranked=unranked).scores
-    return Aggregate(best_first(n, shares.__getitem__, points.__getitem__), shares)
+    votes: list[list[float]] = [[] for _ in range(n)]
+    for first in (places[0] for places in found if places):
+        for item in first:
+            votes[item].append(1 / len(first))
+    shares = [math.fsum(each) / len(found) for each in votes]
+    return best_first(n, shares, borda(found, n, unranked=unranked).scores)

@@ -21,7 +21,7 @@ def mean_log_prob(log_probs: Sequence[Sequence[float]], n: int) -> Aggregate:
         n: Number of items.
 
     Returns:
-        Scores are the means; ties go to the smaller number.
+        Scores are the means; equal items share a place.
 
     Raises:
         InvalidRequest: there are no views, a view has not n values, or one is NaN or plus infinity.
@@ -33,5 +33,4 @@ def mean_log_prob(log_probs: Sequence[Sequence[float]], n: int) -> Aggregate:
             raise InvalidRequest(f"view {number} has {len(view)} log-probabilities; there are {n} items")
         if any(math.isnan(value) or value == math.inf for value in view):
             raise InvalidRequest(f"view {number} has a log-probability that is NaN or infinite: {list(view)}")
-    scores = tuple(math.fsum(view[item] for view in log_probs) / len(log_probs) for item in range(n))
-    return Aggregate(best_first(n, scores.__getitem__), scores)
+    return best_first(n, [math.fsum(view[item] for view in log_probs) / len(log_probs) for item in range(n)])

@@ -172,6 +172,8 @@ class Reply:
         usage: Tokens and calls.
         finish: Why a generated text ends: "stop" (end of text, or a stop text), "length" or "cancelled".
         detail: What went wrong, in words.
+        resolution: Nats; log-probabilities that differ by less are equal, because the backend rounds. See
+            `fairpos.backends.resolution`.
     """
 
     status: Status = "ok"
@@ -183,6 +185,7 @@ class Reply:
     bounded: tuple[bool, ...] = ()
     detail: str = ""
     finish: Finish | None = None
+    resolution: float = 0.0
 
 
 @runtime_checkable

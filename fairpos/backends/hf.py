@@ -231,7 +231,10 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         for placed, replies, (log_probs, greedy) in zip(batch, tokens, found, strict=True):
             lengths = tuple(map(len, replies))
             usage = Usage(len(placed.layout), max(lengths), calls=1, reused_tokens=reused)
-            yield placed.place, Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage)
+            yield (
+                placed.place,
+                Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage, resolution=self.resolution),
+            )
 
     def _batches(self, group: Sequence[Placed[AnyCall]]) -> Iterator[Sequence[Placed[AnyCall]]]:
         """Prompts that go together: of like length, within the token limit; alone where a store serves them."""

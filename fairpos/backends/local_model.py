@@ -21,6 +21,7 @@ from fairpos.attention.seam import seam_of
 from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import AttentionOwner
 from fairpos.backends.logits import finite_logits
+from fairpos.backends.resolution import of_epsilon
 from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.prompts import Prompt, tokenize
 from fairpos.types import Layout
@@ -87,6 +88,11 @@ class LocalModel:
         """Where prompts are to be put."""
         device: torch.device = self.model.device
         return device
+
+    @property
+    def resolution(self) -> float:
+        """Nats; log-probabilities that differ by less are equal, in this dtype."""
+        return of_epsilon(torch.finfo(self.model.dtype).eps)
 
     @property
     def pad(self) -> int:

@@ -23,6 +23,7 @@ from fairpos.backends.base import Call, Decoding, Generate, Reply, Score
 from fairpos.backends.completion import JSON, Completion, CompletionRequest
 from fairpos.backends.label_logprobs import label_log_probs
 from fairpos.backends.openai_client import OpenAIClient
+from fairpos.backends.resolution import of_listed
 from fairpos.backends.response_cache import ResponseCache
 from fairpos.errors import BackendError, InvalidOption, UnsupportedBackend
 from fairpos.types import Capability, Turn
@@ -250,4 +251,5 @@ def _reply(call: Call, completion: Completion) -> Reply:
         log_probs=found.log_probs,
         greedy=tuple(p == best for p in found.log_probs),
         bounded=found.bounded if any(found.bounded) else (),
+        resolution=of_listed(p for token in completion.logprobs or () for _, p in token.top),
     )

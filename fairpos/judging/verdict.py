@@ -51,12 +51,12 @@ def prompts_of(item: Item, verdict: Verdict, template: Template | None) -> dict[
 
 
 def _view_of(view: View) -> ViewVerdict:
-    known = {"order", "status", "text", "scores", "ranking", "detail"}
+    known = {"order", "status", "text", "scores", "ranking", "detail", "ties"}
     more = {f.name: getattr(view, f.name) for f in dataclasses.fields(view) if f.name not in known}
     return ViewVerdict(
         view.order,
         view.status,
-        view.ranking[0] if view.ranking else None,
+        view.winner,
         dict(view.scores),
         view.text,
         view.detail,

@@ -6,10 +6,12 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from fairpos.backends.resolution import SINGLE
 from fairpos.methods.base import Family, Method, Steps
 from fairpos.methods.reordering import placed
 from fairpos.orders import placement
-from fairpos.types import Capability, Output, Request, Task, View
+from fairpos.outputs import ranked_by_score
+from fairpos.types import Capability, Request, Task, View
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
@@ -43,11 +45,9 @@ class AttentionRead(Method):
         looked = self.look(request, backend)
         if request.task == "rank":
             _ = yield []  # nothing is to be asked: the ranking is there
-            ranking = placement.by_relevance(looked.scores, request.segments)
-            view = View(request.canonical().ids, scores=looked.scores, ranking=ranking)
-            return Output(
-                "rank", ranking=ranking, scores=looked.scores, winner=ranking[0], usage=looked.usage, views=(view,)
-            )
+            found = ranked_by_score(request, looked.scores, SINGLE)
+            view = View(request.canonical().ids, scores=looked.scores, ranking=found.ranking, ties=found.ties)
+            return replace(found, usage=looked.usage, views=(view,))
         [output] = yield [self._placed(request, looked)]
         return replace(
             output,

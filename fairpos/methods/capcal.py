@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, register
 from fairpos.options import option
-from fairpos.outputs import by_score, folded
+from fairpos.outputs import folded, ranked_by_score
 from fairpos.types import Output, Request, Task
 
 if TYPE_CHECKING:
@@ -86,8 +86,9 @@ class CapCal(Method):
         # A slot is where the model saw a segment, which a method inside may have changed.
         by_slot = dict(zip(real.views[0].order, empty.views[0].order, strict=True))
         scores = {id: probability[id] - alpha * (of_nothing[by_slot[id]] - 1 / k) for id in request.ids}
-        ranking = by_score(scores)
-        return folded(Output(request.task, ranking=ranking, scores=scores, winner=ranking[0]), outputs)
+        # A probability moves by no more than its logarithm does.
+        resolution = real.resolution + alpha * empty.resolution
+        return folded(ranked_by_score(request, scores, resolution), outputs)
 
 
 def _softmax(log_probs: Mapping[str, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.methods.base import Family, Method, register
-from fairpos.outputs import by_score, folded
+from fairpos.outputs import folded, ranked_by_score
 from fairpos.types import Capability, Output, Request, Segment, Task
 
 if TYPE_CHECKING:
@@ -57,12 +57,9 @@ class Contextual(Method):
         stand_in = dict(zip(request.ids, self._stand_ins(request), strict=True))
         scores = {id: found.scores[id] - empty.scores[stand_in[id]] for id in request.ids}
         tie = None if found.tie is None or empty.tie is None else found.tie - empty.tie
-        ranking = by_score(scores)
-        tied = tie is not None and tie > scores[ranking[0]]
-        winner = None if tied else ranking[0]
         status = found.status if found.status != "ok" else empty.status
-        output = Output(request.task, ranking=ranking, scores=scores, winner=winner, tie=tie, status=status)
-        return folded(output, outputs)
+        output = ranked_by_score(request, scores, found.resolution + empty.resolution, tie=tie)
+        return folded(replace(output, status=status), outputs)
 
     @staticmethod
     def _stand_ins(request: Request) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 from fairpos.errors import InvalidComposition, NotCalibrated
 from fairpos.methods.base import Family, Method
-from fairpos.outputs import by_score
+from fairpos.outputs import ranked_by_score
 from fairpos.prompts import slot_labels
 from fairpos.types import Capability, Output, Request, Task
 
@@ -89,9 +89,8 @@ class LabelPrior(Method):
         prior = dict(zip(labels, dict(self.prior)[labels], strict=True))
         k = len(labels)
         scores = {id: logs[label] - math.log(k * prior[label]) for id, label in label_of.items()}
-        ranking = by_score(scores)
-        tied = output.tie is not None and output.tie > scores[ranking[0]]
-        return replace(output, scores=scores, ranking=ranking, winner=None if tied else ranking[0])
+        found = ranked_by_score(request, scores, output.resolution, tie=output.tie)
+        return replace(found, status=output.status, usage=output.usage, views=output.views, notes=output.notes)
 
     def by_label(self, request: Request, output: Output) -> tuple[dict[str, str], dict[str, float]]:
         """The label of each id in the view that was asked, and the log-probability of each label among them.

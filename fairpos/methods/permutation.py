@@ -25,8 +25,8 @@ from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, Steps, register
 from fairpos.options import option
 from fairpos.orders import designs
-from fairpos.outputs import folded
-from fairpos.types import Output, Request, Task
+from fairpos.outputs import folded, score_groups, with_groups
+from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
@@ -149,45 +149,49 @@ class Permutation(Method):
         return folded(output, outputs)
 
     def _aggregated(self, votes: _Votes) -> Output:
+        """The ranking of what some vote ranked; what none did stays unranked."""
         n, rankings = len(votes.ids), votes.rankings
         notes = votes.notes
         chosen = self.aggregation
         if chosen == "auto":
             chosen = "mean_log_prob" if votes.scores else "borda"
-        if chosen == "mean_log_prob" and not votes.scores:
+        scores: Sequence[float]
+        if chosen == "mean_log_prob":
+            scores, places = self._mean_score(votes)
+        elif chosen == "kemeny":
+            best = kemeny(rankings, n, time_limit_s=_KEMENY_LIMIT_S)
+            places, scores = best.places, _descending(best.places, n)
+            if not best.proved:
+                notes += (f"the Kemeny order isn't proved: distance {best.distance}, proved bound {best.bound}",)
+        else:
+            found = {"borda": borda, "rrf": rrf, "majority": majority}[chosen](rankings, n)
+            scores, places = found.scores, found.places
+        named = {item for ranking in rankings for place in ranking for item in place}
+        groups = [tuple(votes.ids[item] for item in items if item in named) for items in places]
+        output = Output(
+            votes.task,
+            scores={votes.ids[item]: scores[item] for item in sorted(named)},
+            status=votes.status,
+            notes=notes,
+            resolution=votes.resolution,
+        )
+        return with_groups(output, tuple(filter(None, groups)))
+
+    def _mean_score(self, votes: _Votes) -> tuple[Sequence[float], Sequence[Sequence[int]]]:
+        """Mean scores by item number, and the items' places by them."""
+        if not votes.scores:
             raise InvalidComposition(
                 "permutation: aggregation=mean_log_prob needs a score for every segment in every view, and this ranker "
                 "gives rankings alone; use auto, borda, rrf, kemeny or majority"
             )
-        points = borda(rankings, n)
-        scores: Sequence[float]
-        if chosen == "kemeny":
-            best = kemeny(rankings, n, time_limit_s=_KEMENY_LIMIT_S)
-            order, scores = best.order, [n - 1.0 - best.order.index(item) for item in range(n)]
-            if not best.proved:
-                notes += (f"the Kemeny order isn't proved: distance {best.distance}, proved bound {best.bound}",)
-            # Neighbours may change places at no cost if as many votes put the one first as the other.
-            tied = n > 1 and _level(rankings, *order[:2])
+        n = len(votes.ids)
+        if self.weights == "entropy":
+            scores = entropy_weighted(votes.scores, n, self.beta).scores
         else:
-            if chosen == "mean_log_prob" and self.weights == "entropy":
-                found = entropy_weighted(votes.scores, n, self.beta)
-            elif chosen == "mean_log_prob":
-                found = mean_log_prob(votes.scores, n)
-            elif chosen == "borda":
-                found = points
-            else:
-                found = {"rrf": rrf, "majority": majority}[chosen](rankings, n)
-            order, scores = found.order, found.scores
-            tied = n > 1 and scores[order[0]] == scores[order[1]]
-        if chosen != "mean_log_prob":
-            tied = tied and points.scores[order[0]] == points.scores[order[1]]
-        return Output(
-            votes.task,
-            ranking=tuple(votes.ids[item] for item in order),
-            scores={votes.ids[item]: scores[item] for item in range(n)},
-            winner=None if tied else votes.ids[order[0]],
-            notes=notes,
-        )
+            scores = mean_log_prob(votes.scores, n).scores
+        number = {id: item for item, id in enumerate(votes.ids)}
+        groups = score_groups(dict(zip(votes.ids, scores, strict=True)), votes.ids, votes.resolution)
+        return scores, [[number[id] for id in group] for group in groups]
 
     def _lead(self, votes: _Votes) -> float:
         """By how many standard errors the leader is ahead of the second; 0 where that can't be said yet."""
@@ -216,14 +220,30 @@ class _Votes:
         self.ids = request.canonical().ids
         number = {id: i for i, id in enumerate(self.ids)}
         voting = [output for output in outputs if output.status in ("ok", "partial") and output.ranking]
-        self.rankings = [[number[id] for id in output.ranking] for output in voting]
+        self.rankings = [[[number[id] for id in group] for group in output.groups] for output in voting]
         scored = all(output.scores.keys() >= number.keys() for output in voting)
         self.scores = [[output.scores[id] for id in self.ids] for output in voting] if scored else []
+        self.resolution = max((output.resolution for output in voting), default=0.0)
+        partial = sum(output.status == "partial" for output in voting)
+        self.status: Status = "partial" if partial else "ok"
         lost = Counter(output.status for output in outputs if output not in voting)
         self.notes: tuple[str, ...] = ()
         if lost:
             kinds = ", ".join(f"{status} {count}" for status, count in sorted(lost.items()))
-            self.notes = (f"{lost.total()} of {len(outputs)} views gave no vote: {kinds}",)
+            self.notes += (f"{lost.total()} of {len(outputs)} views gave no vote: {kinds}",)
+        if partial:
+            self.notes += (f"{partial} of {len(outputs)} views left something unranked",)
+
+
+def _descending(places: Sequence[Sequence[int]], n: int) -> list[float]:
+    """Scores by item number that go down from n - 1, an item a step; tied ones share the middle of theirs."""
+    scores = [0.0] * n
+    above = 0
+    for items in places:
+        for item in items:
+            scores[item] = n - 1 - (above + (len(items) - 1) / 2)
+        above += len(items)
+    return scores
 
 
 def _frequent(outputs: Sequence[Output]) -> Output:
@@ -257,12 +277,3 @@ def _most_similar(outputs: Sequence[Output]) -> Output:
 def _plain(text: str) -> str:
     """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
     return " ".join(text.casefold().split()).strip(string.punctuation + " ")
-
-
-def _level(rankings: Sequence[Sequence[int]], a: int, b: int) -> bool:
-    """Whether as many rankings put a above b as b above a; what is left out stands below."""
-    balance = 0
-    for ranking in rankings:
-        first = next((item for item in ranking if item in (a, b)), None)
-        balance += (first == a) - (first == b)
-    return balance == 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fairpos.methods.base import Family, Method, register
-from fairpos.outputs import by_score, folded
+from fairpos.outputs import folded, ranked_by_score
 from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:
@@ -67,23 +67,14 @@ class Swap(Method):
 def mean_verdict(request: Request, outputs: Sequence[Output]) -> Output:
     """The mean of several views' probabilities (as logs) or, where a view has none, of their votes.
 
-    Exactly equal best candidates are a tie, as is a tie label above all candidates.
+    Equal best candidates are a tie, as is a tie label that is not below all candidates.
     """
     distributions = all(output.scores for output in outputs)
     shares = [_probabilities(output) if distributions else _votes(output, request.ids) for output in outputs]
     means = {key: math.fsum(share[key] for share in shares) / len(shares) for key in shares[0]}
-    tie = means.pop(None, None)
-    scores = {id: math.log(p) if p > 0 else -math.inf for id, p in means.items() if id is not None}
-    ranking = by_score(scores)
-    best = scores[ranking[0]]
-    tied = list(scores.values()).count(best) > 1 or (tie is not None and tie > math.exp(best))
-    return Output(
-        request.task,
-        ranking=ranking,
-        scores=scores,
-        winner=None if tied else ranking[0],
-        tie=None if tie is None else (math.log(tie) if tie > 0 else -math.inf),
-    )
+    logs = {key: math.log(p) if p > 0 else -math.inf for key, p in means.items()}
+    scores = {id: value for id, value in logs.items() if id is not None}
+    return ranked_by_score(request, scores, max(output.resolution for output in outputs), tie=logs.get(None))
 
 
 def _probabilities(output: Output) -> Mapping[str | None, float]:

@@ -3,23 +3,26 @@
 Sun et al., "Is ChatGPT Good at Search? Investigating Large Language Models as Re-Ranking Agents", arXiv 2304.09542: a
 window slides from the back to the front, so that good segments rise. Unlike the published code: segments that a
 window's ranking leaves out keep their order from before instead of the prompt's, a window without any ranking changes
-nothing, and disjoint windows with a final round are there as well, all of which can be asked at once.
+nothing, a segment that no window ranked is not ranked, and disjoint windows with a final round are there as well, all
+of which can be asked at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from fairpos.methods.base import Family, Method, Steps, register
 from fairpos.options import option
-from fairpos.outputs import folded
+from fairpos.outputs import folded, with_groups
 from fairpos.types import Output, Request, Task
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
 
+Rounds: TypeAlias = Generator[list[Request], list[Output], None]
 Kind: TypeAlias = Literal["sliding", "disjoint"]
 Start: TypeAlias = Literal["auto", "scores", "canonical", "input"]
 
@@ -67,38 +70,41 @@ class Windows(Method):
 
     def steps(self, request: Request, backend: Backend) -> Steps:
         """Windows that don't need each other's results are asked together."""
-        whole = request.reordered(self._begin(request))
-        order = list(range(len(request.segments)))  # numbers in `whole`
-        asked: list[Output] = []
-        if self.kind == "sliding":
-            start = max(0, len(order) - self.size)
-            while True:
-                window = order[start : start + self.size]
-                asked += yield [_part(whole, window)]
-                order[start : start + self.size] = _ranked(whole, window, asked[-1])
-                if start == 0:
-                    break
-                start = max(0, start - self.stride)
-        else:
-            dropped: list[int] = []
-            while len(order) > self.size:
-                # Dealt out like cards, so that every window gets its share of what stands high.
-                count = -(-len(order) // self.size)
-                windows = [order[w::count] for w in range(count)]
-                outputs = yield [_part(whole, window) for window in windows]
-                asked += outputs
-                ranked = [_ranked(whole, window, output) for window, output in zip(windows, outputs, strict=True)]
-                # Every window loses at least one, so that the rounds come to an end.
-                keep = [min(self.stride, max(1, len(window) - 1)) for window in ranked]
-                order = _dealt([window[:k] for window, k in zip(ranked, keep, strict=True)])
-                dropped = _dealt([window[k:] for window, k in zip(ranked, keep, strict=True)]) + dropped
-            asked += yield [_part(whole, order)]
-            order = _ranked(whole, order, asked[-1]) + dropped
-        if 0 < self.top < len(order):
-            best = order[: self.top]
-            asked += yield [_part(whole, best)]
-            order[: self.top] = _ranked(whole, best, asked[-1])
-        return folded(_output(whole, order, asked), asked)
+        standing = _Standing(request.reordered(self._begin(request)))
+        rounds = self._sliding(standing) if self.kind == "sliding" else self._disjoint(standing)
+        yield from rounds
+        if 0 < self.top < len(standing.order):
+            best = standing.order[: self.top]
+            standing.order[: self.top] = standing.ranked(best, (yield [standing.part(best)])[0])
+        return standing.output()
+
+    def _sliding(self, standing: _Standing) -> Rounds:
+        """One window after the other, from the back to the front."""
+        order = standing.order
+        start = max(0, len(order) - self.size)
+        while True:
+            window = order[start : start + self.size]
+            [output] = yield [standing.part(window)]
+            order[start : start + self.size] = standing.ranked(window, output)
+            if start == 0:
+                return
+            start = max(0, start - self.stride)
+
+    def _disjoint(self, standing: _Standing) -> Rounds:
+        """Windows side by side; the best of each meet in the next round."""
+        order, dropped = standing.order, list[int]()
+        while len(order) > self.size:
+            # Dealt out like cards, so that every window gets its share of what stands high.
+            count = -(-len(order) // self.size)
+            windows = [order[w::count] for w in range(count)]
+            outputs = yield [standing.part(window) for window in windows]
+            ranked = [standing.ranked(window, output) for window, output in zip(windows, outputs, strict=True)]
+            # Every window loses at least one, so that the rounds come to an end.
+            keep = [min(self.stride, max(1, len(window) - 1)) for window in ranked]
+            order = _dealt([window[:k] for window, k in zip(ranked, keep, strict=True)])
+            dropped = _dealt([window[k:] for window, k in zip(ranked, keep, strict=True)]) + dropped
+        [output] = yield [standing.part(order)]
+        standing.order = standing.ranked(order, output) + dropped
 
     def _begin(self, request: Request) -> list[int]:
         """The first order, as numbers of the request's segments."""
@@ -114,35 +120,62 @@ class Windows(Method):
         return sorted(canonical, key=lambda i: (scores[i] is None, -(scores[i] or 0.0)))
 
 
-def _output(whole: Request, order: Sequence[int], asked: Sequence[Output]) -> Output:
-    """The ranking; windows without one are told in the notes."""
-    lost = [output.status for output in asked if not output.ranking]
-    if len(lost) == len(asked):
-        return Output(whole.task, status=lost[0])
-    notes = [note for output in asked for note in output.notes]
-    if lost:
-        notes.append(f"{len(lost)} of {len(asked)} windows gave no ranking and changed nothing: {', '.join(lost)}")
-    ids = whole.ids
-    ranking = tuple(ids[i] for i in order)
-    # No scores: those of different windows can't be compared.
-    return Output(whole.task, ranking=ranking, winner=ranking[0], notes=tuple(notes))
+class _Standing:
+    """How the segments stand while windows are asked: their order, which of them a window ranked, and which it tied.
 
+    Segments go by their number in the order to begin with.
+    """
 
-def _part(whole: Request, numbers: Sequence[int]) -> Request:
-    """The request with some of its segments; labels given to segments travel with them."""
-    return replace(
-        whole,
-        segments=tuple(whole.segments[i] for i in numbers),
-        labels=None if whole.labels is None else tuple(whole.labels[i] for i in numbers),
-    )
+    def __init__(self, whole: Request) -> None:
+        self.whole = whole
+        self.order = list(range(len(whole.segments)))
+        self._outputs: list[Output] = []
+        self._known: set[int] = set()
+        self._tie_of: dict[int, int] = {}  # segment -> the tie that its last window found it in
+        self._ties = 0
 
+    def part(self, numbers: Sequence[int]) -> Request:
+        """The request with some of its segments; labels given to segments travel with them."""
+        return replace(
+            self.whole,
+            segments=tuple(self.whole.segments[i] for i in numbers),
+            labels=None if self.whole.labels is None else tuple(self.whole.labels[i] for i in numbers),
+        )
 
-def _ranked(whole: Request, window: Sequence[int], output: Output) -> list[int]:
-    """The window's numbers as ranked; those that the ranking leaves out follow in the order from before."""
-    ids = whole.ids
-    number = {ids[i]: i for i in window}
-    ranked = [number[id] for id in output.ranking] if output.status in ("ok", "partial") else []
-    return ranked + [i for i in window if i not in ranked]
+    def ranked(self, window: Sequence[int], output: Output) -> list[int]:
+        """The window's segments as it ranked them; those that it leaves out follow in the order from before."""
+        self._outputs.append(output)
+        if not (output.status in ("ok", "partial") and output.ranking):
+            return list(window)
+        number = {self.whole.ids[i]: i for i in window}
+        for i in window:
+            self._tie_of.pop(i, None)
+        for group in output.ties:
+            self._ties += 1
+            self._tie_of.update((number[id], self._ties) for id in group)
+        ranked = [number[id] for id in output.ranking]
+        self._known.update(ranked)
+        return ranked + [i for i in window if i not in set(ranked)]
+
+    def output(self) -> Output:
+        """What some window ranked, in its order; what none did is unranked, and windows without a ranking are told."""
+        lost = [output.status for output in self._outputs if not output.ranking]
+        if len(lost) == len(self._outputs):
+            return folded(Output(self.whole.task, status=lost[0]), self._outputs)
+        notes = [note for output in self._outputs for note in output.notes]
+        if lost:
+            why = ", ".join(lost)
+            notes.append(f"{len(lost)} of {len(self._outputs)} windows gave no ranking and changed nothing: {why}")
+        order = [i for i in self.order if i in self._known]
+        left = len(self.order) - len(order)
+        if left:
+            notes.append(f"{left} of {len(self.order)} segments were ranked by no window, and are unranked")
+        # Neighbours are tied if the last window that ranked them says so.
+        tied = itertools.groupby(order, lambda i: (self._tie_of.get(i), None if i in self._tie_of else i))
+        groups = tuple(tuple(self.whole.ids[i] for i in members) for _, members in tied)
+        # No scores: those of different windows can't be compared.
+        output = Output(self.whole.task, status="partial" if left else "ok", notes=tuple(notes))
+        return folded(with_groups(output, groups), self._outputs)
 
 
 def _dealt(piles: Sequence[Sequence[int]]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from fairpos.backends.resolution import SINGLE
 from fairpos.options import Checked, option
 from fairpos.rankers.base import Asked, Asking, gathered, register
 from fairpos.relevance.cross_encoder import CrossEncoder
@@ -36,4 +37,4 @@ class EmbeddingRanker(Checked):
         """No calls."""
         yield from ()
         source = CrossEncoder(self.model) if self.kind == "cross" else Embedding(self.model)
-        return gathered(request, source.scores(request.query, request.segments), (), Usage())
+        return gathered(request, source.scores(request.query, request.segments), (), Usage(), SINGLE)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fairpos.backends.base import Reply, Score
-from fairpos.outputs import by_score
+from fairpos.outputs import ranked_by_score
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asked, Asking, gathered, register
 from fairpos.types import Capability, Request, Usage, View
@@ -58,20 +58,22 @@ class Pairwise:
             ids = (first.id, second.id)
             scores = dict(zip(ids, reply.log_probs, strict=True)) if reply.log_probs else {}
             if scores:
-                first_wins[ids] = _probability(reply)
-            ranking = by_score(scores)
-            views.append(View(ids, reply.status, reply.text or None, scores, ranking, reply.detail))
+                first_wins[ids] = _first_wins(reply)
+            found = ranked_by_score(replace(request, segments=(first, second), labels=None), scores, reply.resolution)
+            views.append(View(ids, reply.status, reply.text or None, scores, found.ranking, reply.detail, found.ties))
         usage = sum((reply.usage for reply in replies), Usage())
-        return gathered(request, _means(request.ids, first_wins), views, usage)
+        # A probability of two moves by at most a quarter of the difference of their logarithms.
+        resolution = max((reply.resolution for reply in replies), default=0.0) / 2
+        return gathered(request, _mean_wins(request.ids, first_wins), views, usage, resolution)
 
 
-def _probability(reply: Reply) -> float:
-    """Of the first of the two, given that one of them is named."""
+def _first_wins(reply: Reply) -> float:
+    """Probability of the first of the two, given that one of them is named."""
     a, b = reply.log_probs
     return 1.0 / (1.0 + math.exp(min(700.0, b - a)))
 
 
-def _means(ids: Sequence[str], first_wins: dict[tuple[str, str], float]) -> dict[str, float]:
+def _mean_wins(ids: Sequence[str], first_wins: dict[tuple[str, str], float]) -> dict[str, float]:
     """Each segment's mean over the pairs of which both orders are there; alone, a segment is preferred to nothing."""
     if len(ids) == 1:
         return {ids[0]: 0.5}

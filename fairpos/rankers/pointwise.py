@@ -51,4 +51,6 @@ class Pointwise:
                 scores[segment.id] = yes - no
             own = {segment.id: scores[segment.id]} if segment.id in scores else {}
             views.append(View((segment.id,), reply.status, reply.text or None, own, tuple(own), reply.detail))
-        return gathered(request, scores, views, sum((reply.usage for reply in replies), Usage()))
+        # A difference of two log-probabilities.
+        resolution = 2 * max(reply.resolution for reply in replies)
+        return gathered(request, scores, views, sum((reply.usage for reply in replies), Usage()), resolution)

@@ -60,11 +60,7 @@ def verdict(request: Request, asking: Asking) -> Generator[list[Call], list[Repl
     if prompt.tie is None or not reply.log_probs:
         return scored(request, reply, reply.log_probs)
     *log_probs, tie = reply.log_probs
-    if tie <= max(log_probs):
-        return replace(scored(request, reply, log_probs), tie=tie)
-    scores = dict(zip(request.ids, log_probs, strict=True))
-    view = View(request.ids, reply.status, scores=scores, detail=reply.detail)
-    return Output(request.task, scores=scores, tie=tie, status=reply.status, usage=reply.usage, views=(view,))
+    return scored(request, reply, log_probs, tie=tie)
 
 
 def _in_words(request: Request, asking: Asking) -> Generator[list[Call], list[Reply], Output]:
