@@ -1,4 +1,4 @@
-"""What methods and rankers do with outputs: rank ids by score, tell a tie, fold the views of one request into one output.
+"""What methods and rankers do with outputs: rank by score, tell ties, fold the views of one request into one.
 
 A tie is nobody's win. One rule for every task, ranker, method and backend: two scores are equal where they differ by
 less than the resolution of the backend that gave them (`Reply.resolution`), and what is equal is tied.

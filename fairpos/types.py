@@ -361,8 +361,8 @@ class Output:
     Attributes:
         task: As in the request.
         text: The answer, for task "answer".
-        ranking: Segment ids, best first. Ids that nothing tells apart stand side by side in canonical order, which repeats
-            and is the same for every order shown, and are named in `ties`; ids that nothing ranked are not in it.
+        ranking: Segment ids, best first. Ids that nothing tells apart stand side by side in canonical order, which
+            repeats and is the same for every order shown, and are named in `ties`. What nothing ranked isn't in it.
         scores: Larger is better; log-probabilities where the backend gives a distribution.
         winner: The best segment's id; None for a tie, or where nothing could be parsed.
         tie: Score of "equally good" on the same scale; None where ties were not offered.

@@ -15,7 +15,8 @@ def majority(rankings: Rankings, n: int, *, unranked: Unranked = "last") -> Aggr
     HURTS: wherever more than the winner matters: what stands below the first rank only breaks ties.
 
     Args:
-        rankings: Item numbers, best first, tied ones as a list within; each may leave items out. An empty one has no vote.
+        rankings: Item numbers, best first, tied ones as a list within; each may leave items out. An empty one
+            has no vote.
         n: Number of items.
         unranked: What leaving an item out says of it; only for ties.
 

@@ -64,9 +64,7 @@ def checked(rankings: Rankings, n: int, unranked: Unranked = "last") -> list[Pla
         try:
             places = tuple(filter(None, map(_items_of_place, ranking)))
         except TypeError:
-            raise InvalidRequest(
-                f"ranking {number} must be a list of item numbers (and of lists of tied ones), got {ranking!r}"
-            ) from None
+            raise InvalidRequest(f"ranking {number} must be a list of item numbers, got {ranking!r}") from None
         items = [item for place in places for item in place]
         outside = [item for item in items if not 0 <= item < n]
         if outside:

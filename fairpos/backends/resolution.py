@@ -1,7 +1,7 @@
 """How finely a backend tells log-probabilities apart: what differs by less is equal, and a tie is nobody's win.
 
-Rounding keeps an order, so two values of ONE reply that differ are different. It is means over several replies, and sums
-over a label's spellings, in which rounding can put either of two equals in front.
+Rounding keeps an order, so two values of ONE reply that differ are different. It is means over several replies, and
+sums over a label's spellings, in which rounding can put either of two equals in front.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The most relevant segments at both ends, the least relevant in the middle: the "lost in the middle" reordering.
 
 Answers to Liu et al., "Lost in the Middle: How Language Models Use Long Contexts", arXiv 2307.03172; the long-context
-reorderers of LangChain, LlamaIndex and Haystack do this, from the order that comes in. Here the order is made from the
+reorderers of LangChain, LlamaIndex and Haystack are of this kind, and differ. Haystack's puts the best first, as we do.
+LangChain's and LlamaIndex's put the best first for an odd number of passages and LAST for an even one. LangChain and
+Haystack go by the order that comes in; LlamaIndex sorts by the nodes' scores first. Here the order is made from the
 relevance, so it doesn't depend on the input order.
 """
 

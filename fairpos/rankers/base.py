@@ -69,8 +69,8 @@ def find_ranker(spec: str | Ranker) -> Ranker:
 def scored(request: Request, reply: Reply, log_probs: Sequence[float], *, tie: float | None = None) -> Output:
     """The output of a view whose segments all have a score, in the order shown.
 
-    Where a score is only an upper bound (status "partial"), its segment is left out of the ranking. Where "equally good"
-    is not below the best score, there is no ranking and no winner.
+    Where a score is only an upper bound (status "partial"), its segment is left out of the ranking. Where "equally
+    good" is not below the best score, there is no ranking and no winner.
 
     Args:
         request: The view.

@@ -48,7 +48,7 @@ class Pointwise:
         for segment, reply in zip(segments, replies, strict=True):
             if reply.log_probs:
                 yes, no = reply.log_probs
-                scores[segment.id] = yes - no
+                scores[segment.id] = yes - no if yes != no else 0.0  # minus infinity, both: neither is above the other
             own = {segment.id: scores[segment.id]} if segment.id in scores else {}
             views.append(View((segment.id,), reply.status, reply.text or None, own, tuple(own), reply.detail))
         # A difference of two log-probabilities.

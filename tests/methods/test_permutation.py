@@ -90,14 +90,16 @@ def test_what_is_no_vote_is_not_counted_and_the_statuses_add_up():
         {"partial": 2, "refused": 2, "timeout": 1, "unparsable": 1}
     )
     assert found.usage.calls == 6
-    assert found.notes == ("4 of 6 views gave no vote: refused 2, timeout 1, unparsable 1",)
-    assert found.ranking[:3] == ("s2", "s0", "s1")
-    assert found.status == "ok"
+    assert found.notes == (
+        "4 of 6 views gave no vote: refused 2, timeout 1, unparsable 1",
+        "2 of 6 views left something unranked",
+    )
+    assert (found.ranking, found.ties, found.status) == (("s2", "s0", "s1"), (), "partial")
     # 5 points from each vote; ranks 2 to 6 left out: 4 + 3 + 2 + 1 + 0 shared by five.
     assert found.scores["s2"] == (5 + 5) / 2
     assert found.scores["s0"] == (4 + 2) / 2
     assert found.scores["s1"] == (3 + 2) / 2
-    assert found.scores["s5"] == (1 + 2) / 2
+    assert found.scores.keys() == {"s2", "s0", "s1"}  # what no vote ranked is unranked
 
 
 def test_without_any_vote_there_is_no_result():
@@ -107,9 +109,14 @@ def test_without_any_vote_there_is_no_result():
     assert found.notes == ("3 of 3 views gave no vote: empty 1, refused 2",)
 
 
-def test_segments_left_out_share_the_bottom_wherever_they_were_shown():
-    found = ask(Scripted([["s3"]]), "permutation:views=4", n=4)
-    assert len({found.scores[id] for id in ("s0", "s1", "s2")}) == 1
+def test_segments_left_out_share_the_bottom_and_what_every_vote_leaves_out_is_unranked():
+    found = ask(Scripted([["s3"], ["s3", "s1"], ["s3", "s0"]]), "permutation:views=3", n=4)
+    assert (found.ranking, found.ties, found.winner) == (
+        ("s3", "s1", "s0"),
+        (("s1", "s0"),),
+        "s3",
+    )  # apple before banana
+    assert found.scores["s0"] == found.scores["s1"]
 
 
 @pytest.mark.parametrize(

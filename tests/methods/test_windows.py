@@ -137,14 +137,25 @@ def test_a_window_without_a_ranking_changes_nothing():
     ranker = Scripted(["timeout", ["p3"], ["p1", "p0"]])
     [output] = run([Request("rank", "q", tuple(items))], parse("windows:size=2,stride=2"), FakeBackend(), ranker=ranker)
     assert ranker.seen == [("p4", "p5"), ("p2", "p3"), ("p0", "p1")]
-    assert output.ranking == ("p1", "p0", "p3", "p2", "p4", "p5")
-    assert output.notes == ("1 of 3 windows gave no ranking and changed nothing: timeout",)
+    assert (output.ranking, output.status) == (("p1", "p0", "p3"), "partial")
+    assert output.notes == (
+        "1 of 3 windows gave no ranking and changed nothing: timeout",
+        "3 of 6 segments were ranked by no window, and are unranked",
+    )
 
 
-def test_a_partial_window_keeps_the_rest_in_its_order():
+def test_what_no_window_ranked_is_unranked():
     items = [Segment(id=f"p{i}", text=f"t {i}", score=-float(i)) for i in range(4)]
     [output] = run([Request("rank", "q", tuple(items))], parse("windows"), FakeBackend(), ranker=Scripted([["p2"]]))
-    assert output.ranking == ("p2", "p0", "p1", "p3")
+    assert (output.ranking, output.status) == (("p2",), "partial")
+
+
+def test_what_a_later_window_leaves_out_keeps_its_place_behind_those_it_ranks():
+    items = [Segment(id=f"p{i}", text=f"t {i}", score=-float(i)) for i in range(4)]
+    ranker = Scripted([["p3", "p2", "p1"], ["p0"]])
+    [output] = run([Request("rank", "q", tuple(items))], parse("windows:size=3,stride=2"), FakeBackend(), ranker=ranker)
+    assert ranker.seen == [("p1", "p2", "p3"), ("p0", "p3", "p2")]
+    assert (output.ranking, output.status) == (("p0", "p3", "p2", "p1"), "ok")
 
 
 @pytest.mark.parametrize(
