@@ -8,20 +8,17 @@ all requests meet in one list before the backend sees any: batched on a local mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
-from fairpos.backends.base import Backend, Ballot, Call, Decoding, Generate, Reply
+from fairpos.backends.base import Backend, Ballot, Decoding, Generate
+from fairpos.backends.work import Work, finish, together
 from fairpos.errors import InvalidComposition, InvalidRequest, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asking, Ranker
 from fairpos.rankers.verdict import VerdictForm, verdict
 from fairpos.types import Output, Request, Task, Usage, View
-
-T = TypeVar("T")
-Work = Generator[list[Call], list[Reply], T]
 
 
 def run(
@@ -63,14 +60,7 @@ def run(
         verdicts=verdicts,
         progress=progress,
     )
-    replies: list[Reply] | None = None
-    while True:
-        try:
-            calls = next(work) if replies is None else work.send(replies)
-        except StopIteration as stop:
-            outputs: list[Output] = stop.value
-            return outputs
-        replies = backend.run(calls)
+    return finish(work, backend)
 
 
 def run_each(requests: Sequence[Request], ask: Callable[[Sequence[Request]], list[Output]]) -> list[Output]:
@@ -175,34 +165,6 @@ def answers_in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: 
                 f"method {method.name!r} needs the distribution over labels; verdicts are in words"
             )
     return not can_score
-
-
-def together(
-    works: Sequence[Work[T]], progress: Callable[[int, int], None] | None = None
-) -> Generator[list[Call], list[Reply], list[T]]:
-    """Runs several generators in step: their calls as one list, their results in order."""
-    results: dict[int, T] = {}
-    wanted: dict[int, list[Call]] = {}
-
-    def advance(i: int, replies: list[Reply] | None) -> None:
-        try:
-            wanted[i] = next(works[i]) if replies is None else works[i].send(replies)
-        except StopIteration as stop:
-            wanted.pop(i, None)
-            results[i] = stop.value
-            if progress is not None:
-                progress(len(results), len(works))
-
-    for i in range(len(works)):
-        advance(i, None)
-    while wanted:
-        asked = dict(wanted)
-        replies = yield [call for calls in asked.values() for call in calls]
-        first = 0
-        for i, calls in asked.items():
-            advance(i, replies[first : first + len(calls)])
-            first += len(calls)
-    return [results[i] for i in range(len(works))]
 
 
 def _request(

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from fairpos.backends.base import Backend, Decoding, Finish, Generate, Reply
+from fairpos.backends.work import Work
 from fairpos.calibration.profile import Profile, directory
 from fairpos.errors import InvalidOption
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.prompts import Prompt, Template
 from fairpos.rankers.base import find_ranker
-from fairpos.runner import Work, start
+from fairpos.runner import start
 from fairpos.types import Output, Request, Task, Usage, View
 
 from .engine import Engine, Finished, Job

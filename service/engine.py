@@ -23,9 +23,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, TypeVar
 
 from fairpos.backends.base import Backend, Call, Finish, Generate, Live, Reply
+from fairpos.backends.work import Work
 from fairpos.errors import TooLong
 from fairpos.prompts import Prompt
-from fairpos.runner import Work
 from fairpos.types import Layout, Output
 
 from .errors import ServiceError

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fairpos.backends.base import Backend, Call, Decoding, Generate, Reply, Score
+from fairpos.backends.work import finish, together
 from fairpos.calibration.profile import Profile, Setting, Signal, Slot
 from fairpos.calibration.samples import cyclic_views, fingerprint
 from fairpos.errors import BackendError, InvalidOption, InvalidRequest
 from fairpos.files.items import Item
 from fairpos.metrics import wilson_interval
 from fairpos.prompts import Prompt, Template, render
-from fairpos.rankers.base import Asked, Asking, find_ranker
+from fairpos.rankers.base import Asking, find_ranker
 from fairpos.rankers.verdict import verdict
 from fairpos.types import Output, Request, Task
 
@@ -281,25 +282,8 @@ def _ranked_values(
     ranker = find_ranker("first_token" if can_score else "generate")
     asking = Asking(template, in_words=not can_score)
     works = [ranker(view, asking) if view.task == "rank" else verdict(view, asking) for view in views]
-    outputs = _run_in_step(works, backend)
+    outputs = finish(together(works), backend)
     return [_output_value(output, owner, signal) for output, owner in zip(outputs, owners, strict=True)]
-
-
-def _run_in_step(works: Sequence[Asked], backend: Backend) -> list[Output]:
-    """The outputs of plainly asked views, all calls of a round in one list."""
-    outputs: dict[int, Output] = {}
-    calls = {number: next(work) for number, work in enumerate(works)}
-    while calls:
-        replies = backend.run([call for each in calls.values() for call in each])
-        first, following = 0, {}
-        for number, asked in calls.items():
-            try:
-                following[number] = works[number].send(replies[first : first + len(asked)])
-            except StopIteration as stop:
-                outputs[number] = stop.value
-            first += len(asked)
-        calls = following
-    return [outputs[number] for number in range(len(works))]
 
 
 def _output_value(output: Output, owner: Item, signal: Signal) -> float | str:
