@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Methods = str | Method | Sequence[str | Method]
 Spans = Sequence[Span] | Sequence[Sequence[Span]]
+_VERDICT_TOKENS = 512  # room for reasons before a verdict in words
 
 
 def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None = None) -> FairModel:
@@ -188,7 +189,7 @@ class FairModel:
             methods: See the class.
             template: None takes the default, without ties; `fairpos.rankers.verdict.JUDGE_WITH_TIES` allows them.
             verdicts: "distribution" over the labels, "text" with its reasons, or "auto": what the backend can.
-            decoding: For "text".
+            decoding: For "text"; None: greedy, at most 512 new tokens.
 
         Returns:
             Output with `.winner` (an id; None for a tie, or where `.status` isn't "ok") and `.scores`.
@@ -219,13 +220,15 @@ class FairModel:
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Output]:
         """Asks many requests together: their calls are batched. Outputs in the order of the requests."""
+        judged = any(request.task in ("judge", "choose") for request in requests)
+        default = Decoding(max_new_tokens=_VERDICT_TOKENS) if judged else Decoding()
         return run(
             requests,
             parse(methods),
             self.backend,
             ranker=find_ranker(ranker),
             template=template,
-            decoding=decoding or Decoding(),
+            decoding=decoding or default,
             verdicts=verdicts,
             progress=progress,
         )

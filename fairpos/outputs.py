@@ -6,7 +6,7 @@ less than the resolution of the backend that gave them (`Reply.resolution`), and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from fairpos.types import Groups, Output, Request, Usage, lone_winner
@@ -81,3 +81,8 @@ def folded(output: Output, outputs: Sequence[Output]) -> Output:
         usage=sum((o.usage for o in outputs), Usage()),
         views=tuple(view for o in outputs for view in o.views),
     )
+
+
+def has_all_scores(output: Output, ids: Collection[str]) -> bool:
+    """Whether every segment has a score; some have none where an endpoint lists few labels."""
+    return output.scores.keys() >= set(ids)

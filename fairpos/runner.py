@@ -16,9 +16,10 @@ from fairpos.backends.work import Work, finish, together
 from fairpos.errors import InvalidComposition, InvalidRequest, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asking, Ranker
+from fairpos.rankers.base import Asking, Ranker, view_of
+from fairpos.rankers.heard import cut_off_detail, heard
 from fairpos.rankers.verdict import VerdictForm, verdict
-from fairpos.types import Output, Request, Task, Usage, View
+from fairpos.types import Output, Request, Task, Usage
 
 
 def run(
@@ -108,7 +109,9 @@ def start(
     judged = any(request.task in ("judge", "choose") for request in requests)
     in_words = judged and answers_in_words(verdicts, methods, backend)
     owner = next((m for m in methods if m.owns_attention), None)
-    asking = Asking(template, decoding, owner, in_words)
+    # Methods that need the distribution have no use for a verdict in words.
+    may_use_words = verdicts == "auto" and not any("score" in method.requires for method in methods)
+    asking = Asking(template, decoding, owner, in_words, may_use_words)
     if owner is not None and owner.order_free:
         # Labels belong to slots: without an order of its own, a request would bring the input order back in.
         requests = [request.canonical() for request in requests]
@@ -205,15 +208,21 @@ def _voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
 
 
 def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
-    """One view, asked as its task wants it."""
+    """One view, asked as its task wants it; what is read of its replies is neither thinking nor a vote cut off."""
     if request.task == "rank":
-        output = yield from ranker(request, asking)
-        return output
+        return (yield from heard(ranker(request, asking), keeps_cut_off=False))
     if request.task in ("judge", "choose"):
-        output = yield from verdict(request, asking)
-        return output
+        return (yield from heard(verdict(request, asking), keeps_cut_off=False))
+    return (yield from heard(_answered(request, asking), keeps_cut_off=True))
+
+
+def _answered(request: Request, asking: Asking) -> Work[Output]:
+    """The text that a view gets. One that is cut off is kept, and said to be so."""
     prompt = render(request, asking.template)
     [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]
-    view = View(request.ids, reply.status, reply.text)
     text = reply.text.strip() if reply.status == "ok" else None
-    return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,))
+    cut_off = reply.status == "ok" and reply.finish == "length"
+    detail = cut_off_detail(reply) if cut_off else reply.detail
+    view = view_of(request.ids, reply, status="cut_off" if cut_off else reply.status, detail=detail)
+    notes = (f"the answer is {detail}",) if cut_off else ()
+    return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,), notes=notes)

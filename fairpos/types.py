@@ -22,7 +22,17 @@ Span: TypeAlias = tuple[int, int]  # start, end (exclusive), counted in tokens
 # several prompts decode in step.
 Capability: TypeAlias = Literal["generate", "score", "attention", "vote"]
 Status: TypeAlias = Literal[
-    "ok", "partial", "unparsable", "refused", "empty", "malformed", "http_error", "timeout", "cancelled", "invalid"
+    "ok",
+    "partial",
+    "unparsable",
+    "cut_off",
+    "refused",
+    "empty",
+    "malformed",
+    "http_error",
+    "timeout",
+    "cancelled",
+    "invalid",
 ]
 
 
@@ -296,9 +306,10 @@ def _check(tokens: tuple[int, ...], spans: tuple[Span, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an output cost. Units: tokens and calls; `cached` calls cost nothing.
+    """What an output cost. Units: tokens and calls.
 
-    `reused_tokens` are those prompt tokens whose keys and values a segment store had.
+    `cached` calls cost nothing, and neither do their tokens, which are counted apart: the first three counts are of
+    what was paid. `reused_tokens` are those prompt tokens whose keys and values a segment store had.
     """
 
     prompt_tokens: int = 0
@@ -306,6 +317,16 @@ class Usage:
     calls: int = 0
     cached: int = 0
     reused_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    cached_completion_tokens: int = 0
+
+    def as_cached(self) -> Usage:
+        """The same where nothing of it is paid any more."""
+        return Usage(
+            cached=self.calls + self.cached,
+            cached_prompt_tokens=self.prompt_tokens + self.cached_prompt_tokens,
+            cached_completion_tokens=self.completion_tokens + self.cached_completion_tokens,
+        )
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -314,6 +335,8 @@ class Usage:
             self.calls + other.calls,
             self.cached + other.cached,
             self.reused_tokens + other.reused_tokens,
+            self.cached_prompt_tokens + other.cached_prompt_tokens,
+            self.cached_completion_tokens + other.cached_completion_tokens,
         )
 
 
@@ -335,9 +358,19 @@ def lone_winner(groups: Groups) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The record of one call: which order the model saw, and what came of it; `detail` says what went wrong.
+    """The record of one call: which order the model saw, and what came of it.
 
-    `ranking` and `ties` are as in `Output`.
+    Attributes:
+        order: Segment ids as shown.
+        status: Of the call. "cut_off": the reply ends at the limit of its tokens, so that it is no vote; of an answer
+            the text is kept.
+        text: What the model wrote, without a thinking trace.
+        scores: By segment id.
+        ranking, ties: As in `Output`.
+        detail: What went wrong, in words.
+        mass: The probability that the reply is any of the labels, 0 to 1; None: the call asked for none.
+        bounds: By segment id, where the log-probability is known to be no more than this; such an id has no score.
+        key: Under which the response is cached; empty: nowhere.
     """
 
     order: tuple[str, ...]
@@ -347,6 +380,9 @@ class View:
     ranking: tuple[str, ...] = ()
     detail: str = ""
     ties: Groups = ()
+    mass: float | None = None
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    key: str = ""
 
     @property
     def winner(self) -> str | None:

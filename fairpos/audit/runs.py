@@ -211,8 +211,8 @@ def _run(
             _gold_label(item, view, output),
             output.text,
             output.usage.calls + output.usage.cached,
-            output.usage.prompt_tokens,
-            output.usage.completion_tokens,
+            output.usage.prompt_tokens + output.usage.cached_prompt_tokens,
+            output.usage.completion_tokens + output.usage.cached_completion_tokens,
             seconds,
         )
 

@@ -6,6 +6,7 @@ list of calls and runs them together, batched or concurrent, as it can.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
@@ -14,6 +15,9 @@ from fairpos.attention.reading import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Layout, Status, Usage
+
+# What to do about a reply that was cut off.
+MORE_TOKENS = "allow more new tokens (--max-new-tokens, max_new_tokens)"
 
 Finish: TypeAlias = Literal["stop", "length", "cancelled"]
 
@@ -174,6 +178,8 @@ class Reply:
         detail: What went wrong, in words.
         resolution: Nats; log-probabilities that differ by less are equal, because the backend rounds. See
             `fairpos.backends.resolution`.
+        started: Whether the reply was made to start with the prompt's `answer_start`; some endpoints can't do that.
+        key: Under which an endpoint's response is cached.
     """
 
     status: Status = "ok"
@@ -186,6 +192,17 @@ class Reply:
     detail: str = ""
     finish: Finish | None = None
     resolution: float = 0.0
+    started: bool = True
+    key: str = ""
+
+    @property
+    def mass(self) -> float | None:
+        """The probability, 0 to 1, that the reply is one of those that were scored; bounds are left out."""
+        if not self.log_probs:
+            return None
+        bounded = self.bounded or (False,) * len(self.log_probs)
+        surely = (math.exp(p) for p, bound in zip(self.log_probs, bounded, strict=True) if not bound)
+        return min(1.0, math.fsum(surely))
 
 
 @runtime_checkable

@@ -22,6 +22,10 @@ CompletionStatus: TypeAlias = Literal["ok", "refused", "empty", "malformed", "ht
 # What servers write into `error.code` when a filter stops the prompt itself (HTTP 400).
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 _DETAIL_LENGTH = 500
+# Why a text ends, in the words of several servers.
+_CUT_OFF = frozenset({"length", "max_tokens", "model_length", "max_output_tokens", "model_context_window_exceeded"})
+_FILTERED = frozenset({"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "refusal"})
+_FAILED = frozenset({"error", "abort", "aborted", "insufficient_system_resource", "network_error"})
 
 
 class MalformedResponse(ValueError):
@@ -95,6 +99,7 @@ class Completion:
         usage: Tokens as the endpoint counted them (0 where it did not), and calls: every attempt is one; a cached
             completion has no call.
         finish_reason: As the endpoint gave it: "stop", "length", ...
+        reasoned: The endpoint reasoned before the content, and keeps that apart; none of it is in `text`.
         cached: Nothing was asked for this: it came from the cache, or from an equal request of the same run.
         attempts: Calls made for this in this run; 0 if cached.
         latency_s: Seconds of the last call; of the original one if cached.
@@ -109,6 +114,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str | None = None
+    reasoned: bool = False
     cached: bool = False
     attempts: int = 0
     latency_s: float = 0.0
@@ -117,9 +123,16 @@ class Completion:
     key: str = ""
 
     @property
+    def cut_off(self) -> bool:
+        """Whether the text ends because there was no room for more."""
+        return _is_one_of(self.finish_reason, _CUT_OFF)
+
+    @property
     def usage(self) -> Usage:
-        """What this cost. A cached completion counts its tokens, but no call."""
-        return Usage(self.prompt_tokens, self.completion_tokens, self.attempts, int(self.cached))
+        """What this cost. A cached completion costs no call, and its tokens are counted apart."""
+        if self.cached:
+            return Usage(self.prompt_tokens, self.completion_tokens, calls=1).as_cached()
+        return Usage(self.prompt_tokens, self.completion_tokens, self.attempts)
 
 
 def read_response(raw: str) -> Completion:
@@ -136,13 +149,15 @@ def read_response(raw: str) -> Completion:
     except (ValueError, RecursionError) as error:
         raise MalformedResponse(f"not JSON: {error}; it ends with {raw[-40:]!r}") from error
     choice = _first_choice(response)
+    _refuse_failed(choice)
     message = _object(choice.get("message"), "choices[0].message")
     reason = choice.get("finish_reason")
-    prompt_tokens, completion_tokens = _usage(response.get("usage"))
+    usage = response.get("usage")
+    prompt_tokens, completion_tokens = _usage(usage)
     refusal = _text(message.get("refusal"), "choices[0].message.refusal").strip()
     text = _text(message.get("content"), "choices[0].message.content")
     status: CompletionStatus = "ok" if text.strip() else "empty"
-    if refusal or reason == "content_filter":
+    if refusal or _is_one_of(reason, _FILTERED):
         status = "refused"
     return Completion(
         status=status,
@@ -151,8 +166,40 @@ def read_response(raw: str) -> Completion:
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         finish_reason=reason if isinstance(reason, str) else None,
-        detail=(refusal or "content_filter") if status == "refused" else "",
+        reasoned=_has_reasoning(message, usage),
+        detail=(refusal or str(reason)) if status == "refused" else "",
     )
+
+
+def _refuse_failed(choice: Mapping[str, object]) -> None:
+    """Raises where generating failed midway, whatever text there is.
+
+    Raises:
+        MalformedResponse: the choice has an error, or says that it ended with one.
+    """
+    error = choice.get("error")
+    if error or _is_one_of(choice.get("finish_reason"), _FAILED):
+        said = error.get("message") if isinstance(error, dict) else error
+        why = str(said or choice.get("finish_reason"))[:_DETAIL_LENGTH]
+        raise MalformedResponse(f"the endpoint says that generating failed: {why}")
+
+
+def _is_one_of(reason: object, reasons: frozenset[str]) -> bool:
+    return isinstance(reason, str) and reason.lower() in reasons
+
+
+def _has_reasoning(message: Mapping[str, object], usage: object) -> bool:
+    """Whether the endpoint reasoned apart from the content: by what it shows of it, or by its count of tokens."""
+    if any(message.get(name) for name in ("reasoning_content", "reasoning", "reasoning_details", "thinking")):
+        return True
+    content = message.get("content")
+    if isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") in ("thinking", "reasoning") for part in content
+    ):
+        return True
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    count = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return isinstance(count, int) and count > 0
 
 
 def read_error(http_status: int, raw: str) -> Completion:
@@ -226,10 +273,17 @@ def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
         top = _object(entry, name).get("top_logprobs") or []
         if not isinstance(top, list):
             raise MalformedResponse(f"{name}.top_logprobs must be a list, got {type(top).__name__}")
-        pairs = [_token(item, f"{name}.top_logprobs[{rank}]") for rank, item in enumerate(top)]
+        pairs = [_token(item, f"{name}.top_logprobs[{rank}]") for rank, item in enumerate(top) if not _is_untold(item)]
         pairs.sort(key=lambda pair: -pair[1])
+        if _is_untold(entry):  # the token is there all the same: it may stand in the list, and the next ones count
+            entry = dict(entry, logprob=dict(pairs).get(str(entry.get("token")), -math.inf))
         tokens.append(TokenLogprob(*_token(entry, name), tuple(pairs)))
     return tuple(tokens)
+
+
+def _is_untold(entry: object) -> bool:
+    """Whether a server says of a token that it won't tell its log-probability."""
+    return isinstance(entry, dict) and "logprob" in entry and entry["logprob"] is None
 
 
 def _token(entry: object, name: str) -> tuple[str, float]:

@@ -65,8 +65,7 @@ class OnceBackend(Backend, AttentionReader):
                     del fresh[call]  # the next one like it is a copy
             else:
                 reply, seconds = self._known[call]
-                usage = replace(reply.usage, calls=0, cached=reply.usage.calls + reply.usage.cached)
-                found.append(replace(reply, usage=usage))
+                found.append(replace(reply, usage=reply.usage.as_cached()))
                 self.seconds += seconds
         return found
 

@@ -19,7 +19,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fairpos.backends.base import Call, Decoding, Generate, Reply, Score
+from fairpos.backends.base import MORE_TOKENS, Call, Decoding, Generate, Reply, Score
 from fairpos.backends.completion import JSON, Completion, CompletionRequest
 from fairpos.backends.label_logprobs import label_log_probs
 from fairpos.backends.openai_client import OpenAIClient
@@ -167,7 +167,8 @@ class OpenAIBackend:
         refused = completion.http_status in (400, 422) and "logprob" in completion.detail
         if completion.status in ("http_error", "timeout", "malformed", "cancelled") and not refused:
             raise BackendError(f"{self.name} doesn't answer: {completion.detail}")
-        self._logprobs = any(token.top for token in completion.logprobs or ())
+        # Reasoning comes first where a model reasons, and its tokens are what would be listed.
+        self._logprobs = not completion.reasoned and any(token.top for token in completion.logprobs or ())
         return frozenset({"generate", "score"} if self._logprobs else {"generate"})
 
     def _probe_once(self) -> concurrent.futures.Future[Completion]:
@@ -237,9 +238,21 @@ def _labels(call: Score) -> tuple[str, ...]:
 
 
 def _reply(call: Call, completion: Completion) -> Reply:
-    reply = Reply(completion.status, completion.text, usage=completion.usage, detail=completion.detail)
-    if isinstance(call, Generate) or completion.status not in ("ok", "empty"):
+    reply = Reply(
+        completion.status,
+        completion.text,
+        usage=completion.usage,
+        detail=completion.detail,
+        started=False,
+        key=completion.key,
+    )
+    if isinstance(call, Generate):
+        return _generated(reply, completion)
+    if completion.status not in ("ok", "empty"):
         return reply
+    if completion.reasoned:
+        why = "the endpoint reasons before it replies, so that what it lists isn't the distribution over replies"
+        return replace(reply, status="unparsable", detail=why)
     found = label_log_probs(completion.logprobs or (), _labels(call))
     if found is None:
         why = "no listed alternative is one of the replies" if completion.logprobs else "the endpoint lists no logprobs"
@@ -253,3 +266,14 @@ def _reply(call: Call, completion: Completion) -> Reply:
         bounded=found.bounded if any(found.bounded) else (),
         resolution=of_listed(p for token in completion.logprobs or () for _, p in token.top),
     )
+
+
+def _generated(reply: Reply, completion: Completion) -> Reply:
+    """A generated text with why it ends."""
+    if completion.status == "empty" and completion.cut_off:
+        spent = f"all {completion.completion_tokens or ''} tokens".replace("  ", " ")
+        why = f"{spent} were spent on reasoning" if completion.reasoned else f"{spent} gave no text"
+        return replace(reply, status="cut_off", detail=f"{why}; {MORE_TOKENS}")
+    if completion.status == "empty" and completion.reasoned:
+        return replace(reply, detail="nothing follows the reasoning")
+    return replace(reply, finish="length" if completion.cut_off else "stop") if completion.status == "ok" else reply

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from fairpos.methods.base import register
 from fairpos.methods.label_prior import Ask, LabelPrior
+from fairpos.outputs import has_all_scores
 from fairpos.types import Request
 
 
@@ -33,7 +34,7 @@ class BatchCalibration(LabelPrior):
         """The mean distribution per set of labels."""
         found: dict[tuple[str, ...], list[dict[str, float]]] = {}
         for request, output in zip(requests, ask(requests), strict=True):
-            if output.scores:
+            if has_all_scores(output, request.ids):
                 _, logs = self.by_label(request, output)
                 found.setdefault(tuple(sorted(logs)), []).append(logs)
         return {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.methods.base import Family, Method, register
-from fairpos.outputs import folded, ranked_by_score
+from fairpos.outputs import folded, has_all_scores, ranked_by_score
 from fairpos.types import Capability, Output, Request, Segment, Task
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ class Contextual(Method):
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """The difference of the two views' log-probabilities."""
         found, empty = outputs
-        if not (found.scores and empty.scores):
-            failed = found if not found.scores else empty
-            return folded(Output(request.task, status=failed.status), outputs)
         stand_in = dict(zip(request.ids, self._stand_ins(request), strict=True))
+        for output, ids in ((found, request.ids), (empty, stand_in.values())):
+            if not has_all_scores(output, ids):
+                return folded(Output(request.task, status=output.status), outputs)
         scores = {id: found.scores[id] - empty.scores[stand_in[id]] for id in request.ids}
         tie = None if found.tie is None or empty.tie is None else found.tie - empty.tie
         status = found.status if found.status != "ok" else empty.status

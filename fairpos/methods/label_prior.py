@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 from fairpos.errors import InvalidComposition, NotCalibrated
 from fairpos.methods.base import Family, Method
-from fairpos.outputs import ranked_by_score
+from fairpos.outputs import has_all_scores, ranked_by_score
 from fairpos.prompts import slot_labels
 from fairpos.types import Capability, Output, Request, Task
 
@@ -84,6 +84,9 @@ class LabelPrior(Method):
         [output] = outputs
         if not output.scores:
             return output
+        if not has_all_scores(output, request.ids):
+            note = f"{self.name} needs a score for every label; {len(output.scores)} of {len(request.ids)} have one"
+            return replace(output, scores={}, ranking=(), winner=None, notes=(*output.notes, note))
         label_of, logs = self.by_label(request, output)
         labels = tuple(sorted(logs))
         prior = dict(zip(labels, dict(self.prior)[labels], strict=True))

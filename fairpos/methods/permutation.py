@@ -248,7 +248,7 @@ def _descending(places: Sequence[Sequence[int]], n: int) -> list[float]:
 
 def _frequent(outputs: Sequence[Output]) -> Output:
     """The text that most views gave, as the first of them put it; between equals, the first in the alphabet."""
-    texts = [output.text for output in outputs if output.status == "ok" and output.text is not None]
+    texts = _voting_texts(outputs)
     if not texts:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
     alike: dict[str, list[str]] = {}
@@ -259,9 +259,16 @@ def _frequent(outputs: Sequence[Output]) -> Output:
     return Output("answer", text=alike[most][0], notes=notes)
 
 
+def _voting_texts(outputs: Sequence[Output]) -> list[str]:
+    """The views' answers; those that were cut off count only where no view has a whole one."""
+    found = [output for output in outputs if output.status == "ok" and output.text is not None]
+    whole = [output for output in found if all(view.status != "cut_off" for view in output.views)]
+    return [str(output.text) for output in whole or found]
+
+
 def _most_similar(outputs: Sequence[Output]) -> Output:
     """The text whose embedding is nearest to the others'; between equals, the first in the alphabet."""
-    texts = sorted(output.text for output in outputs if output.status == "ok" and output.text is not None)
+    texts = sorted(_voting_texts(outputs))
     if not texts:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
     if len(set(texts)) == 1:

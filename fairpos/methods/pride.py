@@ -15,6 +15,7 @@ from typing import ClassVar
 from fairpos.methods.base import register
 from fairpos.methods.label_prior import Ask, LabelPrior
 from fairpos.options import option
+from fairpos.outputs import has_all_scores
 from fairpos.prompts import slot_labels
 from fairpos.types import Request
 
@@ -61,7 +62,7 @@ class Pride(LabelPrior):
         priors = []
         for start in range(0, len(views), k):
             each = list(zip(views[start : start + k], outputs[start : start + k], strict=True))
-            if all(output.scores for _, output in each):
+            if all(has_all_scores(output, view.ids) for view, output in each):
                 logs = [self.by_label(view, output)[1] for view, output in each]
                 priors.append(_softmax([math.fsum(log[label] for log in logs) / k for label in labels]))
         return priors

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fairpos.methods.base import Family, Method, register
-from fairpos.outputs import folded, ranked_by_score
+from fairpos.outputs import folded, has_all_scores, ranked_by_score
 from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:
@@ -65,11 +65,12 @@ class Swap(Method):
 
 
 def mean_verdict(request: Request, outputs: Sequence[Output]) -> Output:
-    """The mean of several views' probabilities (as logs) or, where a view has none, of their votes.
+    """The mean of several views' probabilities (as logs) or, where one lacks some of them, of their votes.
 
     Equal best candidates are a tie, as is a tie label that is not below all candidates.
     """
-    distributions = all(output.scores for output in outputs)
+    ties = {output.tie is None for output in outputs}
+    distributions = len(ties) == 1 and all(has_all_scores(output, request.ids) for output in outputs)
     shares = [_probabilities(output) if distributions else _votes(output, request.ids) for output in outputs]
     means = {key: math.fsum(share[key] for share in shares) / len(shares) for key in shares[0]}
     logs = {key: math.log(p) if p > 0 else -math.inf for key, p in means.items()}

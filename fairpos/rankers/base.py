@@ -8,9 +8,9 @@ from typing import ClassVar, Protocol, TypeAlias, cast
 
 from fairpos.backends.base import AttentionOwner, Call, Decoding, Reply
 from fairpos.outputs import ranked_by_score
-from fairpos.prompts import Template
+from fairpos.prompts import Prompt, Template
 from fairpos.registry import Registry
-from fairpos.types import Capability, Output, Request, Status, Usage, View
+from fairpos.types import Capability, Groups, Output, Request, Status, Usage, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,17 @@ class Asking:
         decoding: For generated text.
         attend: The method that owns the attention, if one does.
         in_words: Verdicts are generated and parsed, not read from the distribution over the labels.
+        may_use_words: A verdict is asked for in words where the labels have too little of the distribution.
     """
 
     template: Template | None = None
     decoding: Decoding = Decoding()
     attend: AttentionOwner | None = None
     in_words: bool = False
+    may_use_words: bool = False
 
+
+LEAST_MASS = 0.05  # the least probability of all labels together that decides anything, in a free reply
 
 Asked: TypeAlias = Generator[list[Call], list[Reply], Output]
 
@@ -66,29 +70,84 @@ def find_ranker(spec: str | Ranker) -> Ranker:
     return cast(Ranker, RANKERS.build(spec)) if isinstance(spec, str) else spec
 
 
-def scored(request: Request, reply: Reply, log_probs: Sequence[float], *, tie: float | None = None) -> Output:
+def view_of(
+    order: Sequence[str],
+    reply: Reply,
+    *,
+    scores: Mapping[str, float] | None = None,
+    ranking: Sequence[str] = (),
+    status: Status | None = None,
+    ties: Groups = (),
+    bounds: Mapping[str, float] | None = None,
+    detail: str | None = None,
+) -> View:
+    """The record of one call.
+
+    Args:
+        order: Segment ids as shown.
+        reply: What came back.
+        scores: By id.
+        ranking: Ids, best first.
+        status: None: the reply's own.
+        ties: Groups of ids of the ranking that are level.
+        bounds: Of the ids that have no score.
+        detail: None: the reply's own.
+    """
+    return View(
+        tuple(order),
+        reply.status if status is None else status,
+        reply.text or None,
+        scores or {},
+        tuple(ranking),
+        reply.detail if detail is None else detail,
+        ties,
+        mass=reply.mass,
+        bounds=bounds or {},
+        key=reply.key,
+    )
+
+
+def lack_of_mass(prompt: Prompt, reply: Reply) -> str:
+    """Why the labels of a scored reply decide nothing, in words; empty where they do.
+
+    Labels that have next to no probability together are not what the model would reply: it begins with prose, or with
+    its thinking, and what is left over for the labels is noise. That is asked of free replies alone: one that was made
+    to start where a label comes next (`answer_start`) is read given that a label comes, however it would be spelled.
+    """
+    mass = reply.mass
+    if mass is None or mass >= LEAST_MASS or (reply.started and prompt.answer_start):
+        return ""
+    return f"the labels have {mass:.1g} of the probability together, less than {LEAST_MASS}: replies begin otherwise"
+
+
+def scored(
+    request: Request, reply: Reply, log_probs: Sequence[float], *, tie: float | None = None, lacking: str = ""
+) -> Output:
     """The output of a view whose segments all have a score, in the order shown.
 
-    Where a score is only an upper bound (status "partial"), its segment is left out of the ranking. Where "equally
-    good" is not below the best score, there is no ranking and no winner.
+    Where a score is only an upper bound (status "partial"), its segment is left out of the ranking and the scores.
+    Where "equally good" is not below the best score, there is no ranking and no winner.
 
     Args:
         request: The view.
         reply: What came back.
         log_probs: Of the segments, in the order shown.
         tie: Score of "equally good", where it was offered.
+        lacking: Why the scores decide nothing; see `lack_of_mass`.
     """
-    if reply.status not in ("ok", "partial") or not log_probs:
-        view = View(request.ids, reply.status, reply.text or None, detail=reply.detail)
-        return Output(request.task, status=reply.status, usage=reply.usage, views=(view,))
-    scores = dict(zip(request.ids, log_probs, strict=True))
+    if reply.status not in ("ok", "partial") or not log_probs or lacking:
+        status: Status = "unparsable" if lacking else reply.status
+        view = view_of(request.ids, reply, status=status, detail=lacking or reply.detail)
+        return Output(request.task, status=status, usage=reply.usage, views=(view,))
     bounded = {id for id, bound in zip(request.ids, reply.bounded, strict=False) if bound}
-    known = {id: score for id, score in scores.items() if id not in bounded}
-    found = ranked_by_score(request, known, reply.resolution, tie=tie)
+    known = dict(zip(request.ids, log_probs, strict=True))
+    scores = {id: log_prob for id, log_prob in known.items() if id not in bounded}
+    bounds = {id: log_prob for id, log_prob in known.items() if id in bounded}
+    found = ranked_by_score(request, scores, reply.resolution, tie=tie)
     if tie is not None and found.winner is None:  # the view says "equally good", and ranks nothing
         found = replace(found, ranking=(), ties=())
-    view = View(request.ids, reply.status, scores=scores, ranking=found.ranking, detail=reply.detail, ties=found.ties)
-    return replace(found, scores=scores, status=reply.status, usage=reply.usage, views=(view,))
+    view = view_of(request.ids, reply, scores=scores, ranking=found.ranking, ties=found.ties, bounds=bounds)
+    return replace(found, status=reply.status, usage=reply.usage, views=(view,))
 
 
 def gathered(

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from fairpos.backends.base import Score
 from fairpos.prompts import render
-from fairpos.rankers.base import Asked, Asking, register, scored
+from fairpos.rankers.base import Asked, Asking, lack_of_mass, register, scored
 from fairpos.types import Capability, Request
 
 
@@ -39,4 +39,4 @@ class FirstToken:
         close = "]" if prompt.answer_start.endswith("[") else "."
         replies = tuple(label + close if ambiguous else label for label in prompt.labels)
         [reply] = yield [Score(prompt, replies, asking.attend)]
-        return scored(request, reply, reply.log_probs)
+        return scored(request, reply, reply.log_probs, lacking=lack_of_mass(prompt, reply))

@@ -12,9 +12,9 @@ from typing import ClassVar
 from fairpos.backends.base import Generate
 from fairpos.options import Checked
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asked, Asking, register
+from fairpos.rankers.base import Asked, Asking, register, view_of
 from fairpos.rankers.listwise import parse_listing
-from fairpos.types import Capability, Output, Request, Status, View
+from fairpos.types import Capability, Output, Request, Status
 
 LISTWISE = Template(
     instruction="Rank passages by how well they answer a question.\n\n",
@@ -65,6 +65,6 @@ class GenerateRanker(Checked):
             by_label = dict(zip(prompt.labels, request.ids, strict=True))
             status, ranking = found.status, tuple(by_label[label] for label in found.labels)
             detail = f"dropped {', '.join(f'[{name}]' for name in found.dropped)}" if found.dropped else ""
-        view = View(request.ids, status, reply.text or None, ranking=ranking, detail=detail)
+        view = view_of(request.ids, reply, ranking=ranking, status=status, detail=detail)
         winner = ranking[0] if ranking else None
         return Output(request.task, ranking=ranking, winner=winner, status=status, usage=reply.usage, views=(view,))

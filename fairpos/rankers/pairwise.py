@@ -16,8 +16,8 @@ from typing import ClassVar
 from fairpos.backends.base import Reply, Score
 from fairpos.outputs import ranked_by_score
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asked, Asking, gathered, register
-from fairpos.types import Capability, Request, Usage, View
+from fairpos.rankers.base import Asked, Asking, gathered, lack_of_mass, register, view_of
+from fairpos.types import Capability, Request, Status, Usage
 
 PAIRWISE = Template(
     instruction="Compare two passages.\n\n",
@@ -54,13 +54,27 @@ class Pairwise:
         replies = yield [Score(prompt, (" A", " B"), asking.attend) for prompt in prompts]
         first_wins: dict[tuple[str, str], float] = {}
         views = []
-        for (first, second), reply in zip(pairs, replies, strict=True):
+        for (first, second), prompt, reply in zip(pairs, prompts, replies, strict=True):
             ids = (first.id, second.id)
-            scores = dict(zip(ids, reply.log_probs, strict=True)) if reply.log_probs else {}
+            lacking = lack_of_mass(prompt, reply)
+            # A bound is no probability: what is listed alone may be all but certain, or hardly more than the other.
+            known = reply.log_probs and not lacking and not any(reply.bounded)
+            scores = dict(zip(ids, reply.log_probs, strict=True)) if known else {}
             if scores:
                 first_wins[ids] = _first_wins(reply)
             found = ranked_by_score(replace(request, segments=(first, second), labels=None), scores, reply.resolution)
-            views.append(View(ids, reply.status, reply.text or None, scores, found.ranking, reply.detail, found.ties))
+            status: Status | None = "unparsable" if lacking else None
+            views.append(
+                view_of(
+                    ids,
+                    reply,
+                    scores=scores,
+                    ranking=found.ranking,
+                    ties=found.ties,
+                    status=status,
+                    detail=lacking or None,
+                )
+            )
         usage = sum((reply.usage for reply in replies), Usage())
         # A probability of two moves by at most a quarter of the difference of their logarithms.
         resolution = max((reply.resolution for reply in replies), default=0.0) / 2

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from fairpos.backends.base import Score
 from fairpos.prompts import Template, render
-from fairpos.rankers.base import Asked, Asking, gathered, register
-from fairpos.types import Capability, Request, Usage, View
+from fairpos.rankers.base import Asked, Asking, gathered, lack_of_mass, register, view_of
+from fairpos.types import Capability, Request, Status, Usage
 
 POINTWISE = Template(
     instruction="Decide whether a passage answers a question.\n\n",
@@ -28,8 +28,8 @@ class Pointwise:
 
     COST: one call a segment. Further views ask the very same and change nothing.
     HURTS: segments are never compared, so answers must be calibrated across them; small models say "yes" to everything
-    with about the same odds. Where an endpoint lists only one of the two words, the odds are a bound (status
-    "partial"), and counted as they are.
+    with about the same odds. Where an endpoint lists only one of the two words, there are no odds: the segment isn't
+    ranked, and the status is "partial".
     """
 
     name: ClassVar[str] = "pointwise"
@@ -45,12 +45,17 @@ class Pointwise:
         replies = yield [Score(prompt, (" yes", " no"), asking.attend) for prompt in prompts]
         scores: dict[str, float] = {}
         views = []
-        for segment, reply in zip(segments, replies, strict=True):
-            if reply.log_probs:
+        for segment, prompt, reply in zip(segments, prompts, replies, strict=True):
+            lacking = lack_of_mass(prompt, reply)
+            own = {}
+            if reply.log_probs and not lacking and not any(reply.bounded):
                 yes, no = reply.log_probs
-                scores[segment.id] = yes - no if yes != no else 0.0  # minus infinity, both: neither is above the other
-            own = {segment.id: scores[segment.id]} if segment.id in scores else {}
-            views.append(View((segment.id,), reply.status, reply.text or None, own, tuple(own), reply.detail))
+                own = {segment.id: yes - no if yes != no else 0.0}  # minus infinity, both: neither is above the other
+            scores |= own
+            status: Status | None = "unparsable" if lacking else None
+            views.append(
+                view_of((segment.id,), reply, scores=own, ranking=tuple(own), status=status, detail=lacking or None)
+            )
         # A difference of two log-probabilities.
         resolution = 2 * max(reply.resolution for reply in replies)
         return gathered(request, scores, views, sum((reply.usage for reply in replies), Usage()), resolution)

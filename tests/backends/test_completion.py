@@ -178,3 +178,66 @@ def test_read_only_mappings_and_tuples_are_json_too() -> None:
         MappingProxyType({"model": "m", "messages": (MappingProxyType({"role": "user", "content": "a"}),)})
     )
     assert frozen.canonical() == plain.canonical()
+
+
+# Replies that failed midway, reasoned, or were cut off
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "error"},
+        {"finish_reason": "abort"},
+        {"finish_reason": "insufficient_system_resource"},
+        {"finish_reason": "stop", "error": {"code": 502, "message": "provider failed"}},
+        {"finish_reason": None, "error": "provider failed"},
+    ],
+)
+def test_a_reply_that_failed_midway_is_none_whatever_text_there_is(choice: dict[str, Any]) -> None:
+    with pytest.raises(MalformedResponse, match=r"generating failed: (error|abort|insuff|provider failed)"):
+        read_response(raw({"content": "[[A]] is"}, **choice))
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "refusal"])
+def test_filtered_in_many_words(reason: str) -> None:
+    completion = read_response(raw({"content": "[[A]]"}, finish_reason=reason))
+    assert (completion.status, completion.text, completion.detail) == ("refused", "", reason)
+
+
+@pytest.mark.parametrize("reason", ["length", "MAX_TOKENS", "model_length"])
+def test_cut_off_in_many_words(reason: str) -> None:
+    assert read_response(raw({"content": "[[A]]"}, finish_reason=reason)).cut_off
+    assert not read_response(raw({"content": "[[A]]"}, finish_reason="stop")).cut_off
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "A", "reasoning_content": "Let me see: B"},
+        {"content": "A", "reasoning": "Let me see: B"},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "B"}]}, {"type": "text", "text": "A"}]},
+    ],
+)
+def test_reasoning_that_is_kept_apart_is_no_text(message: dict[str, Any]) -> None:
+    completion = read_response(raw(message))
+    assert (completion.text, completion.reasoned) == ("A", True)
+
+
+def test_reasoning_that_is_counted_alone() -> None:
+    response = {
+        "choices": [{"message": {"content": "A"}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 70, "completion_tokens_details": {"reasoning_tokens": 64}},
+    }
+    assert read_response(json.dumps(response)).reasoned
+
+
+def test_a_log_probability_that_is_not_told_is_left_out() -> None:
+    top = [{"token": "A", "logprob": -0.1}, {"token": "x", "logprob": None}, {"token": "B", "logprob": -2.5}]
+    entries = [
+        {"token": "A", "logprob": None, "top_logprobs": top},
+        {"token": ".", "logprob": None, "top_logprobs": []},
+    ]
+    completion = read_response(raw({"content": "A."}, logprobs={"content": entries}))
+    assert completion.logprobs is not None
+    assert completion.logprobs[0].top == (("A", -0.1), ("B", -2.5))
+    assert [token.logprob for token in completion.logprobs] == [-0.1, -float("inf")]

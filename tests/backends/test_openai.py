@@ -103,7 +103,10 @@ def test_labels_past_the_list_are_bounds_and_the_view_says_so(ask):
     output = FairModel(backend).rank("who?", ["a", "b", "c"])
     assert output.status == "partial"
     assert output.ranking == ("2", "1")  # nothing is known of "3" but a bound
-    assert math.exp(output.scores["3"]) == pytest.approx(0.1)
+    assert output.scores.keys() == {"1", "2"}
+    [view] = output.views
+    assert math.exp(view.bounds["3"]) == pytest.approx(0.1)
+    assert view.mass == pytest.approx(0.9)
 
 
 def test_an_endpoint_without_logprobs_can_generate_only(ask):

@@ -266,7 +266,6 @@ def test_votes_of_verdicts_in_words_are_averaged():
         ("[[A]] or [[B]]", None),
         ('[[A]] {"winner": "B"}', None),
         ("[[D]]", None),
-        ("[[a]]", None),
         ("[A]", None),
         ("", None),
         ('{"winner": "B"', None),

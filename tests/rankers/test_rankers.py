@@ -19,7 +19,6 @@ from fairpos.prompts import continuation, render
 from fairpos.rankers.base import RANKERS
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.rankers.generate import LISTWISE
-from fairpos.rankers.listwise import parse_listing
 from fairpos.types import Usage, as_segments
 
 
@@ -172,8 +171,8 @@ def _spelled(text, tokenizer):
 
 def test_not_held_a_random_model_ranks_nothing(tiny):
     output = FairModel(tiny).rank("q", ["a", "b", "c"], ranker="generate:constrained=false")
-    assert output.status in ("unparsable", "empty", "partial")
-    assert output.views[0].text is None or parse_listing(output.views[0].text, ("1", "2", "3")).status == output.status
+    assert output.status in ("cut_off", "unparsable", "empty")  # it has no end of text
+    assert output.ranking == ()
 
 
 def test_held_sampling_and_beams_are_lists_too(tiny):
