@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpos.backends.base import Backend, Decoding
+from fairpos.backends.base import Backend, Decoding, KeepsResponses
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
@@ -232,6 +232,14 @@ class FairModel:
             verdicts=verdicts,
             progress=progress,
         )
+
+    def forget(self, output: Output) -> None:
+        """Drops an endpoint's cached responses to an output's calls: for one of no use, which shall be asked for again.
+
+        Without it a run that resumes would read the same empty, unparsable or refused replies from the cache.
+        """
+        if isinstance(self.backend, KeepsResponses):
+            self.backend.forget({view.key for view in output.views if view.key})
 
     def next_token_logits(self, input_ids: Sequence[int], spans: Spans, methods: Methods = "none") -> Tensor:
         """Logits of the next token after a prompt given in tokens.

@@ -19,7 +19,7 @@ from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asking, Ranker, view_of
 from fairpos.rankers.heard import cut_off_detail, heard
 from fairpos.rankers.verdict import VerdictForm, verdict
-from fairpos.types import Output, Request, Task, Usage
+from fairpos.types import Output, Request, Task, Usage, View
 
 
 def run(

@@ -7,7 +7,7 @@ list of calls and runs them together, batched or concurrent, as it can.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -225,6 +225,14 @@ class AttentionReader(Protocol):
             last_only: Only the last token of the prompt, which is about to be answered, not the whole question.
             replies: One for each prompt, to be scored in the same pass; empty: none.
         """
+
+
+@runtime_checkable
+class KeepsResponses(Protocol):
+    """A backend that keeps the responses it got, each under the key of its reply."""
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Drops responses, so that the same call is made again."""
 
 
 class Backend(Protocol):

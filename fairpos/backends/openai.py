@@ -15,7 +15,7 @@ import concurrent.futures
 import math
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +114,11 @@ class OpenAIBackend:
         """`run` for code with an event loop. Cancelling it breaks off its calls, and no others."""
         completions = await self.client.run([self.request(call) for call in calls])
         return [_reply(call, completion) for call, completion in zip(calls, completions, strict=True)]
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Drops these responses from the cache, so that the calls are made again: what came of them was of no use."""
+        if self.client.cache is not None:
+            self.client.cache.remove(keys)
 
     def request(self, call: Call) -> CompletionRequest:
         """The call as it is sent."""

@@ -109,6 +109,7 @@ def rank(
                         if on_error is OnError.STOP:
                             raise BackendError(f"record {id!r} has no ranking: {why}; what was done is kept")
                         if on_error is OnError.SKIP:
+                            fair.forget(found)
                             continue
                         if on_error is OnError.INPUT:
                             result |= {"ranking": list(requests[id].ids), "unranked": [], "fallback": "input order"}
@@ -145,6 +146,10 @@ def result_of(id: str, request: Request, output: Output) -> Record:
             call["text"] = view.text
         if view.detail:
             call["detail"] = view.detail
+        if view.mass is not None:
+            call["mass"] = view.mass
+        if view.bounds:
+            call["bounds"] = dict(view.bounds)
         calls.append(call)
     return {
         "id": id,

@@ -51,7 +51,7 @@ def prompts_of(item: Item, verdict: Verdict, template: Template | None) -> dict[
 
 
 def _view_of(view: View) -> ViewVerdict:
-    known = {"order", "status", "text", "scores", "ranking", "detail", "ties"}
+    known = {"order", "status", "text", "scores", "ranking", "detail", "ties", "key"}
     more = {f.name: getattr(view, f.name) for f in dataclasses.fields(view) if f.name not in known}
     return ViewVerdict(
         view.order,
@@ -60,5 +60,5 @@ def _view_of(view: View) -> ViewVerdict:
         dict(view.scores),
         view.text,
         view.detail,
-        {name: value for name, value in more.items() if value not in (None, "", ())},
+        {name: value for name, value in more.items() if value not in (None, "", (), {})},
     )

@@ -13,7 +13,7 @@ from fairpos.metrics import Interval, bootstrap_interval, graded_tau, ndcg, reci
 from fairpos.types import Usage
 
 FAILED = ("http_error", "timeout", "malformed", "cancelled")
-NO_VOTE = ("unparsable", "refused", "empty")
+NO_VOTE = ("unparsable", "cut_off", "refused", "empty")
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Tally:
     Attributes:
         records: By status; "ok" and "partial" have a ranking.
         views: Calls as the methods made them, by status. A view is one call however often it was tried.
-        usage: Tokens, calls with every attempt, and views that came from the cache.
+        usage: Tokens and calls with every attempt; apart from them views that came from the cache, and their tokens.
     """
 
     records: Counter[str] = field(default_factory=Counter)
@@ -50,6 +50,8 @@ class Tally:
             "no_vote": {status: self.views[status] for status in NO_VOTE},
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
+            "cached_prompt_tokens": self.usage.cached_prompt_tokens,
+            "cached_completion_tokens": self.usage.cached_completion_tokens,
         }
 
 

@@ -98,7 +98,7 @@ def test_judgements_count_what_was_not_ranked_as_not_found(records, tmp_path):
     assert summary["quality"]["nDCG@10"]["estimate"] == pytest.approx(expected)
     assert summary["quality"]["MRR"]["estimate"] == pytest.approx(sum(1 / r for r in place.values()) / 3)
     assert summary["quality"]["MRR"]["queries"] == 3
-    assert summary["no_vote"] == {"unparsable": 0, "refused": 1, "empty": 0}
+    assert summary["no_vote"] == {"unparsable": 0, "cut_off": 0, "refused": 1, "empty": 0}
     assert lines["q1"]["ranking"] == []
     assert lines["q1"]["unranked"] == ["d0", "d1", "d2", "d3", "d4"]
     assert lines["q1"]["status"] == "refused"
