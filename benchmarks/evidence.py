@@ -23,8 +23,12 @@ from pathlib import Path
 
 import fairpos
 from fairpos import FairModel
-from fairpos.audit import TASKS, Item, MethodFigures, Trial, figures_of, read_items, run_trials
+from fairpos.audit.runs import Plan, run_trials
+from fairpos.audit.statistics import MethodFigures, figures_of
+from fairpos.audit.tasks import TASKS, read_items
+from fairpos.audit.trial import Trial
 from fairpos.backends.once import OnceBackend
+from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.metrics import Interval, difference_interval
 
@@ -180,12 +184,11 @@ def run(fair: FairModel, name: str, study: Study, most: int | None, folder: Path
             # The label effect is the plain model's own figure; elsewhere, turning labels too would cost three times.
             cross = study.task == "judge" and method == "none"
             trials += run_trials(
-                fair,
+                fair.backend,
                 TASKS[study.task],
                 items[:count],
                 [method],
-                orders=study.orders,
-                cross=cross,
+                Plan(orders=study.orders, cross=cross),
                 batch=study.batch,
                 journal=journal,
             )

@@ -125,21 +125,19 @@ def screenshot(browser: str, report: Path, width: int, scheme: str, path: Path) 
 
 def example(folder: Path) -> Path:
     """A report on a model that favours the first answer and the letter B."""
-    from fairpos import FairModel
-    from fairpos.audit import TASKS, advise, figures_of, read_items, run_trials
-    from fairpos.audit.report import Audit, write
+    import fairpos
+    from fairpos.audit.audit import AuditRun, Source
+    from fairpos.audit.report import write_report
+    from fairpos.audit.runs import Plan
+    from fairpos.audit.tasks import TASKS, read_items
     from fairpos.backends.fake import FakeBackend
 
     data = Path(__file__).parent / "data" / "llmbar_short.jsonl"
     items, bad = read_items(TASKS["judge"], data, limit=40)
-    fair = FairModel(
-        FakeBackend(quality=lambda _, s: len(s.text) / 200, slot_bias=[1.5], label_bias={"B": 0.5}, noise=0.5)
-    )
+    fake = FakeBackend(quality=lambda _, s: len(s.text) / 200, slot_bias=[1.5], label_bias={"B": 0.5}, noise=0.5)
     names = ["none", "swap", "swap:verdict=mean", "swap:verdict=mean+cross_labels", "contextual", "batch_calibration"]
-    trials = run_trials(fair, TASKS["judge"], items, names, cross=True)
-    found = [figures_of(name, trials, items) for name in names]
-    advice = advise(found, chance=0.5)
-    write(Audit("judge", "fake", data.name, "", "", 2, True, 0, items, trials, found, advice, bad), folder)
+    audit = AuditRun(fake, TASKS["judge"], Plan(cross=True)).audit(items, names, source=Source(data.name), skipped=bad)
+    write_report(audit, folder, fairpos.__version__)
     return folder / "report.html"
 
 

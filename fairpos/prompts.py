@@ -130,6 +130,12 @@ KEY_VALUE = Template(
 )
 
 
+# What the HTTP service says where it has words of its own: the client's are the question, after the documents.
+SERVICE_TEMPLATES: dict[Task, Template] = {
+    "answer": Template(instruction="Documents:\n\n", segment="Document: {heading}{text}\n\n", question="{query}"),
+}
+
+
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:
     """Labels of the slots: numbers for passages, letters (A to Z, AA, AB, ...) for answers and options."""
     if task in ("rank", "answer"):

@@ -14,7 +14,7 @@ from fairpos.calibration.profile import Profile, directory
 from fairpos.errors import InvalidOption
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
-from fairpos.prompts import Prompt, Template
+from fairpos.prompts import SERVICE_TEMPLATES, Prompt, Template
 from fairpos.rankers.base import find_ranker
 from fairpos.runner import start
 from fairpos.types import Output, Request, Task, Usage, View
@@ -28,7 +28,7 @@ from .settings import Settings
 from .upstream import Upstream
 
 # The client's own words say what is wanted; documents come before them.
-CHAT = Template(instruction="Documents:\n\n", segment="Document: {heading}{text}\n\n", question="{query}")
+CHAT = SERVICE_TEMPLATES["answer"]
 PLAIN = Template(instruction="", segment="{text}", question="{query}")  # no documents
 _HEADER = 4096  # longest x-fairpos-order; the body always has it
 

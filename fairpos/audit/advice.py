@@ -1,13 +1,14 @@
 """What the figures support: whether the task can show bias, and which method, if any, to use.
 
 A method is recommended only where an interval supports it: its accuracy, averaged over orders, is above the plain
-model's, or its consistency is and its accuracy is not worse by more than a margin. With several methods the intervals
-are widened (Bonferroni), so that looking at many does not find one by chance. "Leave the order alone" is an answer.
+model's, or its consistency is and its accuracy is not worse by more than a margin. Under a method that can't be told
+from guessing nothing is recommended: no method makes a verdict of a guess. With several methods the intervals are
+widened (Bonferroni), so that looking at many does not find one by chance. "Leave the order alone" is an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ from fairpos.audit.statistics import MethodFigures
 from fairpos.metrics import Interval, difference_interval, items_needed
 
 MARGIN = 0.05  # accuracy that may be lost for consistency
+MOST_LOST = 0.2  # share of outputs without a verdict up to which figures say something
+LABEL_CURE = "cross_labels"
 _EASY, _HARD = 0.95, 0.60
 
 Difficulty = Literal["fits", "too easy", "hard", "at chance", "unknown"]
@@ -30,12 +33,14 @@ class Comparison:
         accuracy, consistency: Paired differences, method minus plain; accuracy is None without gold.
         needed: Items, in all, at which a difference in accuracy like the one seen would be told from none; None where
             it is none, or told already.
+        rejected: Why the method isn't recommended whatever its differences are; empty where nothing stands against it.
     """
 
     method: str
     accuracy: Interval | None
     consistency: Interval
     needed: int | None
+    rejected: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,17 @@ class Advice:
     comparisons: Sequence[Comparison]
     level: float
 
+    @property
+    def headline(self) -> str:
+        """What to do in a few words: "Use swap"."""
+        words = self.verdict.capitalize()
+        return f"{words}: {self.method}" if self.method else words
+
+    def hurting(self) -> list[Comparison]:
+        """Methods whose accuracy is below the plain model's, beyond chance, those that cost most first."""
+        worse = [each for each in self.comparisons if each.accuracy is not None and each.accuracy.below_zero]
+        return sorted(worse, key=lambda each: each.accuracy.estimate if each.accuracy else 0.0)
+
 
 def advise(found: Sequence[MethodFigures], *, chance: float, seed: int = 0, resamples: int = 4000) -> Advice:
     """Advice from the figures of the plain model, which comes first, and of methods.
@@ -72,13 +88,15 @@ def advise(found: Sequence[MethodFigures], *, chance: float, seed: int = 0, resa
     """
     plain, *others = found
     level = 1 - 0.05 / max(1, 2 * len(others))
-    comparisons = [_compared(method, plain, level, seed, resamples) for method in others]
+    comparisons = [_compared(method, plain, chance, level, seed, resamples) for method in others]
     difficulty, note = _difficulty(plain, chance)
-    verdict, method, reason = _decided(plain, others, comparisons)
+    verdict, method, reason = _Decision(plain, others, comparisons, chance).made()
     return Advice(difficulty, note, verdict, method, reason, comparisons, level)
 
 
-def _compared(method: MethodFigures, plain: MethodFigures, level: float, seed: int, resamples: int) -> Comparison:
+def _compared(
+    method: MethodFigures, plain: MethodFigures, chance: float, level: float, seed: int, resamples: int
+) -> Comparison:
     def difference(name: str) -> Interval:
         return difference_interval(
             method.per_item[name], plain.per_item[name], level=level, seed=seed, resamples=resamples
@@ -88,14 +106,19 @@ def _compared(method: MethodFigures, plain: MethodFigures, level: float, seed: i
     needed = None
     if accuracy is not None and accuracy.holds(0.0) and plain.items > 1:
         needed = items_needed(method.per_item["accuracy"] - plain.per_item["accuracy"], level=level)
-    return Comparison(method.method, accuracy, difference("consistency"), needed)
+    rejected = ""
+    if method.losses.share > MOST_LOST:
+        rejected = method.losses.words
+    elif "accuracy" in method.figures and method.figures["accuracy"].low <= chance:
+        rejected = f"its accuracy, {shown(method.figures['accuracy'])}, can't be told from guessing"
+    return Comparison(method.method, accuracy, difference("consistency"), needed, rejected)
 
 
 def _difficulty(plain: MethodFigures, chance: float) -> tuple[Difficulty, str]:
     accuracy = plain.figures.get("accuracy")
     if accuracy is None:
         return "unknown", "There are no gold answers: consistency and shares are measured, accuracy is not."
-    seen = f"The plain model's accuracy, averaged over orders, is {_shown(accuracy)}"
+    seen = f"The plain model's accuracy, averaged over orders, is {shown(accuracy)}"
     if accuracy.low <= chance:
         return "at chance", (
             f"{seen}, which can't be told from guessing ({chance:.2f}). The task is too hard for this model: what it "
@@ -108,67 +131,143 @@ def _difficulty(plain: MethodFigures, chance: float) -> tuple[Difficulty, str]:
     return "fits", f"{seen}: hard enough to show bias, easy enough to measure what it costs."
 
 
-def _decided(
-    plain: MethodFigures, others: Sequence[MethodFigures], comparisons: Sequence[Comparison]
-) -> tuple[Verdict, str | None, str]:
-    by_name: Mapping[str, MethodFigures] = {method.method: method for method in others}
-    price = {name: (method.cost.calls, method.cost.prompt_tokens) for name, method in by_name.items()}
-    consistency = plain.figures["consistency"]
-    steady = not plain.biases and consistency.low > 1 - MARGIN
-    better = [c for c in comparisons if c.accuracy is not None and c.accuracy.above_zero]
-    if better:
-        # Those whose interval the best estimate doesn't exceed are as good as it; the cheapest of them is enough.
-        best = max(better, key=lambda c: c.accuracy.estimate if c.accuracy else 0.0)
-        alike = [c for c in better if best.accuracy and c.accuracy and c.accuracy.high >= best.accuracy.estimate]
-        chosen = min(alike, key=lambda c: (price[c.method], c.method))
-        assert chosen.accuracy is not None
-        return (
-            "use",
-            chosen.method,
-            (
-                f"{chosen.method} raises accuracy, averaged over orders, by {_shown(chosen.accuracy, signed=True)}, at "
-                f"{price[chosen.method][0]:.1f} calls a verdict instead of {plain.cost.calls:.1f}."
-            ),
-        )
-    if not plain.biases and (steady or not comparisons):
-        return (
-            "leave the order alone",
-            None,
-            (f"No bias was found (consistency {_shown(consistency)}), and no method raises accuracy."),
-        )
-    stable = [c for c in comparisons if c.consistency.above_zero and (c.accuracy is None or c.accuracy.low > -MARGIN)]
-    if stable:
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """The rules, in the order in which they are tried."""
 
-        def merit(c: Comparison) -> tuple[float, float, float]:
-            return c.consistency.estimate, c.accuracy.estimate if c.accuracy else 0.0, -price[c.method][1]
+    plain: MethodFigures
+    others: Sequence[MethodFigures]
+    comparisons: Sequence[Comparison]
+    chance: float
 
-        chosen = max(stable, key=merit)
+    def made(self) -> tuple[Verdict, str | None, str]:
+        """What to do, with which method, and why."""
+        if self.plain.losses.share > MOST_LOST:
+            return "undecided", None, f"{self.plain.losses.words}. That is too little to conclude anything from."
+        allowed = [each for each in self.comparisons if not each.rejected]
+        better = [each for each in allowed if each.accuracy is not None and each.accuracy.above_zero]
+        if better:
+            return self._most_accurate(better)
+        if self._is_guessing and len(allowed) == 0:
+            return "undecided", None, self._guessing()
+        if not self.plain.biases and (self._is_steady or not self.comparisons):
+            seen = f"No bias was found (consistency {shown(self.plain.figures['consistency'])})"
+            return "leave the order alone", None, f"{seen}, and no method raises accuracy."
+        stable = [
+            each
+            for each in allowed
+            if each.consistency.above_zero and (each.accuracy is None or each.accuracy.low > -MARGIN)
+        ]
+        if stable and self.plain.biases:
+            return self._most_stable(stable)
+        return self._none_supported()
+
+    @property
+    def _is_guessing(self) -> bool:
+        accuracy = self.plain.figures.get("accuracy")
+        return accuracy is not None and accuracy.low <= self.chance
+
+    @property
+    def _is_steady(self) -> bool:
+        return self.plain.figures["consistency"].low > 1 - MARGIN
+
+    def _price(self, method: str) -> tuple[float, float]:
+        cost = next(each.cost for each in self.others if each.method == method)
+        return cost.calls, cost.tokens
+
+    def _most_accurate(self, better: Sequence[Comparison]) -> tuple[Verdict, str | None, str]:
+        """Those whose interval reaches the best estimate are as good as it; the cheapest of them is enough."""
+        best = max(_gain(each) for each in better)
+        alike = [each for each in better if each.accuracy is not None and each.accuracy.high >= best]
+        chosen, *rest = sorted(alike, key=lambda each: (*self._price(each.method), -_gain(each), each.method))
+        calls = self._price(chosen.method)[0]
+        gain = "" if chosen.accuracy is None else shown(chosen.accuracy, signed=True)
+        reason = (
+            f"{chosen.method} raises accuracy, averaged over orders, by {gain}, at {calls:.1f} calls a verdict instead "
+            f"of {self.plain.cost.calls:.1f}."
+        )
+        return "use", chosen.method, reason + self._between_equals(chosen, rest)
+
+    def _most_stable(self, stable: Sequence[Comparison]) -> tuple[Verdict, str | None, str]:
+        best = max(each.consistency.estimate for each in stable)
+        alike = [each for each in stable if each.consistency.high >= best]
+        chosen, *rest = sorted(alike, key=lambda each: (*self._price(each.method), -_gain(each), each.method))
         lost = (
             "there is no gold to measure accuracy"
             if chosen.accuracy is None
-            else (f"accuracy changes by {_shown(chosen.accuracy, signed=True)}, not worse than -{MARGIN:.2f}")
+            else f"accuracy changes by {shown(chosen.accuracy, signed=True)}, not worse than -{MARGIN:.2f}"
         )
+        reason = f"{chosen.method} raises consistency by {shown(chosen.consistency, signed=True)}; {lost}."
+        return "use for stability", chosen.method, reason + self._between_equals(chosen, rest)
+
+    def _between_equals(self, chosen: Comparison, rest: Sequence[Comparison]) -> str:
+        """Why this one, where others can't be told from it."""
+        if not rest:
+            return ""
+        calls, tokens = self._price(chosen.method)
+        dearer = [each for each in rest if self._price(each.method) > (calls, tokens)]
+        alike = [each for each in rest if each not in dearer]
+        said = ""
+        if dearer:
+            prices = ", ".join(
+                f"{each.method} ({self._price(each.method)[0]:.1f} calls, {self._price(each.method)[1]:.0f} tokens)"
+                for each in dearer
+            )
+            said += f" It is the cheapest ({calls:.1f} calls, {tokens:.0f} tokens) of those that can't be told apart: "
+            said += f"the others are {prices}."
+        if alike:
+            names = ", ".join(each.method for each in alike)
+            higher = [each for each in alike if _gain(each) < _gain(chosen)]
+            why = "its accuracy is the higher one, within chance" if len(higher) == len(alike) else "its name is first"
+            said += f" {names} can't be told from it and costs the same; {why}."
+        return said
+
+    def _guessing(self) -> str:
+        accuracy = shown(self.plain.figures["accuracy"])
+        seen = f"The model can't be told from guessing (accuracy {accuracy}, chance {self.chance:.2f})"
+        if self.comparisons:
+            seen += f", nor can it under {', '.join(each.method for each in self.comparisons)}"
         return (
-            "use for stability",
-            chosen.method,
-            (f"{chosen.method} raises consistency by {_shown(chosen.consistency, signed=True)}; {lost}."),
+            f"{seen}. No method makes a verdict of a guess: take a stronger model, easier items, or more of them."
+            f"{self._needed()}"
         )
-    if comparisons and all(c.accuracy is not None and c.accuracy.below_zero for c in comparisons):
-        return "leave the order alone", None, "Every method lowers accuracy, averaged over orders."
-    undecided = [c for c in comparisons if c.needed is not None]
-    more = ""
-    if undecided:
-        nearest = min(undecided, key=lambda c: c.needed or 0)
-        more = (
-            f" A decision on {nearest.method} would need about {nearest.needed} items in all "
-            f"({max(0, (nearest.needed or 0) - plain.items)} more), if the difference is what it seems."
+
+    def _none_supported(self) -> tuple[Verdict, str | None, str]:
+        measured = [each for each in self.comparisons if each.accuracy is not None]
+        if self.comparisons and all(each.accuracy is not None and each.accuracy.below_zero for each in measured):
+            return "leave the order alone", None, "Every method lowers accuracy, averaged over orders." + self._try()
+        bias = f"There is a bias ({' and '.join(self.plain.biases)})" if self.plain.biases else "No bias was found"
+        if not self.plain.biases:
+            reason = f"{bias}, and no method's gain is more than chance.{self._needed()}"
+            return "leave the order alone", None, reason
+        if not self.comparisons:
+            return "undecided", None, f"{bias}, and no method was compared.{self._try()}"
+        rejected = "".join(f" {each.method} is out: {each.rejected}." for each in self.comparisons if each.rejected)
+        reason = f"{bias}, but no interval supports a method over the plain model.{rejected}{self._needed()}"
+        return "undecided", None, reason + self._try()
+
+    def _needed(self) -> str:
+        undecided = [each for each in self.comparisons if each.needed is not None]
+        if not undecided:
+            return ""
+        nearest = min(undecided, key=lambda each: each.needed or 0)
+        more = max(0, (nearest.needed or 0) - self.plain.items)
+        return (
+            f" A decision on {nearest.method} would need about {nearest.needed} items in all ({more} more), if the "
+            "difference is what it seems."
         )
-    bias = f"There is a bias ({' and '.join(plain.biases)})" if plain.biases else "No bias was found"
-    if not plain.biases:
-        return "leave the order alone", None, f"{bias}, and no method's gain is more than chance.{more}"
-    return "undecided", None, f"{bias}, but no interval supports a method over the plain model.{more}"
+
+    def _try(self) -> str:
+        if self.plain.biases != ["label"] or any(LABEL_CURE in each.method for each in self.comparisons):
+            return ""
+        return f" The bias is one of labels alone: try {LABEL_CURE}, which turns them."
 
 
-def _shown(interval: Interval, *, signed: bool = False) -> str:
+def _gain(comparison: Comparison) -> float:
+    return comparison.accuracy.estimate if comparison.accuracy else 0.0
+
+
+def shown(interval: Interval, *, signed: bool = False) -> str:
+    """An interval in words: "0.76 (0.70 to 0.81)"."""
     sign = "+" if signed else ""
     return f"{interval.estimate:{sign}.2f} ({interval.low:{sign}.2f} to {interval.high:{sign}.2f})"

@@ -6,18 +6,20 @@ decided by a permutation test within items at 1 %, because a gap between positio
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from fairpos import metrics
-from fairpos.audit.runs import Trial
+from fairpos.audit.pair_figures import Bootstrap, crossed_figures, pair_figures
+from fairpos.audit.trial import Trial
+from fairpos.audit.trial_table import Losses, TrialTable
 from fairpos.files.items import Item
 from fairpos.metrics import GapTest, Interval, bootstrap_interval, position_gap_test, wilson_interval
 from fairpos.metrics.bootstrap import Array, mean
-from fairpos.metrics.preference_fairness import Slot
 
 TEST_LEVEL = 0.01
 
@@ -31,6 +33,17 @@ class Cost:
     completion_tokens: float
     seconds: float
 
+    @classmethod
+    def of(cls, trials: Sequence[Trial]) -> Cost:
+        """Of these trials."""
+        names = ("calls", "prompt_tokens", "completion_tokens", "seconds")
+        return cls(*(sum(getattr(trial, name) for trial in trials) / len(trials) for name in names))
+
+    @property
+    def tokens(self) -> float:
+        """Prompt tokens and new ones."""
+        return self.prompt_tokens + self.completion_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class MethodFigures:
@@ -42,13 +55,14 @@ class MethodFigures:
         figures: Name -> estimate with interval. Which are there depends on the task; docs/report-schema.md has all.
         by_position: Accuracy by the position of the gold segment, with Wilson intervals.
         positions: Those positions, from 0.
-        slot_shares: Share of the picks by slot shown.
+        slot_shares: Share of the picks by slot shown; empty where nothing is picked.
         label_shares: Share of the picks by label, where labels were crossed.
         tests: "position" and "label" -> gap between the shares, what chance gives, p.
         flip_matrix: Of pairs: counts of (verdict in the first order, verdict in the second), over the gold answer (the
             file's first where there is no gold), which comes first in the first order, the other one, tie or none.
-            Else: counts of (slot of the gold segment, slot picked or none).
+            Else: counts of (slot of the gold segment, slot picked or none); empty where no segment is ever picked.
         statuses: Counts of outputs by status.
+        losses: Outputs, those with turned labels too, from which no verdict came.
         cost: Per verdict.
         per_item: Name -> one value per item, for paired comparisons; not part of the report.
     """
@@ -64,6 +78,7 @@ class MethodFigures:
     tests: Mapping[str, GapTest]
     flip_matrix: Sequence[Sequence[int]]
     statuses: Mapping[str, int]
+    losses: Losses
     cost: Cost
     per_item: Mapping[str, Array]
 
@@ -85,104 +100,76 @@ def figures_of(
         seed: Of bootstraps and permutations.
         resamples: Bootstrap samples, and permutations (half as many).
     """
-    own = [trial for trial in trials if trial.method == method]
-    main = _table(own, items, lambda trial: trial.labels is None)  # (items, orders)
-    crossed = [row for row in _table(own, items, lambda trial: trial.labels is not None) if row]
-    k = len(items[0].request.segments)
-    figures: dict[str, Interval] = {}
-    per_item: dict[str, Array] = {}
-
-    def boot(name: str, table: Array, statistic: Callable[[Array], Array] = mean) -> None:
-        figures[name] = bootstrap_interval(table, statistic, seed=seed, resamples=resamples)
-
-    same = np.array([float(metrics.is_consistent([_said(trial) for trial in row])) for row in main])
-    per_item["consistency"] = same
-    figures["consistency"] = _rate(same)
-    figures["flip_rate"] = _rate(1 - same)
-    by_position: list[Interval] = []
-    if all(trial.score is not None for row in main for trial in row):
-        scores = np.array([[float(trial.score or 0.0) for trial in row] for row in main])
-        per_item["accuracy"] = scores.mean(axis=1)
-        per_item["scores"] = scores
-        boot("accuracy", scores, metrics.accuracy)
-        boot("gap", scores, metrics.gap)
-        boot("worst_position", scores, metrics.worst_position)
-        boot("best_of_orders", scores, metrics.best_of_orders)
-        boot("worst_of_orders", scores, metrics.worst_of_orders)
-        boot("psi", scores, lambda table: metrics.psi(metrics.accuracy_by_position(table)))
-        if scores.shape[1] >= 3:
-            boot("primacy", scores, metrics.primacy)
-            boot("recency", scores, metrics.recency)
-        by_position = [_rate(column) for column in scores.T]
-        if all(trial.gold_label is not None for row in main for trial in row):
-            labels = np.array([[float(trial.gold_label or 0) for trial in row] for row in main])
-            figures["rstd"] = bootstrap_interval(
-                np.stack([labels, scores], axis=-1), lambda table: _rstd(table, k), seed=seed, resamples=resamples
-            )
-    if all(len(trial.ranking) == k for row in main for trial in row) and len(main[0]) > 1 and k > 2:
-        boot("tau_psi", np.array([metrics.tau_psi([trial.ranking for trial in row]) for row in main]))
-    if k == 2 and items[0].request.task in ("judge", "choose"):
-        pairs = [_slots(row) for row in main]
-        boot("preference_fairness", np.array([metrics.preference_fairness([pair]) for pair in pairs]))
-        lengths = [tuple(len(s.text) for s in item.request.segments) for item in items]
-        longer = np.array([_longer(item, row) for item, row in zip(items, main, strict=True)])
-        boot("length_preference", longer)
-        if all(item.gold is not None for item in items):
-            gold = [item.request.ids.index(item.gold or "") for item in items]
-            wanted = np.array([metrics.length_preference((a, b), g) for (a, b), g in zip(lengths, gold, strict=True)])
-            boot("length_preference_beyond_gold", longer - wanted)
-        if crossed:
-            cells = _cells(crossed, items, _sign)
-            boot("position_effect", cells, metrics.position_effect)
-            boot("label_effect", cells, metrics.label_effect)
-            if all(trial.margin is not None for row in crossed for trial in row):
-                nats = _cells(crossed, items, lambda _, trial: trial.margin or 0.0)
-                boot("position_effect_nats", nats, metrics.position_effect)
-                boot("label_effect_nats", nats, metrics.label_effect)
-    tests: dict[str, GapTest] = {}
-    told_apart = crossed or main
-    slots = np.array([_shares([trial.slot for trial in row], k) for row in told_apart])
-    if items[0].request.task != "answer":
-        # Fewer orders than slots would not show every candidate in every slot.
-        if len(main[0]) == k:
-            tests["position"] = position_gap_test(slots, seed=seed, permutations=resamples // 2)
-    elif "scores" in per_item:
-        tests["position"] = position_gap_test(per_item["scores"], seed=seed, permutations=resamples // 2)
-    label_shares: list[float] = []
-    if crossed:
-        labels = np.array([_shares([_label(trial, k) for trial in row], k) for row in crossed])
-        tests["label"] = position_gap_test(labels, seed=seed, permutations=resamples // 2)
-        label_shares = [float(x) for x in labels.sum(axis=0) / labels.sum()] if labels.sum() else []
-    total = len(items) * len(main[0])
+    table = TrialTable.of(method, trials, items)
+    bootstrap: Bootstrap = partial(bootstrap_interval, seed=seed, resamples=resamples)
+    same = np.array([float(metrics.is_consistent([_said(trial) for trial in row])) for row in table.main])
+    scores = table.column(lambda trial: trial.score)
+    figures = {"consistency": _rate(same), "flip_rate": _rate(1 - same)}
+    per_item = {"consistency": same}
+    if scores is not None:
+        figures |= _accuracy_figures(table, scores, bootstrap)
+        per_item |= {"accuracy": scores.mean(axis=1), "scores": scores}
+    if all(len(trial.ranking) == table.slots for trial in table.flat) and table.orders > 1 and table.slots > 2:
+        taus = [metrics.tau_psi([trial.ranking for trial in row]) for row in table.main]
+        figures["tau_psi"] = bootstrap(np.array(taus), mean)
+    if table.is_of_pairs:
+        figures |= pair_figures(table, bootstrap)
+        if table.crossed:
+            figures |= crossed_figures(table, bootstrap)
     return MethodFigures(
         method,
         len(items),
-        len(main[0]),
+        table.orders,
         figures,
-        by_position,
-        [trial.shown.index(items[0].gold or items[0].request.ids[0]) for trial in main[0]],
-        [float(x) for x in slots.sum(axis=0) / slots.sum()] if slots.sum() else [],
-        label_shares,
-        tests,
-        _flip_matrix(main, items, k),
-        dict(Counter(trial.status for row in main for trial in row)),
-        Cost(
-            sum(trial.calls for row in main for trial in row) / total,
-            sum(trial.prompt_tokens for row in main for trial in row) / total,
-            sum(trial.completion_tokens for row in main for trial in row) / total,
-            sum(trial.seconds for row in main for trial in row) / total,
-        ),
+        [] if scores is None else [_rate(column) for column in scores.T],
+        table.positions(),
+        _overall(table.picks(table.told_apart, lambda trial: trial.slot)),
+        _overall(table.picks(table.crossed, table.label_of)) if table.crossed else [],
+        _bias_tests(table, scores, seed=seed, permutations=max(1, resamples // 2)),
+        table.flip_matrix(),
+        dict(Counter(trial.status for trial in table.flat)),
+        Losses.among([trial for rows in (table.main, table.crossed) for row in rows for trial in row]),
+        Cost.of(table.flat),
         per_item,
     )
 
 
-def _table(trials: Sequence[Trial], items: Sequence[Item], wanted: Callable[[Trial], bool]) -> list[list[Trial]]:
-    """Trials by item, each row by order and labeling."""
-    rows: dict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
-        if wanted(trial):
-            rows[trial.item].append(trial)
-    return [sorted(rows[item.id], key=lambda t: (t.order, -1 if t.labels is None else t.labels)) for item in items]
+def _accuracy_figures(table: TrialTable, scores: Array, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """What is read off the scores by position, (items, orders)."""
+    figures = {
+        "accuracy": bootstrap(scores, metrics.accuracy),
+        "gap": bootstrap(scores, metrics.gap),
+        "worst_position": bootstrap(scores, metrics.worst_position),
+        "best_of_orders": bootstrap(scores, metrics.best_of_orders),
+        "worst_of_orders": bootstrap(scores, metrics.worst_of_orders),
+        "psi": bootstrap(scores, lambda values: metrics.psi(metrics.accuracy_by_position(values))),
+    }
+    if scores.shape[1] >= 3:
+        figures |= {"primacy": bootstrap(scores, metrics.primacy), "recency": bootstrap(scores, metrics.recency)}
+    labels = table.column(lambda trial: trial.gold_label)
+    if labels is not None:
+        both = np.stack([labels, scores], axis=-1)
+        figures["rstd"] = bootstrap(both, lambda values: _rstd(values, table.slots))
+    return figures
+
+
+def _bias_tests(table: TrialTable, scores: Array | None, *, seed: int, permutations: int) -> dict[str, GapTest]:
+    """Position and label, where they can be tested."""
+    tests: dict[str, GapTest] = {}
+    test = partial(position_gap_test, seed=seed, permutations=permutations)
+    if table.items[0].request.task != "answer":
+        if table.orders == table.slots:  # fewer would not show every candidate in every slot
+            tests["position"] = test(table.picks(table.told_apart, lambda trial: trial.slot))
+    elif scores is not None:
+        tests["position"] = test(scores)
+    if table.crossed:
+        tests["label"] = test(table.picks(table.crossed, table.label_of))
+    return tests
+
+
+def _overall(picks: Array) -> list[float]:
+    """Share of all picks by place, (K,); empty where there are none."""
+    return [float(share) for share in picks.sum(axis=0) / picks.sum()] if picks.sum() else []
 
 
 def _rate(values: Array) -> Interval:
@@ -214,55 +201,3 @@ def _said(trial: Trial) -> str | None:
     if trial.status != "ok" and not trial.ranking:
         return f"no verdict in order {trial.order}"
     return None if trial.text is None else f"text: {trial.text.strip()}"
-
-
-def _slots(row: Sequence[Trial]) -> tuple[Slot, Slot]:
-    names: dict[int | None, Slot] = {0: "A", 1: "B", None: "C"}
-    return names[row[0].slot], names[row[-1].slot]
-
-
-def _sign(item: Item, trial: Trial) -> float:
-    return 0.0 if trial.picked is None else 1.0 if trial.picked == item.request.ids[0] else -1.0
-
-
-def _cells(crossed: Sequence[Sequence[Trial]], items: Sequence[Item], value: Callable[[Item, Trial], float]) -> Array:
-    """(items, 2, 2): X is the file's first answer; [0] has X first, [:, 0] has X under the first label."""
-    cells = np.zeros((len(items), 2, 2))
-    for i, (item, row) in enumerate(zip(items, crossed, strict=True)):
-        x = item.request.ids[0]
-        for trial in row:
-            place = trial.shown.index(x)
-            label = (place + (trial.labels or 0)) % 2
-            cells[i, place, label] = value(item, trial)
-    return cells
-
-
-def _shares(picks: Sequence[int | None], k: int) -> list[float]:
-    return [sum(pick == slot for pick in picks) / len(picks) for slot in range(k)]
-
-
-def _label(trial: Trial, k: int) -> int | None:
-    return None if trial.slot is None else (trial.slot + (trial.labels or 0)) % k
-
-
-def _longer(item: Item, row: Sequence[Trial]) -> float:
-    a, b = (len(segment.text) for segment in item.request.segments)
-    ids = item.request.ids
-    found = [None if trial.picked is None else ids.index(trial.picked) for trial in row]
-    return sum(metrics.length_preference((a, b), winner) for winner in found) / len(found)
-
-
-def _flip_matrix(main: Sequence[Sequence[Trial]], items: Sequence[Item], k: int) -> list[list[int]]:
-    if k == 2 and items[0].request.task in ("judge", "choose"):
-        matrix = [[0] * 3 for _ in range(3)]
-        for item, row in zip(items, main, strict=True):
-            gold = item.gold or item.request.ids[0]
-            first, second = (2 if t.picked is None else int(t.picked != gold) for t in (row[0], row[-1]))
-            matrix[first][second] += 1
-        return matrix
-    matrix = [[0] * (k + 1) for _ in range(k)]
-    for item, row in zip(items, main, strict=True):
-        for trial in row:
-            place = trial.shown.index(item.gold) if item.gold is not None else 0
-            matrix[place][k if trial.slot is None else trial.slot] += 1
-    return matrix

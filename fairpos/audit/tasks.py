@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidRequest
-from fairpos.files.items import Item, accepted_of, choice_item, index_of, judge_item, pairs_of, passage_item
+from fairpos.files.items import TIE, Item, accepted_of, choice_item, index_of, judge_item, pairs_of, passage_item
 from fairpos.files.items import read_items as items_from
 from fairpos.files.records import Bad, Record, objects_of, read, segments_of, text_of
 from fairpos.prompts import KEY_VALUE, Template
@@ -127,28 +127,31 @@ def _kv_items(line: int, record: Record, segments: int | None) -> Iterator[Item]
 # Scores
 
 
-def _winner(item: Item, output: Output) -> str | None:  # noqa: ARG001
+def _named_winner(item: Item, output: Output) -> str | None:  # noqa: ARG001
     return output.winner
 
 
 def _winner_is_gold(item: Item, output: Output) -> float | None:
     if item.gold is None:
         return None
-    if output.winner is None and output.status == "ok":
+    tied = output.winner is None and output.status == "ok"
+    if item.gold == TIE:
+        return float(tied)
+    if tied:
         return 1.0 / len(item.request.segments)  # a tie is worth a guess
     return float(output.winner == item.gold)
 
 
 def _holds_answer(item: Item, output: Output) -> float | None:
-    text = f" {_plain(output.text or '')} "
-    return float(any(f" {_plain(answer)} " in text for answer in item.accepted)) if item.accepted else None
+    text = f" {_normalized(output.text or '')} "
+    return float(any(f" {_normalized(answer)} " in text for answer in item.accepted)) if item.accepted else None
 
 
-def _nothing(item: Item, output: Output) -> None:  # noqa: ARG001
+def _names_none(item: Item, output: Output) -> None:  # noqa: ARG001
     return None
 
 
-def _plain(text: str) -> str:
+def _normalized(text: str) -> str:
     """Lower case, without articles and punctuation, single spaces: as SQuAD's evaluation compares answers."""
     text = "".join(" " if c in string.punctuation else c for c in text.lower())
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
@@ -167,13 +170,15 @@ def _value_is_gold(item: Item, output: Output) -> float:
     return float(_named_value(item, output) == item.gold)
 
 
+_REASONED = Decoding(max_new_tokens=512)  # a verdict in words comes after its reasons
+
 TASKS: Mapping[str, AuditTask] = {
     task.name: task
     for task in (
-        AuditTask("judge", "judge", _judge_items, _winner, _winner_is_gold),
-        AuditTask("choice", "choose", _choice_items, _winner, _winner_is_gold),
-        AuditTask("rank", "rank", _passage_items("rank"), _winner, _winner_is_gold),
-        AuditTask("qa", "answer", _passage_items("answer"), _nothing, _holds_answer, chance=False),
+        AuditTask("judge", "judge", _judge_items, _named_winner, _winner_is_gold, decoding=_REASONED),
+        AuditTask("choice", "choose", _choice_items, _named_winner, _winner_is_gold, decoding=_REASONED),
+        AuditTask("rank", "rank", _passage_items("rank"), _named_winner, _winner_is_gold),
+        AuditTask("qa", "answer", _passage_items("answer"), _names_none, _holds_answer, chance=False),
         AuditTask(
             "kv",
             "answer",

@@ -4,27 +4,90 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from fairpos import __version__
+from fairpos.audit.audit import Audit, AuditRun, Source
+from fairpos.audit.report import report_of, write_report
+from fairpos.audit.runs import Plan
+from fairpos.audit.tasks import TASKS, AuditTask, read_items
+from fairpos.backends.base import Backend
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.endpoint import Attempts, Cache, Concurrency, Timeout, open_model
+from fairpos.cli.audit_table import print_audit
+from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.groups import grouped
+from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import console, errors, progress
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.items import Item
 from fairpos.files.journal import Journal
+from fairpos.files.records import Bad
+from fairpos.files.text import json_text
+from fairpos.judging.budget import Budget
 from fairpos.methods.catalogue import parse
 from fairpos.rankers.verdict import VerdictForm
 
-_TASKS = Literal["judge", "choice", "rank", "qa", "kv"]
+_SPENT = 3  # exit status where the budget ended the run
+_TASK_NAMES = Literal["judge", "choice", "rank", "qa", "kv"]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which items are asked, and in how many ways."""
+
+    segments: Annotated[int | None, typer.Option(min=2, help="Segments of an item, where records have more.")] = None
+    orders: Annotated[int | None, typer.Option(min=2, help="Positions of the right segment; all where not given.")] = (
+        None
+    )
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many items.")] = None
+    cross: Annotated[
+        Literal["auto", "none", "labels"],
+        typer.Option(help="labels: turn the labels too, to tell position from label; auto: for pairs."),
+    ] = "auto"
+    ranker: Annotated[str, typer.Option(help="How a view of task rank is asked.")] = "first_token"
+    verdicts: Annotated[VerdictForm, typer.Option(help="distribution over labels, text, or auto.")] = "auto"
+    batch: Annotated[int | None, typer.Option(min=1, help="Items that run together.")] = None
+    budget: Annotated[str | None, typer.Option(help="'500 calls' or '20000 tokens'; ends the run when spent.")] = None
+
+    def crosses(self, task: AuditTask, slots: int) -> bool:
+        """Whether labels are turned.
+
+        Raises:
+            InvalidOption: they shall be, and the task has none.
+        """
+        has_labels = task.asks in ("judge", "choose")
+        if self.cross == "labels" and not has_labels:
+            raise InvalidOption(f"task {task.name} has no labels to cross; tasks judge and choice do")
+        return has_labels and (self.cross == "labels" or (self.cross == "auto" and slots == 2))
+
+    def plan(self, task: AuditTask, slots: int, words: options.Words, seed: int) -> Plan:
+        """How the library is to ask."""
+        return Plan(
+            orders=self.orders,
+            cross=self.crosses(task, slots),
+            ranker=self.ranker,
+            verdicts=self.verdicts,
+            template=words.template_for(task.asks),
+            system=words.system_text(),
+            max_new_tokens=words.max_new_tokens,
+            seed=seed,
+        )
 
 
 @app.command()
+@grouped
 def audit(
     data: Annotated[Path, typer.Option("--data", help="JSONL; the shapes are in docs/report-schema.md.")],
-    task: Annotated[_TASKS, typer.Option(help="What the records are.")],
+    task: Annotated[_TASK_NAMES, typer.Option(help="What the records are.")],
+    design: Design,
+    words: options.Words,
+    endpoint: EndpointOptions,
     model: options.Model = "smollm2",
     methods: Annotated[
         str, typer.Option(help="Methods beside the plain model: a;b or a,b (with options: a:x=1,y=2;b).")
@@ -32,128 +95,122 @@ def audit(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of report.json and report.html.")] = Path(
         "audit"
     ),
-    segments: Annotated[int | None, typer.Option(help="Segments of an item, where records have more.")] = None,
-    orders: Annotated[int | None, typer.Option(help="Positions of the right segment; all where not given.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many items.")] = None,
-    cross: Annotated[
-        Literal["auto", "none", "labels"],
-        typer.Option(help="labels: turn the labels too, to tell position from label; auto: for pairs."),
-    ] = "auto",
-    ranker: Annotated[str, typer.Option(help="How a view of task rank is asked.")] = "first_token",
-    verdicts: Annotated[VerdictForm, typer.Option(help="distribution over labels, text, or auto.")] = "auto",
-    on_error: Annotated[
-        Literal["stop", "skip"], typer.Option(help="What to do about lines that can't be used.")
-    ] = "stop",
-    cache: Cache = None,
-    concurrency: Concurrency = 16,
-    timeout: Timeout = 120.0,
-    attempts: Attempts = 6,
-    batch: Annotated[int, typer.Option(help="Items that run together.")] = 4,
+    on_error: OnErrorOption = OnError.KEEP,
     resume: options.Resume = False,
     dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure position and label bias, with and without methods; writes report.json and report.html."""
-    from fairpos import __version__
-    from fairpos.audit import TASKS, advise, figures_of, read_items, run_trials
-    from fairpos.audit.attention import attention_by_slot
-    from fairpos.audit.report import Audit, as_table, write
-    from fairpos.audit.report import as_json as to_json
+    """Measure position and label bias, with and without methods; writes report.json and report.html.
 
+    Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with --resume.
+    """
     kind = TASKS[task]
     names = method_names(methods)
-    items, bad = read_items(kind, data, segments=segments, limit=limit)
-    for each in bad:
-        errors.print(f"{data} line {each.line}: {each.reason}", markup=False, highlight=False, soft_wrap=True)
-    if bad and on_error == "stop":
-        raise InvalidRequest(f"{len(bad)} lines of {data} can't be used (above); --on-error skip goes on without them")
-    if not items:
-        raise InvalidRequest(f"{data} has no item that can be used")
-    k = len(items[0].request.segments)
-    crossed = kind.asks in ("judge", "choose") and (cross == "labels" or (cross == "auto" and k == 2))
-    if cross == "labels" and not crossed:
-        raise InvalidOption(f"task {task} has no labels to cross; tasks judge and choice do")
-    fair = open_model(
+    items, bad = _items_of(kind, data, design, on_error)
+    plan = design.plan(kind, len(items[0].request.segments), words, seed)
+    budget = Budget(design.budget) if design.budget is not None else None
+    trials = output / "trials.jsonl"
+    backend = open_model(
         model,
         dtype=dtype,
-        cache=cache,
-        output=output / "trials.jsonl",
-        concurrency=concurrency,
-        timeout_s=timeout,
-        attempts=attempts,
-    )
-    digest = hashlib.sha256(data.read_bytes()).hexdigest()
-    run: dict[str, object] = {"task": task, "model": fair.backend.name, "dtype": dtype, "sha256": digest, "seed": seed}
-    _same_run(output, run | {"segments": k, "orders": orders, "ranker": ranker, "verdicts": verdicts}, resume)
-    with Journal(output / "trials.jsonl", resume=resume, key="key") as journal, progress("auditing") as show:
-        trials = run_trials(
-            fair,
+        cache=endpoint.cache,
+        output=trials,
+        concurrency=endpoint.concurrency,
+        timeout_s=endpoint.timeout,
+        attempts=endpoint.attempts,
+    ).backend
+    source = Source(data.name, hashlib.sha256(data.read_bytes()).hexdigest())
+    _refuse_other_run(output, _identity(kind, backend, dtype, source, design, plan), resume=resume)
+    with Journal(trials, resume=resume, key="key") as journal, progress("auditing") as show:
+        run = AuditRun(
+            backend,
             kind,
-            items,
-            names,
-            orders=orders,
-            cross=crossed,
-            ranker=ranker,
-            verdicts=verdicts,
-            batch=batch if not model.startswith("openai:") else 4 * concurrency,
-            seed=seed,
-            journal=journal,
+            plan,
+            design.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 4),
+            budget,
+            journal,
+            keep_going=on_error is not OnError.STOP,
             progress=show,
         )
-    found = [figures_of(name, trials, items, seed=seed) for name in names]
-    attention = attention_by_slot(fair, kind, items, seed=seed)
-    advice = advise(found, chance=1 / k if kind.chance else 0.0, seed=seed)
-    result = Audit(
-        task,
-        fair.backend.name,
-        data.name,
-        digest,
-        __version__,
-        k,
-        crossed,
-        seed,
-        items,
-        trials,
-        found,
-        advice,
-        bad,
-        attention,
-    )
-    write(result, output)
+        found = run.audit(items, names, source=source, skipped=bad)
+    write_report(found, output, __version__)
+    _print_result(found, output, as_json=as_json)
+    if found.unfinished:
+        errors.print(
+            f"The budget of {design.budget} is spent; {found.unfinished} items are left. Go on with --resume.",
+            markup=False,
+        )
+        raise typer.Exit(_SPENT)
+
+
+def _items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> tuple[list[Item], list[Bad]]:
+    """The items of the file, and its lines that can't be used.
+
+    Raises:
+        InvalidRequest: there are such lines, and they aren't to be skipped; or there is no item.
+    """
+    items, bad = read_items(task, data, segments=design.segments, limit=design.limit)
+    report_bad(data, bad, on_error)
+    if not items:
+        raise InvalidRequest(f"{data} has no item that can be used")
+    return items, bad
+
+
+def _print_result(found: Audit, output: Path, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(to_json(result), ensure_ascii=False, indent=2))
+        typer.echo(json_text(report_of(found, __version__), indent=2))
         return
-    console.print(as_table(result))
-    console.print(advice.difficulty_note, markup=False)
-    chosen = f": {advice.method}" if advice.method else ""
-    console.print(f"{advice.verdict.capitalize()}{chosen}. {advice.reason}", markup=False)
-    console.print(f"{output / 'report.html'} and report.json written", markup=False, style="dim")
+    print_audit(found)
+    console.print(f"{output / 'report.html'} and report.json written", markup=False, style="dim", soft_wrap=True)
 
 
-def _same_run(folder: Path, run: dict[str, object], resume: bool) -> None:
+def _identity(
+    task: AuditTask, backend: Backend, dtype: str, source: Source, design: Design, plan: Plan
+) -> dict[str, object]:
+    """What trials depend on, but for methods and the number of items."""
+    return {
+        "task": task.name,
+        "model": backend.name,
+        "dtype": dtype,
+        "sha256": source.sha256,
+        "seed": plan.seed,
+        "segments": design.segments,
+        "orders": plan.orders,
+        "ranker": plan.ranker,
+        "verdicts": plan.verdicts,
+        "template": None if plan.template is None else plan.template.fingerprint,
+        "system": plan.system,
+        "max_new_tokens": plan.max_new_tokens,
+    }
+
+
+def _refuse_other_run(folder: Path, run: Mapping[str, object], *, resume: bool) -> None:
     """Refuses to go on with trials of another model, data or setting; other methods and more items are fine."""
     path = folder / "run.json"
     if resume and path.exists():
-        was = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            was = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InvalidRequest(f"can't read {path}: {error}; name another folder") from None
         other = [f"{name} {was.get(name)!r}, now {value!r}" for name, value in run.items() if was.get(name) != value]
         if other:
             raise InvalidRequest(f"{folder} has trials of another run ({'; '.join(other)}); name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists() or not resume:
-        path.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json_text(run, indent=2) + "\n", encoding="utf-8")
 
 
 def method_names(text: str) -> list[str]:
     """Methods in a list, the plain model first. Where options hold commas, methods are parted by semicolons."""
-    parts = text.split(";") if ";" in text else _by_comma(text)
+    parts = text.split(";") if ";" in text else _split_at_commas(text)
     names = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
     for name in names:
         parse(name)
     return ["none", *(name for name in names if name != "none")]
 
 
-def _by_comma(text: str) -> list[str]:
+def _split_at_commas(text: str) -> list[str]:
     """Parts at commas; "key=value" without a name belongs to the method before it."""
     parts: list[str] = []
     for part in text.split(","):

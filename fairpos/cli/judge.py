@@ -23,11 +23,12 @@ from fairpos.errors import BackendError, InvalidOption
 from fairpos.files.formats.base import FORMATS, Format, Source
 from fairpos.files.items import Item, judge_item, read_items
 from fairpos.files.journal import Journal
+from fairpos.files.template import read_template
 from fairpos.files.text import json_text, read_text
 from fairpos.judging.budget import Budget
 from fairpos.judging.judge import Judge, crossed, refuse_other_judge
 from fairpos.judging.tally import Tally
-from fairpos.judging.template import read_template, worded
+from fairpos.judging.template import worded
 from fairpos.judging.verdict import Verdict, prompts_of
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.prompts import Template

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fairpos.files.template import NAMES, find_template
+from fairpos.files.text import read_text
+from fairpos.prompts import Template
+from fairpos.types import Task
 
 Model = Annotated[
     str,
@@ -24,3 +30,37 @@ Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Out = Annotated[Path | None, typer.Option("-o", "--output", help="Results as JSONL; the terminal where not given.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an output file that is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+TemplateName = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help=f"{', '.join(NAMES)}, or a TOML or JSON file: instruction, segment, question, answer_start, chat, repeat.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Words:
+    """In which words a model is asked: a group of options (see `fairpos.cli.groups`)."""
+
+    template: TemplateName = None
+    system: Annotated[str | None, typer.Option(help="A system prompt, or @FILE.")] = None
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Length of a reply in text, at most.")] = None
+
+    def template_for(self, task: Task) -> Template | None:
+        """The template; None: the task's own.
+
+        Raises:
+            InvalidOption: its file can't be read.
+        """
+        return None if self.template is None else find_template(self.template, task)
+
+    def system_text(self) -> str:
+        """The system prompt, read from its file where it names one; empty: none.
+
+        Raises:
+            InvalidRequest: the file can't be read.
+        """
+        if self.system and self.system.startswith("@"):
+            return read_text(Path(self.system[1:]))
+        return self.system or ""

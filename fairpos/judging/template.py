@@ -2,38 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from dataclasses import replace
-from pathlib import Path
 
-from fairpos.errors import InvalidOption
 from fairpos.prompts import TEMPLATES, Template
 from fairpos.rankers.verdict import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES
-
-_NEEDED = {"instruction", "segment", "question"}
-
-
-def read_template(path: Path) -> Template:
-    """A template from a TOML file with the fields of `Template`.
-
-    Raises:
-        InvalidOption: it can't be read, or has other fields.
-    """
-    kinds = {f.name: bool if f.name == "chat" else str for f in dataclasses.fields(Template)}
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidOption(f"can't read the template {path}: {error}") from None
-    if not _NEEDED <= set(values) <= set(kinds):
-        raise InvalidOption(
-            f"template {path} must have instruction, segment and question, and may have answer_start, chat and repeat; "
-            f"it has {', '.join(values) or 'nothing'}"
-        )
-    for name, value in values.items():
-        if not isinstance(value, kinds[name]):
-            raise InvalidOption(f"template {path}: {name} must be {kinds[name].__name__}, got {value!r}")
-    return Template(**values)
 
 
 def with_ties(template: Template) -> Template:

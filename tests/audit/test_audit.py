@@ -11,14 +11,21 @@ from typer.testing import CliRunner
 
 from fairpos import FairModel, Request, Segment
 from fairpos.attention.reading import Reading
-from fairpos.audit import TASKS, Item, advise, figures_of, read_items, run_trials
+from fairpos.audit.advice import advise
 from fairpos.audit.attention import attention_by_slot
-from fairpos.audit.report import _WORDS, Audit, as_html, as_json, worst_flips
-from fairpos.audit.runs import gold_positions, views_of
+from fairpos.audit.audit import Audit, AuditRun, Source
+from fairpos.audit.figure_words import FIGURES
+from fairpos.audit.page import page_of, worst_flips
+from fairpos.audit.report import report_of
+from fairpos.audit.runs import Plan, run_trials
+from fairpos.audit.statistics import figures_of
+from fairpos.audit.tasks import TASKS, read_items
+from fairpos.audit.trial import gold_positions, views_of
 from fairpos.backends.fake import FakeBackend
 from fairpos.cli.audit import method_names
 from fairpos.cli.commands import app
 from fairpos.errors import FairposError, InvalidOption, InvalidRequest
+from fairpos.files.items import Item
 from fairpos.files.records import Bad
 from fairpos.metrics import Interval
 from fairpos.types import Output
@@ -41,11 +48,13 @@ def items(k, count, kind="choose", seed=0, spread=1.0):
 
 
 def audit_of(backend, its, methods, task="choice", cross=False):
-    trials = run_trials(FairModel(backend), TASKS[task], its, methods, cross=cross)
+    plan = Plan(cross=cross)
+    trials = run_trials(backend, TASKS[task], its, methods, plan)
     k = len(its[0].request.segments)
     found = [figures_of(m, trials, its, resamples=200) for m in methods]
     advice = advise(found, chance=1 / k, resamples=500)
-    return Audit(task, "fake", "x.jsonl", "0" * 64, "0", k, cross, 0, its, trials, found, advice, [Bad(3, "no")])
+    source = Source("x.jsonl", "0" * 64)
+    return Audit(TASKS[task], "fake", its, trials, found, advice, plan, source, [Bad(3, "no")])
 
 
 # Items
@@ -152,7 +161,7 @@ def test_an_order_without_a_verdict_agrees_with_none():
 
 
 def test_fewer_orders_give_no_test_of_shares():
-    trials = run_trials(FairModel(FakeBackend()), TASKS["choice"], items(5, 6), ["none"], orders=3)
+    trials = run_trials(FakeBackend(), TASKS["choice"], items(5, 6), ["none"], Plan(orders=3))
     found = figures_of("none", trials, items(5, 6), resamples=100)
     assert (found.orders, list(found.positions), found.tests) == (3, [0, 2, 4], {})
 
@@ -190,10 +199,44 @@ def test_too_easy_and_at_chance():
 
 
 def test_stability_is_worth_using_where_accuracy_is_kept():
-    its = items(2, 60, "judge")
-    advice = audit_of(FakeBackend(slot_bias=[99.0]), its, ["none", "swap"], "judge").advice
+    its = items(2, 120, "judge", spread=0.4)
+    advice = audit_of(FakeBackend(slot_bias=[1.0]), its, ["none", "swap"], "judge").advice
     # Two-order ties are worth a guess: the same accuracy, and no flips.
     assert (advice.verdict, advice.method) == ("use for stability", "swap")
+
+
+@pytest.mark.parametrize("methods", [["none"], ["none", "swap"], ["none", "swap", "swap:verdict=mean", "cross_labels"]])
+@pytest.mark.parametrize("backend", [FakeBackend(slot_bias=[99.0], quality=lambda *_: 0.0), FakeBackend(noise=1.0)])
+def test_a_judge_at_chance_is_never_used(backend, methods):
+    """It says the first, or anything; a swap makes it consistent, and no better."""
+    at_chance = replace(backend, quality=lambda query, segment: 0.0)
+    audit = audit_of(at_chance, items(2, 120, "judge"), methods, "judge", cross=True)
+    assert audit.advice.difficulty == "at chance"
+    assert (audit.advice.verdict, audit.advice.method) == ("undecided", None)
+    assert "can't be told from guessing" in audit.advice.reason
+
+
+def test_where_only_labels_decide_the_advice_is_to_turn_them():
+    its = items(2, 120, "judge")
+    biased = FakeBackend(label_bias={"A": 2.0})
+    plain = audit_of(biased, its, ["none"], "judge", cross=True)
+    assert plain.methods[0].biases == ["label"]
+    assert "try cross_labels" in plain.advice.reason
+    # An audit from end to end tries it by itself, and makes no call for it.
+    run = AuditRun(FakeBackend(label_bias={"A": 2.0}), TASKS["judge"], Plan(cross=True))
+    audit = run.audit(its, ["none"])
+    assert [method.method for method in audit.methods] == ["none", "cross_labels"]
+    assert (audit.advice.verdict, audit.advice.method) == ("use", "cross_labels")
+
+
+def test_between_equals_the_advice_says_why():
+    its = items(2, 120, "judge")
+    methods = ["none", "swap:verdict=mean+cross_labels", "swap:verdict=mean", "permutation:views=2"]
+    advice = audit_of(FakeBackend(slot_bias=[2.0]), its, methods, "judge").advice
+    assert (advice.verdict, advice.method) == ("use", "permutation:views=2")
+    assert "the cheapest (2.0 calls" in advice.reason
+    assert "swap:verdict=mean+cross_labels (4.0 calls" in advice.reason
+    assert "swap:verdict=mean can't be told from it and costs the same; its name is first" in advice.reason
 
 
 def test_undecided_says_how_many_items_it_would_take():
@@ -237,7 +280,7 @@ def audited():
 
 
 def test_the_page_is_whole_and_loads_nothing(audited):
-    text = as_html(audited)
+    text = page_of(audited, "0")
     page = Page(text)
     assert page.open == []
     assert page.tags.count("svg") == 2
@@ -255,15 +298,15 @@ def test_the_page_is_whole_and_loads_nothing(audited):
 
 
 def test_the_json_is_strict_and_documented(audited):
-    report = json.loads(json.dumps(as_json(audited), allow_nan=False))
+    report = json.loads(json.dumps(report_of(audited, "0"), allow_nan=False))
     schema = (ROOT / "docs" / "report-schema.md").read_text()
     named = set(report) | set(report["data"]) | set(report["methods"][0]) | set(report["advice"])
     named |= (
         set(report["methods"][0]["cost"]) | set(report["worst_flips"][0]) | set(report["worst_flips"][0]["orders"][0])
     )
-    named |= set(_WORDS)
+    named |= {figure.name for figure in FIGURES}
     assert [name for name in sorted(named) if name not in schema] == []
-    assert set(report["methods"][0]["figures"]) <= set(_WORDS)
+    assert set(report["methods"][0]["figures"]) <= {figure.name for figure in FIGURES}
     assert report["data"]["skipped"] == [{"line": 3, "reason": "no"}]
     assert report["methods"][0]["accuracy_by_position"][1]["position"] == 1
 
@@ -273,7 +316,7 @@ def test_worst_flips_come_first_and_show_their_texts(audited):
     swings = [max(t.margin for t in row) - min(t.margin for t in row) for _, row in flips]
     assert swings == sorted(swings, reverse=True)
     assert all(len({t.picked for t in row}) > 1 for _, row in flips)
-    assert f"Which &lt;script&gt;alert({flips[0][0].id[1:]})" in as_html(audited)
+    assert f"Which &lt;script&gt;alert({flips[0][0].id[1:]})" in page_of(audited, "0")
 
 
 def test_attention_is_read_in_all_rotations():
@@ -288,13 +331,13 @@ def test_attention_is_read_in_all_rotations():
             return found
 
     backend = Looking(capabilities=frozenset({"generate", "score", "attention"}))
-    found = attention_by_slot(FairModel(backend), TASKS["choice"], items(3, 9))
+    found = attention_by_slot(backend, TASKS["choice"], items(3, 9))
     assert [value.estimate for value in found] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
-    assert attention_by_slot(FairModel(FakeBackend()), TASKS["choice"], items(3, 9)) == []
+    assert attention_by_slot(FakeBackend(), TASKS["choice"], items(3, 9)) == []
 
 
 def test_attention_is_drawn_where_there_is_some(audited):
-    page = Page(as_html(replace(audited, attention=[Interval(0.7, 0.6, 0.8), Interval(0.3, 0.2, 0.4)])))
+    page = Page(page_of(replace(audited, attention=[Interval(0.7, 0.6, 0.8), Interval(0.3, 0.2, 0.4)]), "0"))
     assert page.open == []
     assert (page.tags.count("svg"), page.tags.count("rect")) == (3, 2)
 

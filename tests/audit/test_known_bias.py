@@ -4,9 +4,12 @@ import random
 
 import pytest
 
-from fairpos import FairModel, Request, Segment
-from fairpos.audit import TASKS, Item, figures_of, run_trials
+from fairpos import Request, Segment
+from fairpos.audit.runs import Plan, run_trials
+from fairpos.audit.statistics import figures_of
+from fairpos.audit.tasks import TASKS
 from fairpos.backends.fake import FakeBackend, by_length
+from fairpos.files.items import Item
 
 JUDGE = TASKS["judge"]
 
@@ -25,8 +28,7 @@ def pairs(count, seed=0, gap=1.0):
 
 
 def audited(backend, items, methods=("none",), **options):
-    fair = FairModel(backend)
-    trials = run_trials(fair, JUDGE, items, methods, cross=True, batch=50)
+    trials = run_trials(backend, JUDGE, items, methods, Plan(cross=True), batch=50)
     found = [figures_of(method, trials, items, **{"resamples": 400, **options}) for method in methods]
     return found[0] if len(methods) == 1 else found
 
@@ -108,3 +110,13 @@ def test_methods_are_seen_to_remove_the_bias():
         assert found.figures["accuracy"].estimate == 1
         assert found.biases == []
     assert (plain.cost.calls, swapped.cost.calls, crossed.cost.calls) == (1, 2, 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_planted_position_and_label_effects_are_found_within_their_intervals(seed):
+    """Position .60 nats, label .25 nats, 120 pairs, noise on every reply."""
+    backend = FakeBackend(slot_bias=[0.6], label_bias={"A": 0.25}, noise=0.5, seed=seed)
+    found = audited(backend, pairs(120, seed), resamples=1000)
+    assert found.figures["position_effect_nats"].holds(0.6)
+    assert found.figures["label_effect_nats"].holds(0.25)
+    assert "position" in found.biases

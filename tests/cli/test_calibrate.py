@@ -12,7 +12,7 @@ from fairpos.calibration.profile import Profile
 from fairpos.cli.calibrate import attn_rank
 from fairpos.cli.commands import app
 from fairpos.errors import InvalidOption, InvalidRequest, UnsupportedBackend
-from fairpos.prompts import KEY_VALUE
+from fairpos.prompts import KEY_VALUE, Template
 
 BIAS = [0.0, 3.0, 1.0]
 
@@ -87,9 +87,9 @@ def test_a_template_from_a_file(data, tmp_path):
     own = {"instruction": "a ", "segment": "{text} ", "question": "{query}", "chat": False}
     (tmp_path / "t.json").write_text(json.dumps(own))
     call("--data", data, "-k", 3, "-o", tmp_path / "p.json", "--template", tmp_path / "t.json")
-    assert Profile.load(tmp_path / "p.json").setting.template == attn_rank.Template(**own).fingerprint
+    assert Profile.load(tmp_path / "p.json").setting.template == Template(**own).fingerprint
     (tmp_path / "t.json").write_text(json.dumps({"instruction": "a"}))
-    with pytest.raises(InvalidRequest, match="a template is a JSON object with instruction, question, segment"):
+    with pytest.raises(InvalidOption, match="must have instruction, segment and question"):
         call("--data", data, "-k", 3, "--template", tmp_path / "t.json")
 
 
@@ -101,7 +101,7 @@ def test_a_template_from_a_file(data, tmp_path):
         (("--per", "word"), InvalidOption, "--per must be segment or token"),
         (("--heads", "a"), InvalidOption, "--heads must be numbers"),
         (("--layers", "9"), InvalidOption, "layers must be within 0-0, got '9'"),
-        (("--template", "nowhere.json"), InvalidRequest, "can't read the template nowhere.json"),
+        (("--template", "nowhere.json"), InvalidOption, "can't read the template nowhere.json"),
         (("-k", "4"), InvalidRequest, "data.jsonl: none of the 30 records has 4 segments"),
     ],
 )

@@ -8,11 +8,11 @@ from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.errors import InvalidOption, InvalidRequest, TooLong
 from fairpos.files.items import judge_item, read_items
 from fairpos.files.records import Bad, Lines
+from fairpos.files.template import read_template
 from fairpos.files.verdict import Verdict
 from fairpos.judging.budget import Budget
 from fairpos.judging.judge import Judge, crossed
 from fairpos.judging.leaderboard import games_of
-from fairpos.judging.template import read_template
 from fairpos.judging.verdict import verdict_of
 from fairpos.methods.catalogue import parse
 from fairpos.metrics import Game

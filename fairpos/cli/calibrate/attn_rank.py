@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from fairpos.backends.base import Backend
 from fairpos.calibration.attention import attention_profile
@@ -19,10 +17,11 @@ from fairpos.calibration.profile import SIGNALS, Profile
 from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
 from fairpos.cli.calibrate.group import group
-from fairpos.cli.terminal import console, errors, progress
+from fairpos.cli.terminal import Column, console, errors, print_table, progress
 from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.files.items import Item
 from fairpos.files.records import Lines, read
+from fairpos.files.template import find_template
 from fairpos.model import load
 from fairpos.prompts import KEY_VALUE, TEMPLATES, Template
 from fairpos.types import Task
@@ -39,43 +38,32 @@ def task_of(text: str) -> Task:
     return text
 
 
-def template_of(name: str, lines: Lines) -> Template | None:
-    """The template that an option names: "key_value", or a JSON file with a template's fields.
-
-    Args:
-        name: Empty: the task's own, and the plain prompt of key-value retrieval for records of pairs.
-        lines: The calibration records.
+def template_of(name: str, lines: Lines, task: Task) -> Template | None:
+    """The template that an option names; for records of pairs, where it names none, that of key-value retrieval.
 
     Raises:
-        InvalidRequest: the file can't be read, or holds something else.
+        InvalidOption: the file can't be read, or holds something else.
     """
-    if name == "key_value" or (not name and any("pairs" in record for _, record in lines.records)):
-        return KEY_VALUE
-    if not name:
-        return None
-    known = {field.name for field in fields(Template)}
-    try:
-        record = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"can't read the template {name}: {error}") from None
-    needed = {"instruction", "segment", "question"}
-    if not isinstance(record, dict) or not needed <= record.keys() <= known:
-        raise InvalidRequest(f"a template is a JSON object with {', '.join(sorted(needed))}; allowed: {sorted(known)}")
-    return Template(**record)
+    if name:
+        return find_template(name, task)
+    return KEY_VALUE if any("pairs" in record for _, record in lines.records) else None
 
 
-def table_of(profile: Profile) -> Table:
+def print_profile(profile: Profile) -> None:
     """The slots with their intervals, and a bar for the eye."""
-    setting = profile.setting
-    table = Table(title=f"{setting.model}, {setting.count} segments: {profile.signal} by slot", caption=profile.rule)
-    for column in ("slot", "value", "95 % interval", ""):
-        table.add_column(column, justify="right" if column in ("slot", "value") else "left")
     low, high = min(profile.values), max(profile.values)
+    rows = []
     for number, slot in enumerate(profile.slots, 1):
         share = (slot.value - low) / (high - low) if high > low else 0.0
-        interval = f"{slot.low:.3f} to {slot.high:.3f}"
-        table.add_row(str(number), f"{slot.value:.3f}", interval, "█" * (1 + round(19 * share)))
-    return table
+        bar = "█" * (1 + round(19 * share))
+        rows.append([str(number), f"{slot.value:.3f}", f"{slot.low:.3f} to {slot.high:.3f}", bar])
+    setting = profile.setting
+    print_table(
+        [Column("slot", is_number=True), Column("value", is_number=True), Column("95 % interval"), Column("")],
+        rows,
+        title=f"{setting.model}, {setting.count} segments: {profile.signal} by slot",
+    )
+    console.print(profile.rule, markup=False, highlight=False, style="dim")
 
 
 @dataclass(frozen=True)
@@ -165,7 +153,7 @@ def attn_rank(
     ] = "attention",
     task: Annotated[str, typer.Option(help="What will be asked: answer, rank, judge or choose.")] = "answer",
     template: Annotated[
-        str, typer.Option(help="key_value, or a JSON file with instruction, segment, question, answer_start, chat.")
+        str, typer.Option(help="service, key_value, or a TOML or JSON file: instruction, segment, question, ...")
     ] = "",
     layers: Annotated[
         str, typer.Option(help="auto (fit where answers are known, else u_shape), u_shape, fit, all, 7 or 7-12.")
@@ -191,7 +179,7 @@ def attn_rank(
     measuring = Measuring(signal, layers, _head_numbers(heads), per, probes, budget, width, seed)
     measuring.check(count)
     lines = read(data)
-    words = template_of(template, lines)
+    words = template_of(template, lines, asked)
     try:
         samples = samples_of(lines, count)
     except InvalidRequest as error:
@@ -203,7 +191,7 @@ def attn_rank(
     if as_json:
         typer.echo(path.read_text(encoding="utf-8"), nl=False)
     else:
-        console.print(table_of(found))
+        print_profile(found)
     for each in found.lost[:5]:
         errors.print(f"left out, no usable reply: {each}", markup=False, highlight=False, soft_wrap=True)
     if found.lost:

@@ -1,0 +1,41 @@
+"""The main figures of an audit on the terminal, one method a row."""
+
+from __future__ import annotations
+
+from fairpos.audit.advice import shown
+from fairpos.audit.audit import Audit
+from fairpos.audit.statistics import MethodFigures
+from fairpos.cli.terminal import Column, console, errors, print_table
+
+_SHOWN = ("accuracy", "worst_position", "consistency", "position_effect", "label_effect", "tau_psi")
+
+
+def print_audit(audit: Audit) -> None:
+    """The table, what was lost, and the advice."""
+    names = [name for name in _SHOWN if any(name in method.figures for method in audit.methods)]
+    columns = [Column("method"), *(Column(name.replace("_", " "), is_number=True) for name in names)]
+    columns += [Column("bias"), Column("calls", is_number=True), Column("tokens", is_number=True)]
+    print_table(
+        columns,
+        [_row_of(method, names) for method in audit.methods],
+        title=f"{audit.task.name} on {audit.model}: {len(audit.items)} items, {audit.plain.orders} orders\n",
+    )
+    console.print()
+    for method in audit.methods:
+        if method.losses.count:
+            errors.print(
+                f"{method.method}: {method.losses.words}; the first: {method.losses.first}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+    console.print(audit.advice.difficulty_note, markup=False, highlight=False)
+    console.print(f"{audit.advice.headline}. {audit.advice.reason}", markup=False, highlight=False)
+
+
+def _row_of(method: MethodFigures, names: list[str]) -> list[str]:
+    if method.losses.is_total:
+        return [method.method, *("" for _ in names), "no verdict came back", "", ""]
+    cells = [shown(method.figures[name]) if name in method.figures else "" for name in names]
+    bias = ", ".join(method.biases) or "none found"
+    return [method.method, *cells, bias, f"{method.cost.calls:.1f}", f"{method.cost.prompt_tokens:.0f}"]
