@@ -205,3 +205,26 @@ def test_windows_keep_the_ties_of_the_last_window_that_ranked():
     ranker = Tied([["bcd"], ["b", "ac"]])  # d was tied with c, with which a is tied now
     [found] = run([Request("rank", "q", segments)], parse("windows:size=3,stride=1"), FakeBackend(), ranker=ranker)
     assert found.groups == (("b",), ("a", "c"), ("d",))
+
+
+@pytest.mark.parametrize(
+    ("text", "groups", "winner"),
+    [
+        ("[1] = [2] = [3]", (("a", "b", "c"),), None),
+        ("[3] = [1] > [2]", (("b", "c"), ("a",)), None),
+        ("[2] > [3] = [1]", (("a",), ("b", "c")), "a"),
+    ],
+)
+def test_ties_in_words_are_ties_of_the_ranking_in_no_order_shown(text, groups, winner):
+    @dataclass
+    class Words:
+        name = "words"
+        capabilities = frozenset({"generate"})
+
+        def run(self, calls):
+            return [Reply(text=text) for _ in calls]
+
+    shown = [Segment(id=id, text=id) for id in "cab"]
+    found = FairModel(Words()).rank("q", shown, ranker="generate")
+    assert (found.groups, found.winner, found.status) == (groups, winner, "ok")
+    assert (found.views[0].winner, found.views[0].ties) == (winner, found.ties)

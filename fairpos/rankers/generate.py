@@ -11,10 +11,11 @@ from typing import ClassVar
 
 from fairpos.backends.base import Generate
 from fairpos.options import Checked
+from fairpos.outputs import with_groups
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asked, Asking, register, view_of
 from fairpos.rankers.listwise import parse_listing
-from fairpos.types import Capability, Output, Request, Status
+from fairpos.types import Capability, Output, Request
 
 LISTWISE = Template(
     instruction="Rank passages by how well they answer a question.\n\n",
@@ -33,8 +34,8 @@ _TOKENS_EACH, _TOKENS_MORE = 8, 16
 class GenerateRanker(Checked):
     """The order in which a listwise reply names the segments; no scores.
 
-    Segments that the reply doesn't name are left out of the ranking (status "partial"); a reply that names none, or
-    refuses, ranks none.
+    Segments that the reply doesn't name are left out of the ranking (status "partial"), those that it joins by "=" are
+    tied; a reply that names none, or refuses, ranks none.
 
     COST: one call, and about 5 new tokens a segment, one after the other.
     HURTS: small models list the slots in the order shown; use several views. Not held to the ids (an endpoint, or
@@ -57,14 +58,16 @@ class GenerateRanker(Checked):
         decoding = replace(asking.decoding, max_new_tokens=max(enough, asking.decoding.max_new_tokens))
         listing = prompt.labels if self.constrained else ()
         [reply] = yield [Generate(prompt, decoding, asking.attend, listing=listing)]
-        status: Status = reply.status
-        ranking: tuple[str, ...] = ()
+        output = Output(request.task, status=reply.status, usage=reply.usage)
         detail = reply.detail
         if reply.status == "ok":
             found = parse_listing(reply.text, prompt.labels)
             by_label = dict(zip(prompt.labels, request.ids, strict=True))
-            status, ranking = found.status, tuple(by_label[label] for label in found.labels)
+            canonical = request.canonical().ids
+            groups = [sorted((by_label[label] for label in group), key=canonical.index) for group in found.groups]
+            output = with_groups(replace(output, status=found.status), tuple(map(tuple, groups)))
             detail = f"dropped {', '.join(f'[{name}]' for name in found.dropped)}" if found.dropped else ""
-        view = view_of(request.ids, reply, ranking=ranking, status=status, detail=detail)
-        winner = ranking[0] if ranking else None
-        return Output(request.task, ranking=ranking, winner=winner, status=status, usage=reply.usage, views=(view,))
+        view = view_of(
+            request.ids, reply, ranking=output.ranking, status=output.status, ties=output.ties, detail=detail
+        )
+        return replace(output, views=(view,))

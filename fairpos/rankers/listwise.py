@@ -1,27 +1,27 @@
-"""Reading a listwise reply, `[2] > [1]`, strictly: a label that isn't surely there is no vote.
+"""Reading a listwise reply, `[2] > [1] = [3]`, strictly: a list is a list, prose is none, what isn't sure is no vote.
 
 Published code makes votes of what is none: it reads every number of "Here are the 3 passages ranked", clamps numbers
 out of range to the last item, and appends what is missing in the order of the prompt, which puts the position bias back
-that was to be removed. Here labels out of range and repeated ones are dropped, missing ones stay missing, and a reply
-that refuses or names nothing ranks nothing.
+that was to be removed. Here labels out of range and repeated ones are dropped, missing ones stay missing, tied ones are
+tied, and a reply that refuses or lists nothing ranks nothing. The grammar stands in docs/ranking.md; `list_forms` has
+the forms, `list_context` the words around them, `list_text` the mark-up that is taken off before.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fairpos.errors import InvalidRequest
+from fairpos.rankers.list_context import runs_backwards
+from fairpos.rankers.list_forms import Found, ListReader
+from fairpos.rankers.list_text import plain_text
+from fairpos.types import Groups
 
 ListStatus: TypeAlias = Literal["ok", "partial", "unparsable", "refused", "empty"]
 
-_BRACKETED = re.compile(r"\[\s*([^\W_]+)\s*\]")
-_ARROW = re.compile(r"\]\s*>\s*\[")
-# Between two ids of one list: signs, and the numbers of a numbered list; no words. Possessive, so that no reply however
-# odd takes long to read.
-_BETWEEN = re.compile(r"(?:[\s>,;=|*-]++(?:\d++[.)](?=\s))?)*+")
 _REFUSAL = re.compile(
     r"\s*(?:"
     r"i(?:['’]?m|\s+am)\s+(?:(?:really|very|so)\s+)?(?:sorry|unable|afraid|not\s+able)"
@@ -37,22 +37,23 @@ class Listing:
     """What a reply ranks.
 
     Attributes:
-        labels: Best first, each at most once.
+        groups: Labels, the best group first; those of one group are tied. Each label at most once.
         status: "ok": every label is there. "partial": some are missing. "unparsable", "refused", "empty": none is.
-        dropped: Ids that are no label, and repetitions, as they stood.
+        dropped: Names that are no label, and repetitions, as they stood.
     """
 
-    labels: tuple[str, ...]
+    groups: Groups
     status: ListStatus
     dropped: tuple[str, ...] = ()
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, best first; tied ones as they stood."""
+        return tuple(label for group in self.groups for label in group)
+
 
 def parse_listing(text: str, labels: Sequence[str]) -> Listing:
-    """Reads the labels that a reply lists.
-
-    Ids in brackets count. Where several of them follow each other with nothing but signs between them, the longest such
-    list does (of two the later one: models think before they answer), and brackets in the text around it don't.
-    Without any brackets the reply must be a list of ids and nothing else: "2 > 1", "2, 1", or one id.
+    """Reads the ranking that a reply gives, if it gives one.
 
     Args:
         text: The reply.
@@ -65,37 +66,59 @@ def parse_listing(text: str, labels: Sequence[str]) -> Listing:
         raise InvalidRequest(f"labels must be different words of letters and digits, got {list(labels)}")
     if not text.strip():
         return Listing((), "empty")
-    # "I can't rank [1], [2] and [3]" holds a list as well; only arrows make it a ranking.
-    if _REFUSAL.match(text) and not _ARROW.search(text):
-        return Listing((), "refused")
-    known = {label: label for label in labels} | {label.lstrip("0"): label for label in labels if label.isdigit()}
-    found: dict[str, None] = {}
-    dropped = []
-    for name in _named(text):
-        label = known.get(name.lstrip("0") if name.isdigit() else name)
-        if label is None or label in found:
-            dropped.append(name)
-        else:
-            found[label] = None
-    status: ListStatus = "unparsable" if not found else "ok" if len(found) == len(labels) else "partial"
-    return Listing(tuple(found), status, tuple(dropped))
+    plain = plain_text(text)
+    lists = [] if runs_backwards(plain) else [_of_known(found, labels) for found in ListReader(labels).lists(plain)]
+    chosen = _only_list([each for each in lists if each.groups])
+    if chosen is None:
+        return Listing((), "refused" if _REFUSAL.match(plain) else "unparsable")
+    whole = sum(map(len, chosen.groups)) == len(labels)
+    return Listing(chosen.groups, "ok" if whole else "partial", chosen.dropped)
 
 
-def _named(text: str) -> list[str]:
-    """The ids of the reply in their order."""
-    lists: list[list[str]] = []
-    end = -1
-    for match in _BRACKETED.finditer(text):
-        if end >= 0 and _BETWEEN.fullmatch(text, end, match.start()):
-            lists[-1].append(match[1])
-        else:
-            lists.append([match[1]])
-        end = match.end()
-    longest = max(map(len, lists), default=0)
-    if longest > 1:
-        return next(found for found in reversed(lists) if len(found) == longest)
-    if lists:
-        return [name for found in lists for name in found]
-    names = [name.strip() for name in re.split(r"[>,\n]", text.strip().rstrip("."))]
-    names = [name for name in names if name]
-    return names if all(name.isalnum() for name in names) else []
+@dataclass(frozen=True, slots=True)
+class _KnownList:
+    """A list without what is no label or stands in it twice, and whether the words before it call it the last one."""
+
+    groups: Groups
+    dropped: tuple[str, ...]
+    final: bool
+
+    def agrees_with(self, place: Mapping[str, int]) -> bool:
+        """Whether it says nothing but what the places say."""
+        places = [[place.get(label, -1) for label in group] for group in self.groups]
+        tied = all(len(set(group)) == 1 and -1 not in group for group in places)
+        firsts = [group[0] for group in places]
+        return tied and firsts == sorted(set(firsts))
+
+
+def _only_list(lists: Sequence[_KnownList]) -> _KnownList | None:
+    """The list that a reply means: the longest, if no other says anything else; else the last that is called final."""
+    if not lists:
+        return None
+    longest = max(lists, key=lambda each: sum(map(len, each.groups)))
+    place = {label: i for i, group in enumerate(longest.groups) for label in group}
+    if all(each.agrees_with(place) for each in lists):
+        return longest
+    return next((each for each in reversed(lists) if each.final), None)
+
+
+def _of_known(found: Found, labels: Sequence[str]) -> _KnownList:
+    """The labels that a list names, each where it stands first."""
+    folded = {label.casefold(): label for label in labels}
+    known = {label.lstrip("0"): label for label in labels if label.isdigit()}
+    known |= (folded if len(folded) == len(labels) else {}) | {label: label for label in labels}
+    groups: list[tuple[str, ...]] = []
+    seen, dropped = set[str](), list[str]()
+    for names in found.groups:
+        group = []
+        for name in names:
+            plain = name.lstrip("0") if name.isdigit() else name
+            label = known.get(name) or known.get(plain) or known.get(plain.casefold())
+            if label is None or label in seen:
+                dropped.append(name)
+            else:
+                seen.add(label)
+                group.append(label)
+        if group:
+            groups.append(tuple(group))
+    return _KnownList(tuple(groups), tuple(dropped), found.final)

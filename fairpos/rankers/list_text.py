@@ -1,0 +1,51 @@
+"""A reply as plain text: without a thinking trace, mark-up and the many ways to write a bracket or an arrow.
+
+"<think>[1] > [2]?</think>**Ranking:** `［2］ → ［1］`"   becomes   "Ranking: [2] > [1]"
+"""
+
+from __future__ import annotations
+
+import re
+
+from fairpos.backends.thinking import without_thinking
+
+# One character for another: fullwidth forms, brackets, arrows. What points to the left is "<", which no list has.
+_CHARACTERS = (
+    {0xFF01 + i: 0x21 + i for i in range(94)}
+    | dict.fromkeys(map(ord, "【〔［「『"), "[")
+    | dict.fromkeys(map(ord, "】〕］」』"), "]")
+    | dict.fromkeys(map(ord, "→⟶➔➜➝➞➡⇒⟹⇨≻▶►▷"), ">")
+    | dict.fromkeys(map(ord, "←⟵⇐⟸≺◀◄≤⩽"), "<")
+    | dict.fromkeys(map(ord, "≈≃≡∼~～"), "=")
+    | dict.fromkeys(map(ord, "、，"), ",")
+    | dict.fromkeys(map(ord, "\u00a0\u2002\u2003\u2009\u202f\u3000"), " ")
+    | dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\ufe0f$"), "")
+    | {ord("。"): ".", ord("’"): "'", ord("–"): "-", ord("—"): "-", ord("−"): "-", ord("\r"): "\n"}
+)
+_REWRITTEN = tuple(
+    (re.compile(pattern, re.MULTILINE | re.IGNORECASE), by)
+    for pattern, by in (
+        (r"</?(?:b|i|u|em|strong|code|span|mark)>", ""),
+        (r"</?[a-z][a-z0-9_-]{0,30}/?>", "\n"),  # <answer>, <ranking>, ... stand for lines of their own
+        (r"&gt;|\\(?:succ|gt|rightarrow|to)\b", ">"),
+        (r"&lt;|\\(?:prec|lt|leftarrow)\b", "<"),
+        (r"[-=]{1,3}>", ">"),
+        (r"<[-=]{1,3}", "<"),
+        (r"\\(?:boxed|text|mathrm)\b|\\[\[\]()]", ""),
+        (r"^[ \t]*(?:```|~~~)[ \t]*\w{0,20}[ \t]*$", ""),  # a fence
+        (r"^[ \t]*\*[ \t]+", "- "),  # a bullet
+        (r"[*`]|_{1,3}(?=\[)|(?<=\])_{1,3}", ""),
+        (r"^[ \t]{0,3}#{1,6}[ \t]{1,3}([^\n\d\[\]:]{1,80})(?<=\S):?[ \t]*$", r"\1:"),  # a heading leads in what follows
+    )
+)
+
+
+def plain_text(reply: str) -> str:
+    """The reply without its thinking trace, mark-up taken off, signs spelled one way; "" where the trace never ends."""
+    said = without_thinking(reply)
+    if said.unfinished:
+        return ""
+    text = said.text.translate(_CHARACTERS)
+    for pattern, by in _REWRITTEN:
+        text = pattern.sub(by, text)
+    return text
