@@ -39,10 +39,7 @@ LONGEST_FILE = 400
 _TO_BE_SPLIT = "longer than it should be, and to be split"
 LONG_FUNCTIONS = dict.fromkeys(
     (
-        "fairpos.audit.runs.run_trials",
-        "fairpos.audit.statistics.figures_of",
         "fairpos.calibration.attention.attention_profile",
-        "fairpos.cli.audit.audit",
         "fairpos.cli.calibrate.attn_rank.attn_rank",
         "fairpos.cli.judge.judge",
         "fairpos.cli.rank.rank",

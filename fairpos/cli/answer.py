@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +15,77 @@ import typer
 from fairpos.backends.base import Decoding
 from fairpos.cli import options
 from fairpos.cli.app import app
+from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.groups import grouped
+from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import errors, progress
-from fairpos.errors import InvalidRequest
-from fairpos.files.items import passage_item, read_items
+from fairpos.errors import BackendError
+from fairpos.files.items import Item, passage_item, read_items
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
-from fairpos.methods.catalogue import parse
-from fairpos.model import load
-from fairpos.types import Output
+from fairpos.files.text import json_text
+from fairpos.methods.catalogue import parse, with_seed
+from fairpos.model import FairModel
+from fairpos.runner import run_each
+from fairpos.types import Output, Request, Turn
 
 
-def result_of(id: str, output: Output) -> dict[str, object]:
+@dataclass(slots=True)
+class Answering:
+    """One run: writes a line a record as it comes, and counts.
+
+    Attributes:
+        ask: Runs requests.
+        forget: Drops what a cache has of an output that shall be asked for again.
+        on_error: What is done about records without an answer.
+        journal: Where lines go; None: the terminal.
+        statuses: How many records had each.
+        lost: Records without an answer, and why.
+    """
+
+    ask: Callable[[Sequence[Request]], list[Output]]
+    forget: Callable[[Output], None]
+    on_error: OnError
+    journal: Journal | None
+    statuses: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+
+    def answer(self, items: Sequence[Item]) -> None:
+        """Answers records that run together; one that the model can't take keeps no other from its answer.
+
+        Raises:
+            BackendError: one has no answer, and that is to end the run.
+        """
+        outputs = run_each([item.request for item in items], self.ask)
+        for item, output in zip(items, outputs, strict=True):
+            self.statuses[output.status] += 1
+            if output.text is None:
+                self.lost.append(f"{item.id!r}: {_reason_of(output)}")
+                if self.on_error is OnError.STOP:
+                    raise BackendError(f"record {self.lost[-1]}; what was done is kept")
+                if self.on_error is OnError.SKIP:
+                    self.forget(output)
+                    continue
+            line = record_of(item.id, output)
+            if self.journal is None:
+                typer.echo(json_text(line))
+            else:
+                self.journal.append(line)
+
+    @property
+    def words(self) -> str:
+        """How many were answered, and why others weren't."""
+        answered = self.statuses.total() - len(self.lost)
+        if not self.lost:
+            return f"{answered} answered"
+        kinds = ", ".join(f"{count} {status}" for status, count in self.statuses.most_common() if status != "ok")
+        share = len(self.lost) / self.statuses.total()
+        return f"{answered} answered, {len(self.lost)} ({share:.0%}) not ({kinds}; the first: {self.lost[0]})"
+
+
+def record_of(id: str, output: Output) -> dict[str, object]:
     """The line that is written for a record."""
-    return {
+    line: dict[str, object] = {
         "id": id,
         "text": output.text,
         "status": output.status,
@@ -32,38 +93,66 @@ def result_of(id: str, output: Output) -> dict[str, object]:
         "orders": [list(view.order) for view in output.views],
         "notes": list(output.notes),
     }
+    return line if output.text is not None else line | {"detail": _reason_of(output)}
+
+
+def _reason_of(output: Output) -> str:
+    """Its status and, in brackets, what went wrong."""
+    details = [view.detail for view in output.views if view.detail] or list(output.notes)
+    return f"{output.status} ({details[0]})" if details else output.status
 
 
 @app.command()
+@grouped
 def answer(
     file: Annotated[Path, typer.Argument(help="JSONL: id, query, passages: [{id, title?, text, score?}].")],
+    words: options.Words,
+    endpoint: EndpointOptions,
     model: options.Model = "smollm2",
     methods: options.Methods = "none",
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer, at most.")] = 64,
-    batch: Annotated[int, typer.Option(help="Records that run together.")] = 8,
+    batch: Annotated[int | None, typer.Option(min=1, help="Records that run together.")] = None,
     output: options.Out = None,
     resume: options.Resume = False,
+    on_error: OnErrorOption = OnError.KEEP,
     dtype: options.Dtype = "float32",
+    seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None,
 ) -> None:
-    """Answer questions from passages."""
+    """Answer questions from passages. Exit status 2: a mistake, or no answer at all came back."""
     items, bad = read_items(read(file), lambda line, record: [passage_item(line, record, task="answer", absent="keep")])
-    if bad:
-        raise InvalidRequest("; ".join(f"{file} line {each.line}: {each.reason}" for each in bad[:5]))
-    requests = {item.id: item.request for item in items}
-    chosen = parse(methods)
-    decoding = Decoding(max_new_tokens=max_new_tokens)
-    journal = Journal(output, resume=resume) if output is not None else None
-    todo = [id for id in requests if journal is None or id not in journal.done]
-    fair = load(model, dtype=dtype)
-    with progress("answering") as show:
-        for start in range(0, len(todo), batch):
-            ids = todo[start : start + batch]
-            for id, found in zip(ids, fair.run([requests[i] for i in ids], chosen, decoding=decoding), strict=True):
-                line = result_of(id, found)
-                if journal is None:
-                    typer.echo(json.dumps(line, ensure_ascii=False))
-                else:
-                    journal.append(line)
-            show(start + len(ids), len(todo))
-    if journal is not None:
-        errors.print(f"{len(todo)} answered, {len(requests) - len(todo)} were there already: {output}", markup=False)
+    report_bad(file, bad, on_error)
+    system = words.system_text()
+    items = [_instructed(item, system) for item in items] if system else items
+    chosen, template = with_seed(parse(methods), seed), words.template_for("answer")
+    decoding = Decoding(max_new_tokens=words.max_new_tokens or 64)
+    with Journal(output, resume=resume) if output is not None else nullcontext() as journal:
+        todo = [item for item in items if journal is None or item.id not in journal.done]
+        fair: FairModel = open_model(
+            model,
+            dtype=dtype,
+            cache=endpoint.cache,
+            output=output,
+            concurrency=endpoint.concurrency,
+            timeout_s=endpoint.timeout,
+            attempts=endpoint.attempts,
+        )
+        run = Answering(
+            lambda requests: fair.run(requests, chosen, template=template, decoding=decoding),
+            fair.forget,
+            on_error,
+            journal,
+        )
+        size = batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
+        with progress("answering") as show:
+            for start in range(0, len(todo), size):
+                run.answer(todo[start : start + size])
+                show(run.statuses.total(), len(todo))
+    there = f", {len(items) - len(todo)} were there already" if output is not None else ""
+    where = f": {output}" if output is not None else ""
+    errors.print(f"{run.words}{there}{where}", markup=False, highlight=False, soft_wrap=True)
+    if 0 < len(run.lost) == len(todo):
+        raise BackendError(f"no answer came back for any of {len(run.lost)} records; for {run.lost[0]}")
+
+
+def _instructed(item: Item, system: str) -> Item:
+    """The item with a system prompt before its question."""
+    return replace(item, request=replace(item.request, history=(Turn("system", system),)))
