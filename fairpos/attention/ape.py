@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairpos.attention.batch import Batch
-from fairpos.attention.kernel import scores, softmax, weighted
+from fairpos.attention.kernel import scores, weighted
 from fairpos.attention.layer import Layer
 from fairpos.attention.segments import Row, visible
 from fairpos.attention.set_based import SetBasedAttention
@@ -73,7 +73,7 @@ class ApeAttention(SetBasedAttention):
         hidden = (~mask & mask.any(dim=-1, keepdim=True))[:, None]
         segments = in_segment[:, None, None, :]
         step = max(1, _CHUNK // (q.shape[0] * q.shape[1] * k.shape[2]))
-        out = torch.empty_like(q)
+        out = q.new_empty(*q.shape[:3], v.shape[3])  # (B, H, Lq, Dv)
         for first in range(0, q.shape[2], step):
             rows = slice(first, first + step)
             found = scores(q[:, :, rows], k, scaling=layer.scaling, softcap=layer.softcap)
@@ -82,5 +82,5 @@ class ApeAttention(SetBasedAttention):
             total = at.masked_fill(~segments, float("-inf")).logsumexp(dim=-1, keepdim=True)
             total = total.masked_fill(total.isneginf(), 0)  # a window hides every segment
             found = torch.where(segments, at + (self.scale * self.temperature - 1) * total, found)
-            out[:, :, rows] = weighted(softmax(found), v)
+            out[:, :, rows] = weighted(layer.softmax(found), v)
         return out

@@ -29,6 +29,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     dynamic layer; the next update notices when they are no longer the front of their buffer.
     """
 
+    # Whether the seam appends what is kept, and not the attention module by its call of `update`.
+    filled_by_seam = False
     keys: Tensor
     values: Tensor
 
@@ -37,6 +39,10 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._buffers: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Appends new tokens; returns all. What the model's attention module calls."""
+        return self.append(key_states, value_states)
+
+    def append(self, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
         """Appends new tokens; returns all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)

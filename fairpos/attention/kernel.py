@@ -1,4 +1,4 @@
-"""Softmax attention as the methods use it: grouped heads, a boolean mask, soft caps; fused where torch can."""
+"""Softmax attention as the methods use it: grouped heads, a boolean mask, soft caps, sinks; fused where torch can."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Scores that are materialised at once, in elements; bounds memory where no fused kernel fits (soft caps).
+# Scores that are materialised at once, in elements; bounds memory where no fused kernel fits (soft caps, sinks).
 _CHUNK = 1 << 24
 
 
@@ -32,42 +32,45 @@ def attend(
     mask: Tensor | None = None,
     causal: bool = False,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """`softmax(scaling * q k^T + mask) v`.
 
     Args:
         q: (B, H, Lq, D), rotated.
         k: (B, Hkv or H, Lk, D), rotated.
-        v: Like k.
+        v: (B, Hkv or H, Lk, Dv).
         scaling: The attention module's own.
         mask: Broadcastable to (B, H, Lq, Lk): boolean, True where visible, or in the queries' dtype, added to scores.
             Every query must see a key.
         causal: The queries are the last Lq of the keys; not together with a mask.
         softcap: Scores are squashed to softcap * tanh(scores / softcap) before the mask (Gemma 2).
+        sinks: One more score a head, (H,), that takes its share of the softmax and gives no value (gpt-oss).
 
     Returns:
-        (B, H, Lq, D)
+        (B, H, Lq, Dv)
     """
     heads, n_query, n_key = q.shape[1], q.shape[2], k.shape[2]
-    if causal and n_query > 1 and (n_query != n_key or softcap is not None):
+    fused = softcap is None and sinks is None
+    if causal and n_query > 1 and (n_query != n_key or not fused):
         mask, causal = causal_mask(n_query, n_key, q.device), False
-    if softcap is None:
+    if fused:
         if n_query == 1 and (mask is None or mask.dim() < 3 or mask.shape[-3] == 1):
             # The query heads of a group as query rows: a decoded token copies no keys.
             grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
-            return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask, scale=scaling).view_as(q)
+            return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask, scale=scaling).view(*q.shape[:3], -1)
         k, v = repeat_heads(k, heads), repeat_heads(v, heads)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and n_query > 1, scale=scaling)
     k, v = repeat_heads(k, heads), repeat_heads(v, heads)
     step = max(1, _CHUNK // (q.shape[0] * heads * n_key))
-    out = torch.empty_like(q)
+    out = q.new_empty(*q.shape[:3], v.shape[3])  # (B, H, Lq, Dv)
     for start in range(0, n_query, step):
         rows = slice(start, start + step)
         scores = capped(q[:, :, rows] @ k.transpose(-1, -2) * scaling, softcap)
         if mask is not None:
             part = mask if mask.shape[-2] == 1 else mask[..., rows, :]
             scores = scores.masked_fill(~part, float("-inf")) if part.dtype == torch.bool else scores + part
-        out[:, :, rows] = softmax(scores).to(v.dtype) @ v
+        out[:, :, rows] = softmax(scores, sinks).to(v.dtype) @ v
     return out
 
 
@@ -95,6 +98,15 @@ def precise(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def softmax(scores: Tensor) -> Tensor:
-    """Softmax over the last dimension in float32 or better."""
-    return torch.softmax(precise(scores), dim=-1)
+def softmax(scores: Tensor, sinks: Tensor | None = None) -> Tensor:
+    """Softmax over the last dimension in float32 or better.
+
+    Args:
+        scores: (..., Lk), or (..., H, L, Lk) with sinks.
+        sinks: One more score for each head, (H,); its share is left out of the result.
+    """
+    scores = precise(scores)
+    if sinks is None:
+        return torch.softmax(scores, dim=-1)
+    column = sinks.to(scores.dtype)[:, None, None].expand(*scores.shape[:-1], 1)
+    return torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]

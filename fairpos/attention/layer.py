@@ -15,6 +15,8 @@ D size of a head. How a model is made to call an attention so is `seam`'s busine
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import MutableMapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +26,10 @@ from transformers import Cache, DynamicCache
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import GrowingLayer
-from fairpos.attention.kernel import attend
-from fairpos.attention.rope import Factors, Pairs, Rotary
+from fairpos.attention.families.base import Factors, Family
+from fairpos.attention.kernel import attend, softmax
+from fairpos.attention.rope import Pairs, Rotary, RotatedPart
+from fairpos.attention.window import Window
 from fairpos.errors import UnsupportedModel
 
 
@@ -53,26 +57,48 @@ class Attention(ABC):
 
 
 class SegmentCache(DynamicCache):  # type: ignore[misc]
-    """A cache that keeps every token (no sliding layers) and carries the attention of its call."""
+    """A cache that keeps every token (no sliding layers) and carries the attention of its call.
 
-    def __init__(self, attention: Attention) -> None:
+    Args:
+        attention: The call's.
+        layer: What keeps a layer's keys and values, where the model's family needs another one.
+    """
+
+    def __init__(self, attention: Attention, layer: type[GrowingLayer] = GrowingLayer) -> None:
         super().__init__()
-        self.layer_class_to_replicate = GrowingLayer
+        self.layer_class_to_replicate = layer
         self.attention = attention
+
+    def append(self, keys: Tensor, values: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Puts keys (B, Hkv, L, D) and values behind those of a layer; returns all that it has."""
+        while len(self.layers) <= index:
+            self.layers.append(self.layer_class_to_replicate())
+        held: GrowingLayer = self.layers[index]
+        return held.append(keys, values)
 
 
 @dataclass
 class ForwardPass:
-    """One forward pass of one call."""
+    """One forward pass of one call.
 
-    attention: Attention
+    Attributes:
+        cache: Of the call, with its attention.
+        rotary: The model's.
+        family: The model's.
+        layer_types: The rotary kind of each layer, where the model has several bases.
+        masks: How many masks the model has asked for in this pass.
+        arguments: Of the attention module that is running, where the attention needs its input.
+        projecting: Whether that module runs for its projections alone.
+    """
+
+    cache: SegmentCache
     rotary: Rotary
+    family: Family
     layer_types: list[str] | None
-    memo: dict[tuple[str | None, int], tuple[Tensor, Factors]] = field(default_factory=dict)
-    layers_seen: int = 0
-    # The arguments of the attention module that is running, where the attention needs its input.
+    masks: int = 0
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     projecting: bool = False
+    memo: dict[tuple[str | None, int], tuple[Tensor, Factors]] = field(default_factory=dict)
 
 
 class ProjectionsReached(Exception):
@@ -90,16 +116,35 @@ class Layer:
         index: From 0.
         scaling: Factor of the scores, the module's own.
         softcap: Soft cap of the scores, or None.
-        window: A key is visible while query position - key position < window; None sees everything.
+        window: How far it sees, in positions; None sees everything before it.
         module: The attention module, for methods that need its projections.
+        sinks: One more score a head, (H,), that takes its share of the softmax (gpt-oss); or None.
+        keys_of: The layer whose keys and values this is: its own index, but where layers share them (Gemma 3n).
     """
 
     index: int
     scaling: float
     softcap: float | None
-    window: int | None
+    window: Window | None
     module: nn.Module
+    sinks: Tensor | None
+    keys_of: int
     _forward: ForwardPass
+
+    @property
+    def owns_keys(self) -> bool:
+        """Whether the keys are this layer's own; others have been rotated by theirs already."""
+        return self.keys_of == self.index
+
+    @property
+    def part(self) -> RotatedPart:
+        """The channels of a head that rotate."""
+        return self._forward.rotary.parts[self.index]
+
+    @property
+    def turning(self) -> tuple[str | None, RotatedPart]:
+        """Equal for layers whose keys turn alike: what turns may be kept under."""
+        return self.kind, self.part
 
     def factors(self, like: Tensor, positions: Tensor) -> Factors:
         """Rotary factors at `positions`; computed once a forward pass for the same tensor of positions."""
@@ -123,10 +168,14 @@ class Layer:
         seam can be put on, whatever its projections and norms look like.
         """
         args, kwargs = self._arguments
-        given = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+        given = {name: _for_projection(value) for name, value in kwargs.items()}
+        # Factors are those of no rotation: one position serves for all.
         neutral = given.get("position_embeddings")
-        if neutral is not None:  # cos = 1, sin = 0: one position serves for all
-            given["position_embeddings"] = tuple(factor[:1, :1] for factor in neutral)
+        if neutral is not None:
+            one = neutral[:1, :1] if isinstance(neutral, Tensor) else tuple(factor[:1, :1] for factor in neutral)
+            given["position_embeddings"] = one
+        if given.get("position_ids") is not None:
+            given["position_ids"] = torch.zeros_like(given["position_ids"][:1, :1])
         if not args:
             given["hidden_states"] = hidden
         self._forward.projecting = True
@@ -145,7 +194,16 @@ class Layer:
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """x of shape (B, H, L, D) rotated at positions of shape (L,), (B, L) or (B, H, L), integer or float."""
-        return self._forward.rotary.apply(x, self.factors(x, positions))
+        part = self.part
+        return x if part.still else self._forward.rotary.apply(x, self.factors(x, positions), part)
+
+    def tempered(self, q: Tensor, positions: Tensor) -> Tensor:
+        """New queries (B, H, L, D) with the factors of their base positions (B or 1, L), in models that have such.
+
+        To be called before anything else is done with them.
+        """
+        temperature = self._forward.family.temperature
+        return q if temperature is None else temperature.at_positions(self.module, q, positions)
 
     def rotate_by(self, x: Tensor, positions: Tensor, table: Tensor) -> Tensor:
         """Like `rotate`, at many different positions of one range: their factors are looked up, not computed.
@@ -155,11 +213,19 @@ class Layer:
             positions: Indices into `table`, (L,), (B, L) or (B, H, L).
             table: The range of positions, (P,); its factors are computed once a forward pass.
         """
+        part = self.part
+        if part.still:
+            return x
         cos, sin = self.factors(x, table)
-        return self._forward.rotary.apply(x, (cos[positions], sin[positions]))
+        return self._forward.rotary.apply(x, (cos[positions], sin[positions]), part)
 
     def rotate_new_keys(self, k: Tensor, positions: Tensor) -> None:
-        """Rotates the last keys of k, in place and so in the cache; one position for each of them."""
+        """Rotates the last keys of k, in place and so in the cache; one position for each of them.
+
+        Does nothing where the keys are another layer's, which has done it.
+        """
+        if not self.owns_keys or self.part.still:
+            return
         new = positions.shape[-1]
         k[:, :, -new:] = self.rotate(k[:, :, -new:], positions)
 
@@ -174,9 +240,23 @@ class Layer:
         """How to move what is already rotated: pairs of dimensions, and turns by 0..n-1 positions, (n, D / 2)."""
         wide = like[:0] if like.dtype == torch.float64 else like[:0].float()
         table = self._forward.rotary.factors(wide, torch.arange(max(n, 2), device=like.device), self.kind)
-        pairs = self._forward.rotary.pairs(like.shape[-1], table, like.device)
+        if self.part.still:
+            pairs = Pairs.none(like.shape[-1], like.device)
+        else:
+            pairs = self._forward.rotary.pairs(like.shape[-1], table, like.device, self.part)
         return pairs, pairs.phases(table)[:n]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """`kernel.attend` with this layer's scaling and soft cap."""
-        return attend(q, k, v, scaling=self.scaling, softcap=self.softcap, mask=mask, causal=causal)
+        """`kernel.attend` with this layer's scaling, soft cap and sinks."""
+        return attend(q, k, v, scaling=self.scaling, softcap=self.softcap, mask=mask, causal=causal, sinks=self.sinks)
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """`kernel.softmax` of scores (..., H, L, Lk) with this layer's sinks."""
+        return softmax(scores, self.sinks)
+
+
+def _for_projection(value: Any) -> Any:
+    """An attention module's argument, such that running the module again leaves nothing behind."""
+    if isinstance(value, Cache):
+        return None
+    return copy(value) if isinstance(value, MutableMapping) else value  # where layers put keys for others

@@ -45,6 +45,7 @@ class MsPoeAttention(OrdinaryAttention):
         if layer.index < self.first_layer:
             return self.plain(layer, q, k, v)
         moment = self.at(q, k)
+        q = layer.tempered(q, moment.new)
         if self.prefilling(q, k, "ms_poe"):
             aware = self._count_aware_keys(layer, q, k)
             self._ranks[layer.index] = ranks(aware, q.shape[1] // k.shape[1], self.assignment, self.per_head)
@@ -56,12 +57,12 @@ class MsPoeAttention(OrdinaryAttention):
         else:
             new = k[:, :, moment.shape[2] :]
             k[:, :, moment.shape[2] :] = self._rotate_by_rank(layer, new, of_keys, n, moment.new)
-        if layer.window is None or (k.shape[2] - 1) / self.r_min < layer.window:
+        if layer.window is None or layer.window.covers((k.shape[2] - 1) / self.r_min):
             return self.see(layer, q_rotated, k, v)
         at_queries = precise_like(q, moment.new)[:, None] / self.ratios(of_queries, n)[:, :, None]
         at_keys = precise_like(q, moment.positions)[:, None] / self.ratios(of_keys, n)[:, :, None]
         at_keys = at_keys.repeat_interleave(q.shape[1] // at_keys.shape[1], dim=1)
-        near = at_queries[..., :, None] - at_keys[..., None, :] < layer.window  # (B, H, Lq, Lk)
+        near = layer.window.near(at_queries[..., :, None], at_keys[..., None, :])  # (B, H, Lq, Lk)
         return layer.attend(q_rotated, k, v, mask=moment.mask(None) & near)
 
     def ratios(self, rank: Tensor, n: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import causal_mask
 from fairpos.attention.layer import Attention, Layer
+from fairpos.attention.window import Window
 from fairpos.errors import InvalidLayout
 
 
@@ -25,7 +26,7 @@ class Moment:
     shape: tuple[int, int, int]
     positions: Tensor
     _since: dict[int, Tensor] = field(default_factory=dict)
-    _masks: dict[int | None, Tensor] = field(default_factory=dict)
+    _masks: dict[Window | None, Tensor] = field(default_factory=dict)
 
     def since(self, first: int) -> Tensor:
         """Positions of the keys from number `first` on, (B or 1, Lk - first); padding at 0."""
@@ -38,14 +39,17 @@ class Moment:
         """Positions of the new tokens, (B or 1, Lq); padding at 0."""
         return self.since(self.shape[2])
 
-    def mask(self, window: int | None) -> Tensor:
+    def mask(self, window: Window | None) -> Tensor:
         """(B or 1, 1, Lq, Lk), True where visible: causal, no padding, in the window. Made once a forward pass."""
         if window not in self._masks:
             n_query, n_key = self.new.shape[1], self.positions.shape[1]
             seen = causal_mask(n_query, n_key, self.new.device)
-            if window is not None:
-                seen = seen & ~causal_mask(n_query, n_key, self.new.device).tril(n_key - n_query - window)
-            seen = seen & (self.positions >= 0)[:, None, :]
+            if window is not None and window.chunked:
+                at = self.positions.clamp(min=0)
+                seen = seen & window.near(self.new[:, :, None], at[:, None, :])
+            elif window is not None:
+                seen = seen & ~causal_mask(n_query, n_key, self.new.device).tril(n_key - n_query - window.size)
+            seen = seen & (self.positions >= 0)[:, None, :]  # (B or 1, Lq, Lk)
             # A padding query sees nothing; let it see itself, so that it stays finite. Nobody looks at it.
             itself = torch.eye(n_query, n_key, dtype=torch.bool, device=self.new.device)
             self._masks[window] = (seen | itself.roll(n_key - n_query, dims=1))[:, None]
@@ -91,16 +95,17 @@ class OrdinaryAttention(Attention):
         """The model's own attention; rotates the new keys in place."""
         moment = self.at(q, k)
         layer.rotate_new_keys(k, moment.new)
+        q = layer.tempered(q, moment.new)
         return self.see(layer, layer.rotate(q, moment.new), k, v, window=layer.window)
 
-    def see(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
+    def see(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, *, window: Window | None = None) -> Tensor:
         """Attention of rotated queries, the last of this pass's, to the first Lk of the rotated keys: (B, H, Lq, D).
 
         The last query is at the last key; `window` counts in ordinary positions.
         """
         assert self._moment is not None
         n_query, n_key = q.shape[2], k.shape[2]
-        window = window if window is not None and n_key > window else None
+        window = window if window is not None and n_key > window.size else None
         if not self.padded and window is None:
             return layer.attend(q, k, v, causal=True)
         last = n_key - self._moment.shape[2]  # of this pass's queries

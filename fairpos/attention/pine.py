@@ -53,7 +53,7 @@ class PineAttention(SegmentAttention):
         self._tables: dict[int, SegmentTable] = {}  # by prompt row
         self._tiles: dict[int | None, Tiles] = {}  # by prompt row while prompts are read, None for all rows
         self._picked: tuple[Tiles, Tensor] | None = None
-        self._turns: dict[str | None, tuple[Pairs, Tensor]] = {}  # by the layer's kind
+        self._turns: dict[object, tuple[Pairs, Tensor]] = {}  # by what turns alike
 
     def positions(self, layout: Layout) -> Tensor:
         """(N,); every segment ends where the suffix starts."""
@@ -77,8 +77,9 @@ class PineAttention(SegmentAttention):
         out = row.q.new_empty(*row.q.shape[:3], row.v.shape[3])
         pieces: list[Callable[[], None]] = []
         if row.first == 0:
-            assert row.k_new is not None
-            raw = self._raw[layer.index, row.number] = row.k_new[0, :, a:end].clone()
+            if row.k_new is not None:
+                self._raw[layer.index, row.number] = row.k_new[0, :, a:end].clone()
+            raw = self._raw[layer.keys_of, row.number]
             pairs, turns = self._turns_up_to(layer, row.q, end - a)
             table = self._table_of(layout, row)
             pieces += SegmentReader(layer, layout, row, table, precise(raw), pairs, turns, out).work()
@@ -94,25 +95,25 @@ class PineAttention(SegmentAttention):
         """Like suffix tokens at prefill, every row at once."""
         if not any(layout.spans for layout in self.batch.layouts):
             return super().decode(layer, q, q_rotated, k, v, positions)
-        if layer.index not in self._tiled_keys:
+        if layer.keys_of not in self._tiled_keys:
             layouts = self.batch.rows(len(q))
-            raw = [self._raw.pop((layer.index, b)) for b in range(len(q))]
+            raw = [self._raw.pop((layer.keys_of, b)) for b in range(len(q))]
             pads = [self.batch.pad(layout) for layout in layouts]
-            self._tiled_keys[layer.index] = self._cut_to_tiles(layouts, pads, raw, k, None)
-        reader = self._suffix_reader(layer, self._tiled_keys[layer.index], k, v, positions)
+            self._tiled_keys[layer.keys_of] = self._cut_to_tiles(layouts, pads, raw, k, None)
+        reader = self._suffix_reader(layer, self._tiled_keys[layer.keys_of], k, v, positions)
         return reader.attend(LaterQueries(q, q_rotated, k.shape[2] - q.shape[2]))
 
     def _write_prefix(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
         """What stands before the segments: plain."""
         a = layout.prefix_end
         causal = row.positions[:a]
-        window = None if layer.window is None or a <= layer.window else visible(causal, a, layer.window)
+        window = None if layer.window is None or a <= layer.window.size else visible(causal, a, layer.window)
         keys, values = row.k[:, :, :a], row.v[:, :, :a]
         out[:, :, :a] = layer.attend(row.q_rotated[:, :, :a], keys, values, mask=window, causal=window is None)
 
     def _suffix_work(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> list[Callable[[], None]]:
         """What stands after the segments, in halves: as one piece it would keep one thread when the others are done."""
-        segments = self._cut_to_tiles([layout], [0], [self._raw[layer.index, row.number]], row.k, row.number)
+        segments = self._cut_to_tiles([layout], [0], [self._raw[layer.keys_of, row.number]], row.k, row.number)
         reader = self._suffix_reader(layer, segments, row.k, row.v, row.positions[None])
         queries = LaterQueries(row.q, row.q_rotated, row.first)
         start, stop = max(layout.suffix_start - row.first, 0), row.q.shape[2]
@@ -124,8 +125,8 @@ class PineAttention(SegmentAttention):
         return [partial(attend_part, slice(*some)) for some in ((start, middle), (middle, stop)) if some[0] < some[1]]
 
     def _attend_without_segments(self, layer: Layer, row: Row) -> Tensor:
-        assert row.k_new is not None
-        self._raw[layer.index, row.number] = row.k_new[0, :, :1].clone()  # for a place to point to; all are empty
+        if row.k_new is not None:
+            self._raw[layer.index, row.number] = row.k_new[0, :, :1].clone()  # for a place to point to; all are empty
         mask = visible(row.positions, row.q.shape[2], layer.window) if layer.window is not None else None
         return layer.attend(row.q_rotated, row.k, row.v, mask=mask, causal=mask is None)
 
@@ -154,7 +155,7 @@ class PineAttention(SegmentAttention):
 
     def _turns_up_to(self, layer: Layer, like: Tensor, n: int) -> tuple[Pairs, Tensor]:
         """Pairs of dimensions, and turns by up to n positions; once for all layers and steps."""
-        known = self._turns.get(layer.kind)
+        known = self._turns.get(layer.turning)
         if known is None or len(known[1]) <= n:
-            known = self._turns[layer.kind] = layer.phases(like, n + 1)
+            known = self._turns[layer.turning] = layer.phases(like, n + 1)
         return known

@@ -215,12 +215,12 @@ class SegmentReader:
         """The mask without keys that stand outside of the layer's window, (L, end) or (1 or H, L, end)."""
         a, end = self._bounds
         window, positions = self.layer.window, self.row.positions
-        if window is None or end <= window:
+        if window is None or end <= window.size:
             return mask
         moves = shift.flatten(0, 1)[:, self.table.owner]  # (1 or H, T)
         stands = torch.cat([positions[:a].expand(len(moves), a), positions[a:end] - moves], dim=1)  # (1 or H, end)
-        distance = positions[start:stop, None] - stands[:, None]  # (1 or H, L, end)
-        return mask.masked_fill(distance >= window, float("-inf"))
+        near = window.near(positions[start:stop, None], stands[:, None])  # (1 or H, L, end)
+        return mask.masked_fill(~near, float("-inf"))
 
 
 def shifts(score: Tensor, lengths: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ class SuffixReader:
         if queries.first + 1 < n_key or self.layer.window is not None or self.stored.padded:
             hidden = self._hidden_keys(shift, queries.first, n_query)
             scores += scores.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))  # faster than to fill them all
-        weights = softmax(scores).to(self.stored.v.dtype).view(rows, kv, -1, n_key)
+        weights = self.layer.softmax(scores).to(self.stored.v.dtype).view(rows, kv, -1, n_key)
         return (weights @ self.stored.v).view(rows, heads, n_query, -1)
 
     def _order(self, queries: LaterQueries) -> Tensor:
@@ -168,4 +168,4 @@ class SuffixReader:
         down = torch.nn.functional.pad(shift, (0, 1))  # what is in no segment stays
         owner = self.segments.tiles.segments(positions.shape[1])[:, None, None]
         stands = positions[:, None, None] - down.gather(-1, owner.expand(*shift.shape[:3], -1))  # (B, H, Lq, Lk)
-        return hidden | (positions[:, None, first : first + n_query, None] - stands >= self.layer.window)
+        return hidden | ~self.layer.window.near(positions[:, None, first : first + n_query, None], stands)

@@ -19,11 +19,12 @@ class PlainAttention(Attention):
         index = torch.arange(n_key, device=q.device)
         start = torch.tensor(pads, device=q.device)[:, None]
         positions = (index - start).clamp(min=0)  # (B, Lk)
-        new = positions[:, n_key - n_query :]
+        new = positions[:, n_key - n_query :]  # (B, Lq)
+        q = layer.tempered(q, new)
         layer.rotate_new_keys(k, new)
         mask = causal_mask(n_query, n_key, q.device)[None]
         if layer.window is not None:
-            mask = mask & (new[:, :, None] - positions[:, None, :] < layer.window)
+            mask = mask & layer.window.near(new[:, :, None], positions[:, None, :])
         mask = mask & (index >= start)[:, None, :]
         # A padding query sees nothing; let it see itself, so that it stays finite. Nobody looks at it.
         mask = mask | (index[n_key - n_query :, None] == index[None, :])

@@ -46,6 +46,7 @@ class PositionalHiddenAttention(OrdinaryAttention):
         moment = self.at(q, k)
         new = slice(moment.shape[2], None)
         scaled_q, scaled_k = self._project_scaled(layer, q, k[:, :, new])
+        q, scaled_q = layer.tempered(q, moment.new), layer.tempered(scaled_q, moment.new)
         if not self.prefilling(q, k, "positional_hidden"):
             k[:, :, new] = layer.rotate(scaled_k, moment.new)
             return self.see(layer, layer.rotate(scaled_q, moment.new), k, v, window=layer.window)

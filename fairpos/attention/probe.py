@@ -16,7 +16,7 @@ from transformers import Cache, PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
-from fairpos.attention.kernel import capped, precise, softmax
+from fairpos.attention.kernel import capped, precise
 from fairpos.attention.layer import Layer
 from fairpos.attention.reading import Reading
 from fairpos.attention.seam import seam_of
@@ -61,7 +61,7 @@ class ProbeAttention(SegmentAttention):
         question = row.first + row.q.shape[2] - layout.suffix_start
         if question > 0:
             self._note_weights(layer, row.number, row.q_rotated[:, :, -question:], row.k, row.positions)
-        if layer.window is None or row.k.shape[2] <= layer.window:
+        if layer.window is None or row.k.shape[2] <= layer.window.size:
             return layer.attend(row.q_rotated, row.k, row.v, causal=True)
         return layer.attend(row.q_rotated, row.k, row.v, mask=visible(row.positions, row.q.shape[2], layer.window))
 
@@ -91,7 +91,7 @@ class ProbeAttention(SegmentAttention):
             grouped = precise(q[:, :, rows]).reshape(1, kv, -1, dim)
             scores = capped(grouped @ precise(k).transpose(-1, -2) * layer.scaling, layer.softcap)
             scores = scores.reshape(heads, -1, n_key).masked_fill(~mask[rows], float("-inf"))
-            weights = softmax(scores)[:, :, segments]
+            weights = layer.softmax(scores)[:, :, segments]
             chosen = weights[self.heads] if self.heads else weights
             total += chosen.sum(dim=(0, 1), dtype=torch.float64)
         self._seen[number, layer.index] = (total / n_query).float().cpu()

@@ -1,22 +1,38 @@
 """The model's own rotary embedding, at whatever positions a method wants.
 
-Both halves are taken from the model: its rotary module makes the factors (so llama3, YaRN, two bases, partial rotation
-come out as the model has them), its module's `apply_rotary_pos_emb` applies them (half-split or interleaved).
+Both halves are taken from the model (`families`): its rotary module makes the factors (so llama3, YaRN, two bases come
+out as the model has them), its own function applies them (half-split or interleaved). Which channels of a head rotate
+in a layer, all, some or none, is learned from the model while the seam is proved (`proof`).
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
+from fairpos.attention.families.base import Factors, Rotation
 from fairpos.errors import UnsupportedModel
 
-Factors = tuple[Tensor, Tensor]
+
+@dataclass(frozen=True)
+class RotatedPart:
+    """The channels of a head that rotate in a layer.
+
+    Attributes:
+        start, stop: The first one, and the one behind the last; the same if none rotates.
+        whole: The model's function is given the whole head, and cuts it by itself where only a part rotates.
+    """
+
+    start: int
+    stop: int
+    whole: bool
+
+    @property
+    def still(self) -> bool:
+        """Whether no channel rotates."""
+        return self.start == self.stop
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,12 @@ class Pairs:
     order: Tensor
     inverse: Tensor
     columns: Tensor
+
+    @classmethod
+    def none(cls, dim: int, device: torch.device) -> Pairs:
+        """Of a head that doesn't rotate: all its pairs stay."""
+        order = torch.arange(dim, device=device)
+        return cls(order, order, order[:0])
 
     def of(self, x: Tensor) -> Tensor:
         """x of shape (..., D) as complex numbers, (..., D / 2), in float32 or better."""
@@ -60,74 +82,66 @@ def _pick_dimensions(x: Tensor, dimensions: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1]).index_select(1, dimensions).view(x.shape)
 
 
-def decoder_of(model: PreTrainedModel) -> nn.Module:
-    """The module that holds the rotary embedding: the base model, or the language model inside of it."""
-    decoder: nn.Module = getattr(model.base_model, "language_model", model.base_model)
-    return decoder
-
-
 class Rotary:
     """Rotates queries or keys of one model.
 
-    Args:
-        module: The rotary module of the model (`base_model.rotary_emb`).
-        apply: The model's `apply_rotary_pos_emb(q, k, cos, sin)`.
+    Attributes:
+        parts: By layer, the channels that rotate.
     """
 
-    def __init__(self, module: nn.Module, apply: Callable[..., tuple[Tensor, Tensor]]) -> None:
-        self.module = module
-        self._apply = apply
+    def __init__(self, rotation: Rotation) -> None:
+        self.rotation = rotation
+        self.parts: dict[int, RotatedPart] = {}
 
-    @classmethod
-    def of(cls, model: PreTrainedModel) -> Rotary:
-        """Finds both halves, or says what is missing.
+    def learn_part(self, index: int, start: int, stop: int, dim: int, factors: Factors) -> None:
+        """Which of a layer's `dim` channels rotate; asks the model's function whether it cuts heads by itself.
 
-        Raises:
-            UnsupportedModel: the model has no rotary module, or no function that applies it.
+        Args:
+            index: Of the layer.
+            start: The first channel.
+            stop: The one behind the last.
+            dim: Size of a head.
+            factors: The layer's, (1, 1, R) each, at any position.
         """
-        name, base_model = type(model).__name__, decoder_of(model)
-        module = getattr(base_model, "rotary_emb", None)
-        if module is None:
-            raise UnsupportedModel(
-                f"{name} has no rotary position embedding (ALiBi, learned or no positions?); "
-                "attention methods need RoPE. Methods that only reorder the input work on any model."
-            )
-        apply = getattr(sys.modules[type(base_model).__module__], "apply_rotary_pos_emb", None)
-        if apply is None:
-            raise UnsupportedModel(
-                f"{name} applies its rotary embedding in a way of its own, without apply_rotary_pos_emb"
-            )
-        return cls(module, apply)
+        whole = (start, stop) == (0, dim)
+        if start == 0 and 0 < stop < dim:
+            cos, sin = factors
+            head = torch.ones(1, 1, 1, dim, dtype=cos.dtype, device=cos.device)
+            expected = head.clone()
+            expected[..., :stop] = -1  # half a turn
+            try:
+                whole = torch.equal(self.rotation.apply(head, -torch.ones_like(cos), torch.zeros_like(sin)), expected)
+            except RuntimeError:  # as many channels as factors are asked for: the module cuts the head (Phi)
+                whole = False
+        self.parts[index] = RotatedPart(start, stop, whole)
 
-    def factors(self, like: Tensor, positions: Tensor, layer_type: str | None) -> Factors:
+    def factors(self, like: Tensor, positions: Tensor, kind: str | None) -> Factors:
         """cos and sin at `positions` (any shape, integer or float): each of shape (*positions.shape, R)."""
-        flat = positions.reshape(1, -1)
-        # `forward`, not `__call__`: the seam's hook on the module must not see this.
-        if layer_type is None:
-            cos, sin = self.module.forward(like, flat)
-        else:
-            cos, sin = self.module.forward(like, flat, layer_type)
+        cos, sin = self.rotation.factors(like, positions.reshape(1, -1), kind)
         return cos.reshape(*positions.shape, -1), sin.reshape(*positions.shape, -1)
 
-    def apply(self, x: Tensor, factors: Factors) -> Tensor:
+    def apply(self, x: Tensor, factors: Factors, part: RotatedPart) -> Tensor:
         """Rotates x of shape (B, H, L, D) by factors of shape (L, R), (B, L, R) or (B, H, L, R)."""
         cos, sin = factors
         if cos.dim() == 4:  # a position per head: heads become batch rows, since the model's function knows no heads
             b, h, n, d = x.shape
             cos, sin = (f.expand(b, h, n, f.shape[-1]).reshape(b * h, n, -1) for f in (cos, sin))
-            return self.apply(x.reshape(b * h, 1, n, d), (cos, sin)).reshape(b, h, n, d)
+            return self.apply(x.reshape(b * h, 1, n, d), (cos, sin), part).reshape(b, h, n, d)
         if cos.dim() == 2:
             cos, sin = cos[None], sin[None]
-        # The model's function rotates a query and a key at once; a key without heads costs nothing.
-        return self._apply(x, x[:, :0], cos, sin)[0]
+        if part.whole:
+            return self.rotation.apply(x, cos, sin)
+        turned = self.rotation.apply(x[..., part.start : part.stop], cos, sin)
+        return torch.cat([x[..., : part.start], turned, x[..., part.stop :]], dim=-1)
 
-    def pairs(self, dim: int, factors: Factors, device: torch.device) -> Pairs:
+    def pairs(self, dim: int, factors: Factors, device: torch.device, part: RotatedPart) -> Pairs:
         """Finds the pairs by rotating every unit vector, and proves them on random vectors.
 
         Args:
             dim: Size of a head.
             factors: The model's own, (P, R), at positions from 0; at least two.
             device: Where the pairs shall be.
+            part: The channels that rotate; some do.
 
         Raises:
             UnsupportedModel: the model's function doesn't turn pairs of dimensions.
@@ -136,7 +150,7 @@ class Rotary:
         unit = torch.eye(dim, dtype=torch.float64)[None, None]
         # With cos = 0 a pair (m, n) turns by a right angle: m to n, n to -m; sin tells the column that was used.
         sin = torch.arange(1.0, width + 1, dtype=torch.float64).expand(dim, width)
-        turned = self.apply(unit, (torch.zeros_like(sin), sin))[0, 0]
+        turned = self.apply(unit, (torch.zeros_like(sin), sin), part)[0, 0]
         still = [m for m in range(dim) if turned[m, m] != 0]
         first = [m for m in range(dim) if turned[m].max() > 0 and m not in still]
         second = [int(turned[m].argmax()) for m in first]
@@ -150,7 +164,7 @@ class Rotary:
             columns=torch.tensor(columns, device=device),
         )
         x = torch.sin(torch.arange(1.0, dim + 1, device=device, dtype=factors[0].dtype)).expand(1, 1, 1, dim)
-        start, end = (self.apply(x, (factors[0][[i]], factors[1][[i]])) for i in (0, -1))
+        start, end = (self.apply(x, (factors[0][[i]], factors[1][[i]]), part) for i in (0, -1))
         moved = torch.view_as_real(found.of(start) * found.phases(factors)[-1]).flatten(-2)[..., found.inverse]
         if not torch.allclose(moved, end.to(moved.dtype), atol=1e-3):
             raise UnsupportedModel("the rotary embedding turns pairs of dimensions by different angles")

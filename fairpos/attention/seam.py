@@ -8,6 +8,9 @@ to a call, `model.generate` works as its users know it, and when the last call e
 
 Queries and keys reach an attention un-rotated. It rotates the new keys once, in place, at the base positions that its
 method gives them (`Layer.rotate_new_keys`); the cache then keeps them so, and no later token rotates the past again.
+
+What reaches the attention function must be known: an argument or a mask that nobody here understands is refused, never
+dropped. What is special to a family of models stands in `families`; that it all fits a model is proved in `proof`.
 """
 
 from __future__ import annotations
@@ -18,28 +21,42 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from fairpos.attention.batch import Batch
-from fairpos.attention.cache import CACHE, kept_in
+from fairpos.attention.cache import CACHE
+from fairpos.attention.families.base import Family
+from fairpos.attention.families.find import attention_modules, decoder_of, family_of
 from fairpos.attention.layer import Attention, ForwardPass, Layer, ProjectionsReached, SegmentCache
-from fairpos.attention.plain import PlainAttention
-from fairpos.attention.rope import Rotary, decoder_of
-from fairpos.errors import NonFiniteLogits, UnsupportedModel
-from fairpos.types import Layout
+from fairpos.attention.rope import Rotary
+from fairpos.attention.window import Window
+from fairpos.errors import UnsupportedModel
 
 NAME = "fairpos"
 
+# Arguments of an attention function that change nothing in what is computed here.
+_WITHOUT_EFFECT = frozenset({"dropout", "position_ids", "position_embeddings", "use_cache", "is_causal", "layer_type"})
 
 _active: ContextVar[ForwardPass | None] = ContextVar("fairpos_forward", default=None)
-_plain: dict[int, str] = {}  # id of an armed config -> the attention implementation that it had
+
+
+@dataclass
+class _ArmedConfig:
+    """A config object in force; models may share one, and their calls may overlap."""
+
+    config: Any  # kept alive, so that its id stays its own
+    plain: str  # the attention implementation that it had
+    holders: int = 0
+
+
+_armed: dict[int, _ArmedConfig] = {}  # by id of the config
+_armed_lock = threading.Lock()
 
 
 def _attend_for_call(
@@ -47,48 +64,86 @@ def _attend_for_call(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | Window | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Registered with transformers: ours for a call of ours, else the model's own."""
     forward = _active.get()
     if forward is None:
-        if scaling is not None:
-            kwargs["scaling"] = scaling
-        if sliding_window is not None:
-            kwargs["sliding_window"] = sliding_window
-        if softcap is not None:
-            kwargs["softcap"] = softcap
+        given = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap, "s_aux": s_aux}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
         return _own_attention(module)(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     if forward.projecting:
         raise ProjectionsReached(query, key)
+    _refuse_unknown(module, kwargs)
+    index, family = int(module.layer_idx), forward.family  # type: ignore[arg-type]
+    if family.cache_layer.filled_by_seam:
+        key, value = forward.cache.append(key, value, index)
+    if family.temperature is not None:
+        query = family.temperature.without_padding(module, query, key.shape[2], forward.cache.attention.batch)
     layer = Layer(
-        index=int(module.layer_idx),  # type: ignore[arg-type]
+        index=index,
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         softcap=softcap,
-        window=sliding_window,
+        window=_window_of(module, forward, attention_mask, sliding_window),
         module=module,
+        sinks=s_aux,
+        keys_of=family.key_sources.get(index, index),
         _forward=forward,
     )
-    forward.layers_seen += 1
-    out = forward.attention(layer, query, key, value)
+    out = forward.cache.attention(layer, query, key, value)  # (B, H, Lq, Dv)
     return out.transpose(1, 2).contiguous(), None
 
 
+def _refuse_unknown(module: nn.Module, kwargs: dict[str, Any]) -> None:
+    """An argument that isn't known may change what the model computes."""
+    for name, value in kwargs.items():
+        if value is not None and name not in _WITHOUT_EFFECT and not name.startswith("output_"):
+            raise UnsupportedModel(
+                f"{type(module).__name__} gives its attention an argument that fairpos doesn't know: {name}"
+            )
+
+
+def _window_of(
+    module: nn.Module, forward: ForwardPass, mask: Tensor | Window | None, sliding_window: int | None
+) -> Window | None:
+    """What the mask says, which is what the model itself goes by; its argument only where it made no mask."""
+    if isinstance(mask, Tensor):
+        raise UnsupportedModel(
+            f"{type(module).__name__} makes an attention mask of its own, of shape {tuple(mask.shape)}, "
+            "which an attention method would have to drop"
+        )
+    if forward.masks:
+        return mask
+    return None if sliding_window is None else Window(int(sliding_window))
+
+
 def _own_attention(module: nn.Module) -> Callable[..., Any]:
-    name = _plain[id(module.config)]
+    name = _armed[id(module.config)].plain
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)  # type: ignore[no-any-return]
 
 
 def _mask_for_call(**kwargs: Any) -> Any:
-    """Registered with transformers: no mask for a call of ours (its attention knows), else the model's own."""
-    if _active.get() is not None:
+    """Registered with transformers: for a call of ours the window alone (its attention knows), else the model's own."""
+    forward, config = _active.get(), kwargs["config"]
+    if forward is None:
+        return ALL_MASK_ATTENTION_FUNCTIONS[_armed[id(config)].plain](**kwargs)
+    forward.masks += 1
+    if kwargs.get("use_vmap") or not kwargs.get("allow_is_causal_skip", True):
+        raise UnsupportedModel(
+            f"a model with {type(config).__name__} adds something to its causal mask, which an attention method would "
+            "have to drop"
+        )
+    size = kwargs.get("local_size")
+    if size is None:
         return None
-    return ALL_MASK_ATTENTION_FUNCTIONS[_plain[id(kwargs["config"])]](**kwargs)
+    chunked = size == getattr(config, "attention_chunk_size", None) and size != getattr(config, "sliding_window", None)
+    return Window(int(size), chunked)
 
 
 # Both, always: an attention function without a mask function gets no mask at all, silently.
@@ -105,32 +160,49 @@ class Seam:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = weakref.ref(model)  # the registry of seams must not keep models alive
-        self._verdict: tuple[Rotary, int | None] | str | None = None
-        self._lock = threading.Lock()
+        self._refusal: str | None = None
+        self._proved = False
+        self._lock, self._verifying = threading.Lock(), threading.Lock()
         self._calls = 0
         self._undo: list[Callable[[], None]] = []
-        self._rotary: Rotary | None = None
         self._limit: int | None = None
+        self.family: Family | None = None
+        self.rotary: Rotary | None = None
+        self.cos = 1.0  # what the neutral rotation is made of; -1, half a turn, only while the seam is proved
 
     @contextmanager
-    def call(self, attention: Attention) -> Iterator[SegmentCache]:
-        """Arms the model for one call; pass the cache to `model(...)` or `model.generate(...)`."""
+    def call(self, attention: Attention, name: str = "") -> Iterator[SegmentCache]:
+        """Arms the model for one call; pass the cache to `model(...)` or `model.generate(...)`.
+
+        Args:
+            attention: Of this call.
+            name: Of the method, where it is one that a family may be unable to serve.
+        """
         self.verify()
+        model = type(self.model).__name__
         if self._limit is not None and attention.batch.width > self._limit:
             raise UnsupportedModel(
-                f"{type(self.model).__name__}: its rotary frequencies change beyond {self._limit} tokens, where "
+                f"{model}: its rotary frequencies change beyond {self._limit} tokens, where "
                 f"attention methods are not exact; got a prompt of {attention.batch.width}"
             )
-        with self._while_armed():
-            yield SegmentCache(attention)
+        assert self.family is not None  # verified
+        if name in self.family.limits:
+            raise UnsupportedModel(f"{name} doesn't work on {model}: it {self.family.limits[name]}")
+        with self.armed():
+            yield self.new_cache(attention)
+
+    def new_cache(self, attention: Attention) -> SegmentCache:
+        """An empty cache for an attention on this model."""
+        assert self.family is not None
+        return SegmentCache(attention, self.family.cache_layer)
 
     def verify(self) -> None:
-        """Proves on a short prompt that the seam gives the unmodified model's logits; once a model."""
-        if self._verdict is None:
-            self._verdict = self._prove_or_say_why()
-        if isinstance(self._verdict, str):
-            raise UnsupportedModel(self._verdict)
-        self._rotary, self._limit = self._verdict
+        """Proves that the seam gives the unmodified model's results; once a model."""
+        with self._verifying:
+            if not self._proved and self._refusal is None:
+                self._prove()
+        if self._refusal is not None:
+            raise UnsupportedModel(self._refusal)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -139,46 +211,26 @@ class Seam:
         assert model is not None  # whoever calls holds it
         return model
 
-    def _prove_or_say_why(self) -> tuple[Rotary, int | None] | str:
-        """The model's rotary embedding and the length to which it holds, or why the model is unsupported."""
+    def _prove(self) -> None:
+        from fairpos.attention.proof import prove  # which needs a seam
+
         name, config = type(self.model).__name__, self.model.config
         if getattr(config, "is_encoder_decoder", False):
-            return f"{name} is an encoder-decoder model; attention methods need a decoder-only one"
+            self._refusal = f"{name} is an encoder-decoder model; attention methods need a decoder-only one"
+            return
         try:
-            rotary = Rotary.of(self.model)
+            self.family = family_of(self.model)
+            self.rotary = Rotary(self.family.rotation)
+            prove(self)
         except UnsupportedModel as error:
-            return str(error)
-        if not getattr(self.model, "_supports_attention_backend", False):
-            return f"{name} doesn't let its attention function be replaced (no attention backend in transformers)"
-        self._rotary = rotary
-        vocabulary = int(config.get_text_config().vocab_size)
-        ids = torch.arange(3, 19, device=self.model.device)[None] * 7 % vocabulary
-        layout = Layout(tuple(ids[0].tolist()), ())
-        with torch.no_grad():
-            plain = self.model(input_ids=ids, use_cache=False).logits.float()
-            with self._while_armed():
-                cache = SegmentCache(PlainAttention(Batch([layout])))
-                try:
-                    first = self.model(input_ids=ids[:, :12], **kept_in(cache), use_cache=True).logits.float()
-                    rest = self.model(input_ids=ids[:, 12:], **kept_in(cache), use_cache=True).logits.float()
-                except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-                    return f"{name}: its attention can't be computed through the seam ({error})"
-        if not torch.isfinite(plain).all():
-            raise NonFiniteLogits(f"{name} returned NaN or infinite logits for a short prompt; are its weights whole?")
-        seam = torch.cat([first, rest], dim=1)
-        difference = float((seam - plain).abs().max())
-        scale = max(1.0, float(plain.abs().max()))
-        # Half precision rounds at every layer; a wrong mask or rotation is off by far more than either bound.
-        allowed = scale * (1e-3 if self.model.dtype in (torch.float32, torch.float64) else 0.1)
-        if not difference <= allowed:
-            return (
-                f"{name}: recomputed through the seam, its logits differ by {difference:.2g} (allowed {allowed:.2g}); "
-                "its attention has something that fairpos doesn't know"
-            )
-        return rotary, _constant_length(config)
+            self._refusal = str(error)
+            return
+        self._limit = _constant_length(config)
+        self._proved = True
 
     @contextmanager
-    def _while_armed(self) -> Iterator[None]:
+    def armed(self) -> Iterator[None]:
+        """Hooks and config are in place inside; calls may overlap."""
         with self._lock:
             if self._calls == 0:
                 self._put_hooks()
@@ -192,23 +244,19 @@ class Seam:
                     self._remove_hooks()
 
     def _put_hooks(self) -> None:
-        base = decoder_of(self.model)
-        rotary = self._rotary
-        assert rotary is not None  # verify() found it
-        layer_types = _rotary_kinds(rotary, base)
-        # All are read before one is written: a composite config writes its parts' as well.
-        before = [(config, config._attn_implementation) for config in _attention_configs(self.model)]
-        for config, name in before:
-            _plain[id(config)] = name
-            self._undo.append(_restore_of(config, name))
-            config._attn_implementation = NAME
+        decoder, outer = decoder_of(self.model), self.model.base_model
+        rotary, family = self.rotary, self.family
+        assert rotary is not None  # found before anything is armed
+        assert family is not None
+        layer_types = _rotary_kinds(rotary, decoder)
+        self._undo.append(_hold_configs(_attention_configs(self.model)))
         stack = threading.local()
 
         def enter(_: nn.Module, __: object, kwargs: dict[str, Any]) -> None:
             cache = kwargs.get(CACHE)
             forward = None
             if isinstance(cache, SegmentCache):
-                forward = ForwardPass(cache.attention, rotary, layer_types)
+                forward = ForwardPass(cache, rotary, family, layer_types)
             if not hasattr(stack, "tokens"):
                 stack.tokens = []
             stack.tokens.append(_active.set(forward))
@@ -216,25 +264,26 @@ class Seam:
         def leave(*_: object) -> None:
             _active.reset(stack.tokens.pop())
 
-        def neutral(_: nn.Module, __: object, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | None:
-            if _active.get() is None:
-                return None
-            return torch.ones_like(output[0]), torch.zeros_like(output[1])
+        def neutral(_: nn.Module, __: object, output: Any) -> Any:
+            return None if _active.get() is None else family.rotation.constant(output, self.cos)
 
-        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             forward = _active.get()
-            if forward is not None and forward.attention.needs_hidden and not forward.projecting:
+            if forward is None:
+                return None
+            if family.temperature is not None:
+                kwargs = family.temperature.neutral_arguments(kwargs)
+            if forward.cache.attention.needs_hidden and not forward.projecting:
                 forward.arguments = args, kwargs
+            return args, kwargs
 
         handles = [
-            base.register_forward_pre_hook(enter, with_kwargs=True),
-            base.register_forward_hook(leave, always_call=True),
-            rotary.module.register_forward_hook(neutral),
+            outer.register_forward_pre_hook(enter, with_kwargs=True),
+            outer.register_forward_hook(leave, always_call=True),
+            family.rotation.module.register_forward_hook(neutral),
             *(
-                # The innermost module with a layer index is the attention; it is entered last.
                 module.register_forward_pre_hook(keep, with_kwargs=True)
-                for module in base.modules()
-                if hasattr(module, "layer_idx")
+                for module in attention_modules(decoder).values()
             ),
         ]
         self._undo.extend(handle.remove for handle in handles)
@@ -262,19 +311,36 @@ def _attention_configs(model: PreTrainedModel) -> list[Any]:
     return list({id(config): config for config in found if hasattr(config, "_attn_implementation")}.values())
 
 
-def _restore_of(config: Any, name: str) -> Callable[[], None]:
-    def restore() -> None:
-        config._attn_implementation = name
-        del _plain[id(config)]
+def _hold_configs(configs: list[Any]) -> Callable[[], None]:
+    """Puts our attention into configs; returns what takes it out again, once nobody else holds them."""
+    with _armed_lock:
+        # All are read before one is written: a composite config writes its parts' as well.
+        for config in configs:
+            _armed.setdefault(id(config), _ArmedConfig(config, config._attn_implementation)).holders += 1
+        for config in configs:
+            if config._attn_implementation != NAME:
+                config._attn_implementation = NAME
 
-    return restore
+    def release() -> None:
+        with _armed_lock:
+            for config in configs:
+                held = _armed[id(config)]
+                held.holders -= 1
+                if not held.holders:
+                    del _armed[id(config)]
+                    config._attn_implementation = held.plain
+            for config in configs:  # a composite config has written its parts', which others may hold
+                if id(config) in _armed:
+                    config._attn_implementation = NAME
+
+    return release
 
 
-def _rotary_kinds(rotary: Rotary, base: nn.Module) -> list[str] | None:
+def _rotary_kinds(rotary: Rotary, decoder: nn.Module) -> list[str] | None:
     """The rotary kind of each layer, for models whose rotary module asks for it (two bases, Gemma 3)."""
-    if not isinstance(getattr(rotary.module, "rope_type", None), dict):
+    if not isinstance(getattr(rotary.rotation.module, "rope_type", None), dict):
         return None
-    return list(base.config.layer_types)  # type: ignore[union-attr, arg-type]
+    return list(decoder.config.layer_types)  # type: ignore[union-attr, arg-type]
 
 
 def _constant_length(config: Any) -> int | None:

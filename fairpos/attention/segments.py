@@ -11,6 +11,7 @@ from torch import Tensor
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import causal_mask
 from fairpos.attention.layer import Attention, Layer
+from fairpos.attention.window import Window
 from fairpos.types import Layout
 
 
@@ -24,7 +25,8 @@ class Row:
         q: New queries, un-rotated, (1, H, Lq, D).
         q_rotated: The same, rotated at their base positions.
         k: All keys, rotated at their base positions, (1, Hkv, Lk, D).
-        k_new: The new keys, un-rotated, (1, Hkv, Lq, D); only where the attention asks for them.
+        k_new: The new keys, un-rotated, (1, Hkv, Lq, D); where the attention asks for them and
+            they are the layer's own.
         v: All values, (1, Hkv, Lk, D).
         positions: Base positions, (Lk,).
     """
@@ -94,12 +96,13 @@ class SegmentAttention(Attention):
         past = k.shape[2] - q.shape[2]
         now = self._positions_in_pass(q.shape[0], k.shape[2], past, q.device)
         decoding = past >= self.suffix_start
-        raw = k[:, :, past:].clone() if self.needs_raw_keys and not decoding else None
+        q = layer.tempered(q, now.new)
+        raw = k[:, :, past:].clone() if self.needs_raw_keys and layer.owns_keys and not decoding else None
         layer.rotate_new_keys(k, now.new)
         q_rotated = layer.rotate(q, now.new)
         if decoding:
             return self.decode(layer, q, q_rotated, k, v, now.positions)
-        out = torch.zeros_like(q)
+        out = q.new_zeros(*q.shape[:3], v.shape[3])  # (B, H, Lq, Dv)
         for b, layout in enumerate(self.batch.rows(q.shape[0])):
             pad = self.batch.pad(layout)
             skip = max(pad - past, 0)  # padding among the new tokens
@@ -133,10 +136,10 @@ class SegmentAttention(Attention):
         return self._pass
 
 
-def visible(positions: Tensor, n_query: int, window: int | None) -> Tensor:
+def visible(positions: Tensor, n_query: int, window: Window | None) -> Tensor:
     """Causal in storage order, within the window in position space: (..., n_query, Lk) from positions (..., Lk)."""
     n_key = positions.shape[-1]
     mask = causal_mask(n_query, n_key, positions.device)
     if window is None:
         return mask.expand(*positions.shape[:-1], n_query, n_key)
-    return mask & (positions[..., n_key - n_query :, None] - positions[..., None, :] < window)
+    return mask & window.near(positions[..., n_key - n_query :, None], positions[..., None, :])

@@ -31,7 +31,7 @@ class SetBasedAttention(SegmentAttention):
 
     def prefill(self, layer: Layer, layout: Layout, row: Row) -> Tensor:
         """Each piece against the keys before its set and its own."""
-        out = torch.empty_like(row.q)
+        out = row.q.new_empty(*row.q.shape[:3], row.v.shape[3])  # (1, H, Lq, Dv)
         last = row.first + row.q.shape[2]
         for members in pieces(layout, last):
             for start, end in members:
@@ -50,7 +50,7 @@ class SetBasedAttention(SegmentAttention):
 
     def piece(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
         """Causal attention of the last Lq of the keys over all of them."""
-        if layer.window is None or int(positions.max()) < layer.window:
+        if layer.window is None or layer.window.covers(int(positions.max())):
             return layer.attend(q, k, v, causal=True)
         return layer.attend(q, k, v, mask=visible(positions, q.shape[2], layer.window))
 

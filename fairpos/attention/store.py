@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.layer import SegmentCache
+from fairpos.attention.seam import seam_of
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.errors import InvalidOption
 from fairpos.types import Layout
@@ -26,6 +27,10 @@ from fairpos.types import Layout
 _PieceKey = tuple[
     tuple[int, ...], tuple[int, ...]
 ]  # token ids of the prefix and of the segment, () for the prefix itself
+
+
+# By layer, keys (Hkv, L, D) and values (Hkv, L, Dv); layers may differ in sizes.
+_Piece = dict[int, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class SegmentStore:
         if budget_bytes < 1:
             raise InvalidOption(f"budget_bytes must be at least 1, got {budget_bytes}")
         self.budget_bytes = budget_bytes
-        self._held: OrderedDict[_PieceKey, Tensor] = OrderedDict()  # (layers, 2, Hkv, L, D) each
+        self._held: OrderedDict[_PieceKey, _Piece] = OrderedDict()
         self._lock = threading.Lock()
         self._statistics = StoreStatistics()
 
@@ -83,15 +88,16 @@ class SegmentStore:
         prefix_key, *keys = self._piece_keys(layout)
         prefix = self._piece_of(model, prefix_key, None)
         pieces = [prefix, *(self._piece_of(model, key, prefix) for key in keys)]
-        for index in range(len(prefix)):
-            both = torch.cat([piece[index] for piece in pieces], dim=-2)[:, None]  # (2, 1, Hkv, E, D)
-            cache.update(both[0], both[1], index)
+        for index in prefix:
+            # (Hkv, E, D) and (Hkv, E, Dv)
+            k, v = (torch.cat([piece[index][which] for piece in pieces], dim=-2) for which in (0, 1))
+            cache.append(k[None], v[None], index)
 
     def _piece_keys(self, layout: Layout) -> list[_PieceKey]:
         prefix = layout.input_ids[: layout.prefix_end]
         return [(prefix, ()), *((prefix, layout.input_ids[start:end]) for start, end in layout.spans)]
 
-    def _piece_of(self, model: PreTrainedModel, key: _PieceKey, prefix: Tensor | None) -> Tensor:
+    def _piece_of(self, model: PreTrainedModel, key: _PieceKey, prefix: _Piece | None) -> _Piece:
         with self._lock:
             found = self._held.get(key)
             if found is not None:
@@ -101,12 +107,13 @@ class SegmentStore:
         piece = _read_piece(model, key, prefix)
         with self._lock:
             self._count_up(misses=1)
-            if key not in self._held and piece.nbytes <= self.budget_bytes:
+            size = _bytes_of(piece)
+            if key not in self._held and size <= self.budget_bytes:
                 self._held[key] = piece
-                self._count_up(bytes_held=piece.nbytes)
+                self._count_up(bytes_held=size)
                 while self._statistics.bytes_held > self.budget_bytes:
                     _, old = self._held.popitem(last=False)
-                    self._count_up(evicted=1, bytes_held=-old.nbytes)
+                    self._count_up(evicted=1, bytes_held=-_bytes_of(old))
         return piece
 
     def _count_up(self, hits: int = 0, misses: int = 0, evicted: int = 0, bytes_held: int = 0) -> None:
@@ -116,17 +123,24 @@ class SegmentStore:
         )
 
 
-def _read_piece(model: PreTrainedModel, key: _PieceKey, prefix: Tensor | None) -> Tensor:
-    """Keys and values of a prefix, or of one segment behind it: (layers, 2, Hkv, L, D)."""
+def _bytes_of(piece: _Piece) -> int:
+    return sum(keys.nbytes + values.nbytes for keys, values in piece.values())
+
+
+def _read_piece(model: PreTrainedModel, key: _PieceKey, prefix: _Piece | None) -> _Piece:
+    """Keys and values of a prefix, or of one segment behind it."""
     head, own = key
     a, new = len(head), own or head
     sets = (((a, a + len(own)),),) if own else ()
-    cache = SegmentCache(SetBasedAttention(Batch([Layout(head + own, sets)])))
-    if prefix is not None:
-        for index, layer in enumerate(prefix):
-            cache.update(layer[0][None], layer[1][None], index)
+    cache = seam_of(model).new_cache(SetBasedAttention(Batch([Layout(head + own, sets)])))
+    for index, (keys, values) in (prefix or {}).items():
+        cache.append(keys[None], values[None], index)
     ids = torch.tensor([new], device=model.device)
     # The hidden states alone: no logits are wanted of a segment.
     model.base_model(input_ids=ids, **kept_in(cache), use_cache=True)
-    layers = [torch.stack([layer.keys[0], layer.values[0]])[:, :, -len(new) :] for layer in cache.layers]
-    return torch.stack(layers)
+    # Copies: a view would keep the whole buffer alive.
+    return {
+        index: (layer.keys[0, :, -len(new) :].clone(), layer.values[0, :, -len(new) :].clone())
+        for index, layer in enumerate(cache.layers)
+        if layer.is_initialized
+    }

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairpos.attention.batch import Batch
-from fairpos.attention.kernel import repeat_heads, scores, softmax, weighted
+from fairpos.attention.kernel import repeat_heads, scores, weighted
 from fairpos.attention.layer import Layer
 from fairpos.attention.ordinary import OrdinaryAttention
 from fairpos.attention.rope import Pairs
+from fairpos.attention.window import Window
+from fairpos.errors import UnsupportedModel
 
 # Queries that the fused kernel takes at once: enough for its blocks, few enough to mask a small share of the pairs.
 _BLOCK = 128
@@ -35,25 +37,34 @@ class StringAttention(OrdinaryAttention):
         super().__init__(batch)
         self.S, self.W, self.attention_factor = S, W, attention_factor
         self._far: tuple[Tensor, Tensor] | None = None  # positions of queries: where they stand, and shifted
-        self._masks: dict[tuple[int, int | None], Tensor] = {}  # by the prompt's length and the layer's window
-        self._turns: dict[tuple[str | None, int], tuple[Pairs, Tensor]] = {}  # by the layer's kind and the distance
+        self._masks: dict[tuple[int, Window | None], Tensor] = {}  # by the prompt's length and the layer's window
+        # By what turns alike, and the distance.
+        self._turns: dict[tuple[object, int], tuple[Pairs, Tensor]] = {}
 
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Plain attention up to S tokens; beyond it, near keys and far ones."""
+        if layer.window is not None and layer.window.chunked:
+            raise UnsupportedModel(
+                "string moves far keys into near positions, but a layer of this model sees chunks of positions, whose "
+                "bounds don't move with them"
+            )
         moment = self.at(q, k)
+        q = layer.tempered(q, moment.new)
         past, n_key = moment.shape[2], k.shape[2]
         start = self._shift_start(layer)
         if self.attention_factor != 1:
-            turned = layer.factors(q, moment.new)[0].shape[-1]  # with partial rotation the other channels stay
-            k[:, :, past:, :turned] *= self.attention_factor
-            q = torch.cat([q[..., :turned] * self.attention_factor, q[..., turned:]], dim=-1)
+            turned = slice(layer.part.start, layer.part.stop)  # with partial rotation the other channels stay
+            if layer.owns_keys:
+                k[:, :, past:, turned] *= self.attention_factor
+            q = q.clone()
+            q[..., turned] *= self.attention_factor
         layer.rotate_new_keys(k, moment.new)
         near = layer.rotate(q, moment.new)
         # Padding only makes distances to real keys look no longer than they are.
         whole = max(min(start, n_key) - past, 0)  # queries with nothing further back than S
         if whole == q.shape[2]:
             return self.see(layer, near, k, v, window=layer.window)
-        out = torch.empty_like(q)
+        out = q.new_empty(*q.shape[:3], v.shape[3])  # (B, H, Lq, Dv)
         if whole:
             seen = slice(0, past + whole)
             out[:, :, :whole] = self.see(layer, near[:, :, :whole], k[:, :, seen], v[:, :, seen], window=layer.window)
@@ -76,7 +87,8 @@ class StringAttention(OrdinaryAttention):
         for buffer, x in zip(buffers, repeated, strict=True):
             buffer[:, :, gap:] = x
         repeated[0] = repeat_heads(self._moved_further(layer, k[:, :, : n_key - start], start - self.W), heads)
-        mask, out, written = self._block_mask(layer, n_key, start, k.device), torch.empty_like(near), 0
+        mask, written = self._block_mask(layer, n_key, start, k.device), 0
+        out = near.new_empty(*near.shape[:3], v.shape[3])  # (B, H, Lq, Dv)
         for first in range(0, n_query, _BLOCK):
             rows = slice(first, min(first + _BLOCK, n_query))
             last = n_key - n_query + rows.stop
@@ -103,16 +115,16 @@ class StringAttention(OrdinaryAttention):
             distance = row - column - gap * is_far
             seen = (distance >= 0) & ((distance >= start) == is_far)
             if layer.window is not None:
-                seen &= distance - (start - self.W) * is_far < layer.window
+                seen &= distance - (start - self.W) * is_far < layer.window.size
             self._masks[n_key, layer.window] = seen
         return self._masks[n_key, layer.window]
 
     def _moved_further(self, layer: Layer, k: Tensor, distance: int) -> Tensor:
         """Rotated keys as they are `distance` tokens further on."""
-        if (layer.kind, distance) not in self._turns:
+        if (layer.turning, distance) not in self._turns:
             pairs, turns = layer.phases(k, abs(distance) + 1)
-            self._turns[layer.kind, distance] = pairs, turns[-1] if distance >= 0 else turns[-1].conj()
-        pairs, turn = self._turns[layer.kind, distance]
+            self._turns[layer.turning, distance] = pairs, turns[-1] if distance >= 0 else turns[-1].conj()
+        pairs, turn = self._turns[layer.turning, distance]
         return pairs.headwise(torch.view_as_real(pairs.of(k) * turn).flatten(-2)).to(k.dtype)
 
     def _attend_few(
@@ -129,7 +141,7 @@ class StringAttention(OrdinaryAttention):
             distance = at - index[keys]
             wrong = distance < start if is_far else (distance >= start) | (distance < 0)
             if layer.window is not None:
-                wrong = wrong | (distance - offset >= layer.window)
+                wrong = wrong | (distance - offset >= layer.window.size)
             hidden.append(wrong)
         found = [
             scores(x, k[:, :, keys], scaling=layer.scaling, softcap=layer.softcap)
@@ -142,7 +154,7 @@ class StringAttention(OrdinaryAttention):
             padding = torch.cat([padding[:, back], padding[:, fore]], dim=1)[:, None, None]
             # Not -inf: a padding query sees nothing else, and has to stay finite. Nobody looks at it.
             joint = joint.masked_fill(padding & ~joint.isneginf(), torch.finfo(joint.dtype).min)
-        shares = softmax(joint)
+        shares = layer.softmax(joint)
         split = found[0].shape[-1]
         return weighted(shares[..., :split], v[:, :, back]) + weighted(shares[..., split:], v[:, :, fore])
 

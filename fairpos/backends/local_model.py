@@ -142,7 +142,7 @@ class LocalModel:
                     f"{method.name} places a prompt on {attention.extent} positions, and up to {new} new tokens; "
                     f"the model's context is {self.context}"
                 )
-            with seam_of(self.model).call(attention) as cache:
+            with seam_of(self.model).call(attention, method.name) as cache:
                 store = self.serving_store(attention.batch.layouts, method)
                 if store is not None:
                     store.fill(self.model, cache, attention.batch.layouts[0])

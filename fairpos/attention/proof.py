@@ -1,0 +1,285 @@
+"""Proves, once a model, that the seam computes what the model computes, or says why it can't.
+
+    kinds      every layer is attention, and calls an attention function that can be replaced
+    parts      with half a turn for rotation, the channels of a query that rotate change their sign, and no score
+               changes: an exact test of which channels rotate in which layer, in any precision
+    silence    with attention silenced, tokens know nothing of each other or of their place: whatever still mixes them
+               (a convolution, learned positions) would escape an attention method
+    layers     the model's own attention, recomputed through the seam, on a short prompt and on one beyond the window.
+               Each layer is given the very input that it has in the unmodified model, so errors don't add up: what is
+               left is the rounding of one layer, and anything wrong stands out in half precision, too
+
+Errors are relative, the norm of the difference over the norm of what the model says, without a floor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fairpos.attention.batch import Batch
+from fairpos.attention.cache import kept_in
+from fairpos.attention.families.find import attention_modules, decoder_of
+from fairpos.attention.layer import Attention, Layer
+from fairpos.attention.plain import PlainAttention
+from fairpos.errors import NonFiniteLogits, UnsupportedModel
+from fairpos.types import Layout
+
+if TYPE_CHECKING:
+    from fairpos.attention.seam import Seam
+
+# Largest relative error of a layer's output; half precision rounds queries, keys and weights to 8 or 11 bits.
+_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}
+_SHORT, _LONG, _LONGEST = 16, 48, 640  # tokens
+# What a model's own code raises when it meets a cache, a mask or a tensor that it isn't made for.
+_FAILURES = (RuntimeError, AttributeError, TypeError, KeyError, IndexError, ValueError, NotImplementedError)
+_OTHER_KINDS = re.compile(
+    r"Mamba|Conv1d|ShortConv|SSM|DeltaNet|LinearAttention|Lightning|Recurrent|R[Gg][Ll][Rr][Uu]|Rwkv|LSTM|Retention|K[Dd][Aa]"
+)
+_ELSEWHERE = (
+    "Methods of the input and output levels (permutation, swap, attn_rank with a profile, windows, ...) work on any "
+    "model."
+)
+
+
+def prove(seam: Seam) -> None:
+    """Learns which channels rotate, and proves the seam.
+
+    Raises:
+        UnsupportedModel: with the reason.
+        NonFiniteLogits: the model itself returns NaN.
+    """
+    name = type(seam.model).__name__
+    _refuse_other_layers(seam)
+    with torch.no_grad(), _said_plainly(name):
+        short = _tokens(seam, _SHORT)
+        looks = [_look(seam, short, cos) for cos in (1.0, -1.0)]
+        _learn_parts(seam, *looks)
+        _prove_silence(seam, short)
+        _prove_layers(seam, short, looks[0].modules, cut=12)
+        windows = [window.size for window in looks[0].windows if window is not None]
+        most = min(_LONGEST, _context(seam))
+        long = _tokens(seam, min(max(_LONG, max((size for size in windows if size < most), default=0) + 24), most))
+        _prove_layers(seam, long, looks[0].modules, cut=len(long) - 3)
+
+
+class _LookAttention(Attention):
+    """Remembers which layers call, and their queries; attends as if nothing were rotated."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch)
+        self.queries: dict[int, Tensor] = {}
+        self.modules: dict[int, nn.Module] = {}
+        self.layers: dict[int, Layer] = {}
+
+    @property
+    def windows(self) -> list[Any]:
+        """Of each layer."""
+        return [layer.window for layer in self.layers.values()]
+
+    def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Causal attention without positions."""
+        self.queries[layer.index], self.modules[layer.index] = q.clone(), layer.module
+        self.layers[layer.index] = layer
+        return layer.attend(q, k, v, causal=True)
+
+
+class _SilentAttention(Attention):
+    """Tokens get nothing from each other."""
+
+    def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ARG002
+        """Zeros."""
+        return q.new_zeros(*q.shape[:3], v.shape[3])
+
+
+@contextmanager
+def _said_plainly(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (UnsupportedModel, NonFiniteLogits):
+        raise
+    except _FAILURES as error:
+        raise UnsupportedModel(
+            f"{name}: its code doesn't run with the attention replaced: {type(error).__name__}, {error}. {_ELSEWHERE}"
+        ) from error
+
+
+def _refuse_other_layers(seam: Seam) -> None:
+    """Layers that aren't attention read tokens in the order that they come in, whatever attention does."""
+    decoder = decoder_of(seam.model)
+    config: Any = decoder.config
+    types = [str(kind) for kind in getattr(config, "layer_types", None) or []]
+    other = Counter(kind for kind in types if "attention" not in kind or "linear" in kind or kind == "hybrid")
+    if not other:
+        found = (type(module).__name__ for module in decoder.modules())
+        other = Counter(kind for kind in found if _OTHER_KINDS.search(kind))
+    if other:
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(other.items()))
+        raise UnsupportedModel(
+            f"{type(seam.model).__name__} has layers that aren't attention ({kinds}): they read tokens in the order "
+            f"that they come in, which no attention method can change. {_ELSEWHERE}"
+        )
+
+
+def _tokens(seam: Seam, count: int) -> Tensor:
+    """Different tokens, none of them special to the model, (1, count)."""
+    model = seam.model
+    config: Any = model.config
+    special = {
+        value
+        for each in (config, config.get_text_config())
+        for key, value in each.to_dict().items()
+        if re.search(r"_(id|index)$", key) and isinstance(value, int)
+    }
+    vocabulary = int(config.get_text_config().vocab_size)
+    usable = [token for token in range(min(3, vocabulary - 1), min(vocabulary, 5000)) if token not in special]
+    return torch.tensor([[usable[7 * i % len(usable)] for i in range(count)]], device=model.device)
+
+
+def _context(seam: Seam) -> int:
+    return int(getattr(seam.model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST)
+
+
+def _run(seam: Seam, attention: Attention, pieces: Sequence[Tensor]) -> Tensor:
+    """Logits (1, L, V) of a prompt in pieces, with one cache."""
+    with seam.armed():
+        cache = seam.new_cache(attention)
+        return torch.cat([seam.model(input_ids=x, **kept_in(cache), use_cache=True).logits for x in pieces], dim=1)
+
+
+def _batch(ids: Tensor) -> Batch:
+    return Batch([Layout(tuple(ids[0].tolist()), ())])
+
+
+def _look(seam: Seam, ids: Tensor, cos: float) -> _LookAttention:
+    """Queries with every rotation replaced by one angle, 0 (cos = 1) or half a turn."""
+    seam.cos = cos
+    try:
+        attention = _LookAttention(_batch(ids))
+        _run(seam, attention, [ids])
+    finally:
+        seam.cos = 1.0
+    name, decoder = type(seam.model).__name__, decoder_of(seam.model)
+    depth = max(len(_layers_of(decoder)), len(attention_modules(decoder)))
+    if not attention.queries:
+        raise UnsupportedModel(
+            f"{name} doesn't call an attention function of transformers that could be replaced. {_ELSEWHERE}"
+        )
+    if len(attention.queries) < depth:
+        raise UnsupportedModel(
+            f"{name}: {len(attention.queries)} of its {depth} layers call an attention function that can be "
+            f"replaced; the others mix tokens in a way of their own. {_ELSEWHERE}"
+        )
+    return attention
+
+
+def _layers_of(decoder: nn.Module) -> Sequence[nn.Module]:
+    for name in ("layers", "h", "blocks"):
+        found = getattr(decoder, name, None)
+        if isinstance(found, nn.ModuleList):
+            return list(found)
+    return ()
+
+
+def _learn_parts(seam: Seam, plain: _LookAttention, turned: _LookAttention) -> None:
+    """A channel that half a turn leaves as it is doesn't rotate."""
+    name, rotary = type(seam.model).__name__, seam.rotary
+    assert rotary is not None
+    for index, query in plain.queries.items():  # (1, H, L, D)
+        other, dim = turned.queries[index], query.shape[3]
+        same = (query == other).flatten(0, 2).all(dim=0)  # (D,)
+        opposite = (query == -other).flatten(0, 2).all(dim=0)
+        if not (same | opposite).all():
+            raise UnsupportedModel(
+                f"{name}: half a turn of layer {index}'s queries and keys changes more than their sign; "
+                "something other than rotation depends on positions there"
+            )
+        channels = (~same).nonzero().flatten().tolist()
+        start, stop = (channels[0], channels[-1] + 1) if channels else (0, 0)
+        if not opposite[start:stop].all():
+            raise UnsupportedModel(f"{name}: the channels that rotate in layer {index} don't stand together")
+        origin = torch.zeros(1, 1, device=query.device)
+        rotary.learn_part(index, start, stop, dim, plain.layers[index].factors(query, origin))
+
+
+def _prove_silence(seam: Seam, ids: Tensor) -> None:
+    forth, back = (_run(seam, _SilentAttention(_batch(x)), [x]).float() for x in (ids, ids.flip(1)))
+    errors = (forth - back.flip(1)).norm(dim=-1) / forth.norm(dim=-1)  # (1, L)
+    # The median: a router on the edge between two experts may send a token elsewhere.
+    if not float(errors.median()) <= _TOLERANCE[seam.model.dtype]:
+        raise UnsupportedModel(
+            f"{type(seam.model).__name__}: with its attention silenced, its tokens still depend on their order; "
+            f"something beside attention mixes them or knows their place. {_ELSEWHERE}"
+        )
+
+
+def _prove_layers(seam: Seam, ids: Tensor, modules: dict[int, nn.Module], cut: int) -> None:
+    """The model's own attention through the seam, layer by layer on the unmodified model's inputs."""
+    name = type(seam.model).__name__
+    expected: dict[int, Tensor] = {}  # by layer, (1, L, hidden size)
+
+    def remember(index: int, output: Tensor) -> None:
+        expected[index] = output
+
+    with _watching(modules, remember):
+        plain = seam.model(input_ids=ids, use_cache=False).logits
+    if not torch.isfinite(plain).all():
+        raise NonFiniteLogits(f"{name} returned NaN or infinite logits for a short prompt; are its weights whole?")
+    errors: list[tuple[float, int]] = []
+    done = dict.fromkeys(expected, 0)  # tokens compared
+
+    def compare(index: int, output: Tensor) -> Tensor:
+        start = done[index]
+        done[index] = start + output.shape[1]
+        own = expected[index][:, start : done[index]]
+        errors.append((_relative(output, own), index))
+        return own  # the next layer's input is the unmodified model's
+
+    with _watching(modules, compare):
+        logits = _run(seam, PlainAttention(_batch(ids)), [ids[:, :cut], ids[:, cut:]])
+    worst, index = max(errors)
+    allowed = _TOLERANCE[plain.dtype]
+    if not worst <= allowed:
+        raise UnsupportedModel(
+            f"{name}: recomputed through the seam, layer {index}'s attention differs by {worst:.2g} of its own "
+            f"(allowed {allowed:.2g}) on {ids.shape[1]} tokens; it has something that fairpos doesn't know"
+        )
+    if not _relative(logits, plain) <= allowed:
+        raise UnsupportedModel(
+            f"{name}: with every layer's attention as it should be, its logits still differ by "
+            f"{_relative(logits, plain):.2g}; something beside attention depends on the cache"
+        )
+
+
+@contextmanager
+def _watching(modules: dict[int, nn.Module], seen: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
+    """Calls `seen` with each attention module's output; what it returns, if anything, takes its place."""
+
+    def hook_of(index: int) -> Callable[..., Any]:
+        def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            first = output[0] if isinstance(output, tuple) else output
+            instead = seen(index, first)
+            if instead is None:
+                return None
+            return (instead, *output[1:]) if isinstance(output, tuple) else instead
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_of(index)) for index, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    size = expected.float().norm()
+    difference = (found.float() - expected.float()).norm()
+    return float(difference / size) if size > 0 else float(difference)
