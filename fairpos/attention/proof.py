@@ -3,8 +3,8 @@
     kinds      every layer is attention, and calls an attention function that can be replaced
     parts      with half a turn for rotation, the channels of a query that rotate change their sign, and no score
                changes: an exact test of which channels rotate in which layer, in any precision
-    silence    with attention silenced, tokens know nothing of each other or of their place: whatever still mixes them
-               (a convolution, learned positions) would escape an attention method
+    silence    with attention silenced and nothing rotated, tokens know nothing of each other or of their place:
+               whatever still mixes them (a convolution, learned positions, a second rotation) would escape a method
     layers     the model's own attention, recomputed through the seam, on a short prompt and on one beyond the window.
                Each layer is given the very input that it has in the unmodified model, so errors don't add up: what is
                left is the rounding of one layer, and anything wrong stands out in half precision, too
@@ -18,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +26,11 @@ from torch import Tensor, nn
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.families.find import attention_modules, decoder_of
+from fairpos.attention.hooks import Hooks
 from fairpos.attention.layer import Attention, Layer
 from fairpos.attention.plain import PlainAttention
 from fairpos.errors import NonFiniteLogits, UnsupportedModel
 from fairpos.types import Layout
-
-if TYPE_CHECKING:
-    from fairpos.attention.seam import Seam
 
 # Largest relative error of a layer's output; half precision rounds queries, keys and weights to 8 or 11 bits.
 _TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}
@@ -48,25 +46,25 @@ _ELSEWHERE = (
 )
 
 
-def prove(seam: Seam) -> None:
-    """Learns which channels rotate, and proves the seam.
+def prove(hooks: Hooks) -> None:
+    """Learns which channels rotate, and proves the hooks.
 
     Raises:
         UnsupportedModel: with the reason.
         NonFiniteLogits: the model itself returns NaN.
     """
-    name = type(seam.model).__name__
-    _refuse_other_layers(seam)
+    name = type(hooks.model).__name__
+    _refuse_other_layers(hooks)
     with torch.no_grad(), _said_plainly(name):
-        short = _tokens(seam, _SHORT)
-        looks = [_look(seam, short, cos) for cos in (1.0, -1.0)]
-        _learn_parts(seam, *looks)
-        _prove_silence(seam, short)
-        _prove_layers(seam, short, looks[0].modules, cut=12)
+        short = _tokens(hooks, _SHORT)
+        looks = [_look(hooks, short, cos) for cos in (1.0, -1.0)]
+        _learn_parts(hooks, *looks)
+        _prove_silence(hooks, short)
+        _prove_layers(hooks, short, looks[0].modules, cut=12)
         windows = [window.size for window in looks[0].windows if window is not None]
-        most = min(_LONGEST, _context(seam))
-        long = _tokens(seam, min(max(_LONG, max((size for size in windows if size < most), default=0) + 24), most))
-        _prove_layers(seam, long, looks[0].modules, cut=len(long) - 3)
+        most = min(_LONGEST, _context(hooks))
+        long = _tokens(hooks, min(max(_LONG, max((size for size in windows if size < most), default=0) + 24), most))
+        _prove_layers(hooks, long, looks[0].modules, cut=len(long) - 3)
 
 
 class _LookAttention(Attention):
@@ -91,10 +89,16 @@ class _LookAttention(Attention):
 
 
 class _SilentAttention(Attention):
-    """Tokens get nothing from each other."""
+    """Tokens get nothing from each other. Remembers each layer's queries and keys, by token."""
 
-    def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ARG002
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch)
+        self.made: dict[int, Tensor] = {}  # by layer, (1, L, numbers of all heads)
+
+    def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Zeros."""
+        both = [x.transpose(1, 2).flatten(2) for x in (q, k)]
+        self.made[layer.index] = torch.cat(both, dim=-1)
         return q.new_zeros(*q.shape[:3], v.shape[3])
 
 
@@ -110,9 +114,9 @@ def _said_plainly(name: str) -> Iterator[None]:
         ) from error
 
 
-def _refuse_other_layers(seam: Seam) -> None:
+def _refuse_other_layers(hooks: Hooks) -> None:
     """Layers that aren't attention read tokens in the order that they come in, whatever attention does."""
-    decoder = decoder_of(seam.model)
+    decoder = decoder_of(hooks.model)
     config: Any = decoder.config
     types = [str(kind) for kind in getattr(config, "layer_types", None) or []]
     other = Counter(kind for kind in types if "attention" not in kind or "linear" in kind or kind == "hybrid")
@@ -122,14 +126,14 @@ def _refuse_other_layers(seam: Seam) -> None:
     if other:
         kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(other.items()))
         raise UnsupportedModel(
-            f"{type(seam.model).__name__} has layers that aren't attention ({kinds}): they read tokens in the order "
+            f"{type(hooks.model).__name__} has layers that aren't attention ({kinds}): they read tokens in the order "
             f"that they come in, which no attention method can change. {_ELSEWHERE}"
         )
 
 
-def _tokens(seam: Seam, count: int) -> Tensor:
+def _tokens(hooks: Hooks, count: int) -> Tensor:
     """Different tokens, none of them special to the model, (1, count)."""
-    model = seam.model
+    model = hooks.model
     config: Any = model.config
     special = {
         value
@@ -142,30 +146,30 @@ def _tokens(seam: Seam, count: int) -> Tensor:
     return torch.tensor([[usable[7 * i % len(usable)] for i in range(count)]], device=model.device)
 
 
-def _context(seam: Seam) -> int:
-    return int(getattr(seam.model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST)
+def _context(hooks: Hooks) -> int:
+    return int(getattr(hooks.model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST)
 
 
-def _run(seam: Seam, attention: Attention, pieces: Sequence[Tensor]) -> Tensor:
+def _run(hooks: Hooks, attention: Attention, pieces: Sequence[Tensor]) -> Tensor:
     """Logits (1, L, V) of a prompt in pieces, with one cache."""
-    with seam.armed():
-        cache = seam.new_cache(attention)
-        return torch.cat([seam.model(input_ids=x, **kept_in(cache), use_cache=True).logits for x in pieces], dim=1)
+    with hooks.armed():
+        cache = hooks.new_cache(attention)
+        return torch.cat([hooks.model(input_ids=x, **kept_in(cache), use_cache=True).logits for x in pieces], dim=1)
 
 
 def _batch(ids: Tensor) -> Batch:
     return Batch([Layout(tuple(ids[0].tolist()), ())])
 
 
-def _look(seam: Seam, ids: Tensor, cos: float) -> _LookAttention:
+def _look(hooks: Hooks, ids: Tensor, cos: float) -> _LookAttention:
     """Queries with every rotation replaced by one angle, 0 (cos = 1) or half a turn."""
-    seam.cos = cos
+    hooks.cos = cos
     try:
         attention = _LookAttention(_batch(ids))
-        _run(seam, attention, [ids])
+        _run(hooks, attention, [ids])
     finally:
-        seam.cos = 1.0
-    name, decoder = type(seam.model).__name__, decoder_of(seam.model)
+        hooks.cos = 1.0
+    name, decoder = type(hooks.model).__name__, decoder_of(hooks.model)
     depth = max(len(_layers_of(decoder)), len(attention_modules(decoder)))
     if not attention.queries:
         raise UnsupportedModel(
@@ -187,10 +191,9 @@ def _layers_of(decoder: nn.Module) -> Sequence[nn.Module]:
     return ()
 
 
-def _learn_parts(seam: Seam, plain: _LookAttention, turned: _LookAttention) -> None:
+def _learn_parts(hooks: Hooks, plain: _LookAttention, turned: _LookAttention) -> None:
     """A channel that half a turn leaves as it is doesn't rotate."""
-    name, rotary = type(seam.model).__name__, seam.rotary
-    assert rotary is not None
+    name, rotary = type(hooks.model).__name__, hooks.rotary
     for index, query in plain.queries.items():  # (1, H, L, D)
         other, dim = turned.queries[index], query.shape[3]
         same = (query == other).flatten(0, 2).all(dim=0)  # (D,)
@@ -208,27 +211,43 @@ def _learn_parts(seam: Seam, plain: _LookAttention, turned: _LookAttention) -> N
         rotary.learn_part(index, start, stop, dim, plain.layers[index].factors(query, origin))
 
 
-def _prove_silence(seam: Seam, ids: Tensor) -> None:
-    forth, back = (_run(seam, _SilentAttention(_batch(x)), [x]).float() for x in (ids, ids.flip(1)))
-    errors = (forth - back.flip(1)).norm(dim=-1) / forth.norm(dim=-1)  # (1, L)
-    # The median: a router on the edge between two experts may send a token elsewhere.
-    if not float(errors.median()) <= _TOLERANCE[seam.model.dtype]:
+def _prove_silence(hooks: Hooks, ids: Tensor) -> None:
+    """The same tokens in the opposite order give each token the same logits, queries and keys."""
+    name, allowed = type(hooks.model).__name__, _TOLERANCE[hooks.model.dtype]
+    forth, back = _SilentAttention(_batch(ids)), _SilentAttention(_batch(ids.flip(1)))
+    logits = [_run(hooks, forth, [ids]), _run(hooks, back, [ids.flip(1)])]
+    if not _moved(*logits) <= allowed:
         raise UnsupportedModel(
-            f"{type(seam.model).__name__}: with its attention silenced, its tokens still depend on their order; "
+            f"{name}: with its attention silenced, its tokens still depend on their order; "
             f"something beside attention mixes them or knows their place. {_ELSEWHERE}"
         )
+    for index, made in forth.made.items():
+        if not _moved(made, back.made[index]) <= allowed:
+            raise UnsupportedModel(
+                f"{name}: with its rotation taken out, the queries or keys of layer {index} still depend on where a "
+                f"token stands, in a way that fairpos doesn't know. {_ELSEWHERE}"
+            )
 
 
-def _prove_layers(seam: Seam, ids: Tensor, modules: dict[int, nn.Module], cut: int) -> None:
+def _moved(forth: Tensor, back: Tensor) -> float:
+    """Relative error between tokens (1, L, D) and the same in the opposite order.
+
+    The median over tokens: a router on the edge between two experts may send one elsewhere.
+    """
+    forth, back = forth.float(), back.float().flip(1)
+    return float(((forth - back).norm(dim=-1) / forth.norm(dim=-1)).median())
+
+
+def _prove_layers(hooks: Hooks, ids: Tensor, modules: dict[int, nn.Module], cut: int) -> None:
     """The model's own attention through the seam, layer by layer on the unmodified model's inputs."""
-    name = type(seam.model).__name__
+    name = type(hooks.model).__name__
     expected: dict[int, Tensor] = {}  # by layer, (1, L, hidden size)
 
     def remember(index: int, output: Tensor) -> None:
         expected[index] = output
 
     with _watching(modules, remember):
-        plain = seam.model(input_ids=ids, use_cache=False).logits
+        plain = hooks.model(input_ids=ids, use_cache=False).logits
     if not torch.isfinite(plain).all():
         raise NonFiniteLogits(f"{name} returned NaN or infinite logits for a short prompt; are its weights whole?")
     errors: list[tuple[float, int]] = []
@@ -242,7 +261,7 @@ def _prove_layers(seam: Seam, ids: Tensor, modules: dict[int, nn.Module], cut: i
         return own  # the next layer's input is the unmodified model's
 
     with _watching(modules, compare):
-        logits = _run(seam, PlainAttention(_batch(ids)), [ids[:, :cut], ids[:, cut:]])
+        logits = _run(hooks, PlainAttention(_batch(ids)), [ids[:, :cut], ids[:, cut:]])
     worst, index = max(errors)
     allowed = _TOLERANCE[plain.dtype]
     if not worst <= allowed:

@@ -20,9 +20,10 @@ from transformers import (
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
+from fairpos.attention.hooks import NAME
 from fairpos.attention.layer import SegmentCache
 from fairpos.attention.plain import PlainAttention
-from fairpos.attention.seam import NAME, seam_of
+from fairpos.attention.seam import seam_of
 from fairpos.errors import UnsupportedModel
 from fairpos.types import Layout
 from tests.prompts_in_tokens import random_layout

@@ -26,11 +26,12 @@ def next_token_logits(
     def attend(layer: runner.Layer, x: Tensor) -> Tensor:
         q, k, v = layer.project(x)
         logits = layer.positioned_logits(q, k, positions, positions, visible)
-        out = logits.softmax(-1) @ v
+        sunk, values = layer.sunk(logits, v)
+        out = sunk.softmax(-1) @ values
         c = torch.zeros(len(ids), dtype=torch.bool)  # is this key in a segment?
         c[start:end] = True
         rows = logits[:, end:]
-        out[:, end:] = join(rows[..., c], v[:, c], rows[..., ~c], v[:, ~c], temperature, scale)
+        out[:, end:] = join(rows[..., c], v[:, c], *layer.sunk(rows[..., ~c], v[:, ~c]), temperature, scale)
         return out
 
     return runner.run(model, ids, attend)[-1]

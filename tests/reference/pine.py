@@ -35,7 +35,7 @@ def attend(layer: runner.Layer, x: Tensor, spans: Spans) -> Tensor:
     for first, last in spans:
         base[first:last] = torch.arange(last - first) + end - (last - first)
     allowed = visible(n, spans)
-    out = torch.empty_like(q)
+    out = q.new_empty(*q.shape[:2], v.shape[-1])
 
     def attend_together(first: int, last: int, own: int | None) -> None:
         """Queries first .. last - 1, which share one order of the segments."""

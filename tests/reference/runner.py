@@ -15,11 +15,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+# Models that are taken apart here; others are caught in the act.
+DENSE = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "gpt_neox")
+
 Attend = Callable[["Layer", Tensor], Tensor]
 
 
 class Layer:
     """One layer's attention, taken apart."""
+
+    chunk: int | None = None  # positions are cut into chunks of this size, none of which sees another (Llama 4)
+    sinks: Tensor | None = None  # a logit (H,) that takes its share of the softmax (gpt-oss)
 
     def __init__(self, model: PreTrainedModel, index: int) -> None:
         config, base = model.config, model.base_model
@@ -90,17 +96,31 @@ class Layer:
         key_pos = key_pos if key_pos.ndim == 3 else key_pos[None, None]
         if self.window is not None:
             visible = visible & (query_pos[:, :, None] - key_pos < self.window)
+        if self.chunk is not None:
+            visible = visible & (query_pos[:, :, None] // self.chunk == key_pos // self.chunk)
         turned_k = self.rotate(k[:, None], key_pos)  # (H, 1 or T, N, d)
         return self.logits(self.rotate(q, query_pos), turned_k).masked_fill(~visible, -torch.inf)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, query_pos: Tensor, key_pos: Tensor, visible: Tensor) -> Tensor:
         """softmax(positioned_logits) v: (H, T, d)."""
-        return self.positioned_logits(q, k, query_pos, key_pos, visible).softmax(-1) @ v
+        logits, v = self.sunk(self.positioned_logits(q, k, query_pos, key_pos, visible), v)
+        return logits.softmax(-1) @ v
+
+    def sunk(self, logits: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (H, T, N) and values (H, N, d) with one more key where the heads have sinks, whose value is 0."""
+        if self.sinks is None:
+            return logits, v
+        sink = self.sinks[:, None, None].to(logits).expand(-1, logits.shape[1], 1)
+        return torch.cat([logits, sink], dim=-1), torch.cat([v, torch.zeros_like(v[:, :1])], dim=1)
 
 
 @torch.no_grad()
 def run(model: PreTrainedModel, ids: list[int], attend: Attend) -> Tensor:
     """Logits (N, V) of one prompt with `attend` as the attention of every layer."""
+    if model.config.model_type not in DENSE:
+        from . import caught  # which subclasses what is here
+
+        return caught.run(model, ids, attend)
     config, base = model.config, model.base_model
     x = model.get_input_embeddings()(torch.tensor(ids))
     for index, block in enumerate(base.layers):
