@@ -39,8 +39,6 @@ LONGEST_FILE = 400
 _TO_BE_SPLIT = "longer than it should be, and to be split"
 LONG_FUNCTIONS = dict.fromkeys(
     (
-        "fairpos.calibration.attention.attention_profile",
-        "fairpos.cli.calibrate.attn_rank.attn_rank",
         "fairpos.cli.judge.judge",
         "fairpos.cli.rank.rank",
         "fairpos.metrics.bradley_terry.bradley_terry",

@@ -67,10 +67,7 @@ def attention_profile(
         InvalidRequest: no layer is U-shaped, or "fit" without answers.
     """
     reader = attention_reader(backend)
-    if per not in ("segment", "token"):
-        raise InvalidOption(f"per must be segment or token, got {per!r}")
-    if not samples:
-        raise InvalidRequest("got no calibration samples; at least 1 is needed")
+    _refuse_unusable(samples, per)
     count = len(samples[0].request.segments)
     used = chosen(samples, max(1, probes // count), seed)
     rule = _resolved_rule(layers, used, task)
@@ -82,16 +79,26 @@ def attention_profile(
         picked, words = fitted_layer(by_layer.mean(axis=0), answered.mean(axis=0))
     else:
         picked, words = layers_by_rule(by_layer.mean(axis=0), rule)
-    what = "sum" if per == "segment" else "mean"
-    which = f"heads {', '.join(map(str, heads))}" if heads else "all heads"
     return Profile(
         Setting.of(backend, task, template, count),
         "attention",
-        f"attention of the question, {words} of {by_layer.shape[1]}, {which}, {what} over a segment's tokens",
+        f"attention of the question, {words} of {by_layer.shape[1]}, {_read_in_words(heads, per)}",
         fingerprint(used),
         len(used),
         intervals(by_layer[:, picked].mean(axis=1), "attention"),
     )
+
+
+def _refuse_unusable(samples: Sequence[Item], per: Per) -> None:
+    if per not in ("segment", "token"):
+        raise InvalidOption(f"per must be segment or token, got {per!r}")
+    if not samples:
+        raise InvalidRequest("got no calibration samples; at least 1 is needed")
+
+
+def _read_in_words(heads: Sequence[int], per: Per) -> str:
+    which = f"heads {', '.join(map(str, heads))}" if heads else "all heads"
+    return f"{which}, {'sum' if per == 'segment' else 'mean'} over a segment's tokens"
 
 
 def _resolved_rule(layers: str, samples: Sequence[Item], task: Task) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.terminal import console
+from fairpos.cli.terminal import Column, console
+from fairpos.cli.terminal import print_table as print_rows
 from fairpos.errors import InvalidRequest
 from fairpos.files.records import read
 from fairpos.files.verdict import Verdict
@@ -57,21 +57,14 @@ def print_table(verdicts: Sequence[Verdict], *, seed: int, as_json: bool) -> Non
             json.dumps({"games": len(games), "no_verdict": without, "table": [_row_of(s) for s in standings]}, indent=2)
         )
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "Elo", "95 % interval", "games", "won", "tied", "share won"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    rows = []
     for s in standings:
         low, high = wilson_interval(s.wins, s.games)
-        table.add_row(
-            s.name,
-            f"{s.elo.estimate:.0f}",
-            f"{s.elo.low:.0f} to {s.elo.high:.0f}",
-            str(s.games),
-            str(s.wins),
-            str(s.ties),
-            f"{s.wins / s.games:.2f} ({low:.2f} to {high:.2f})",
-        )
-    console.print(table)
+        share = f"{s.wins / s.games:.2f} ({low:.2f} to {high:.2f})"
+        interval = f"{s.elo.low:.0f} to {s.elo.high:.0f}"
+        rows.append([s.name, f"{s.elo.estimate:.0f}", interval, str(s.games), str(s.wins), str(s.ties), share])
+    titles = ("model", "Elo", "95 % interval", "games", "won", "tied", "share won")
+    print_rows([Column(title, is_number=title != "model") for title in titles], rows)
     if without:
         console.print(f"{without} verdicts without a winner between two models are not in the table", style="dim")
 

@@ -6,11 +6,10 @@ import inspect
 import json
 
 import typer
-from rich.table import Table
 
 from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
-from fairpos.cli.terminal import console
+from fairpos.cli.terminal import Column, console, print_table
 from fairpos.methods.catalogue import all_methods, described
 from fairpos.options import options_of
 from fairpos.registry import unknown
@@ -33,14 +32,12 @@ def methods(
         [cls] = chosen
         console.print(f"[bold]{cls.name}[/bold]  {cls.family} level, for {', '.join(sorted(cls.tasks))}")
         if cls.source:
-            console.print(cls.source, style="dim")
+            console.print(cls.source, style="dim", markup=False, highlight=False)
         console.print("\n" + inspect.cleandoc(cls.__doc__ or ""), markup=False)
         for option in options_of(cls).values():
             console.print(f"  {option.name} = {option.default}  ({option.allowed})", markup=False)
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("method", "level", "what it does", "source"):
-        table.add_column(column)
-    for cls in chosen:
-        table.add_row(cls.name, cls.family, cls.summary, cls.source)
-    console.print(table)
+    print_table(
+        [Column("method"), Column("level"), Column("what it does", is_prose=True), Column("source", is_prose=True)],
+        [[cls.name, cls.family, cls.summary, cls.source] for cls in chosen],
+    )

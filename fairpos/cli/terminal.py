@@ -15,7 +15,7 @@ console = Console()
 errors = Console(stderr=True)
 
 _GAP = "  "
-_LEAST_PROSE = 24  # columns below which broken prose is harder to read than a stacked row
+_LEAST_PROSE = 20  # columns below which broken prose is harder to read than a stacked row
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,25 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width:
     """The lines of `print_table` for a terminal with so many columns; only an unbreakable word is ever longer."""
     texts = [[column.title for column in columns], *rows]
     widths = [max(cell_len(row[i]) for row in texts) for i in range(len(columns))]
-    total = sum(widths) + len(_GAP) * (len(columns) - 1)
-    prose = [i for i, column in enumerate(columns) if column.is_prose]
-    if total > width and prose:
-        spare = width - (total - sum(widths[i] for i in prose))
-        wanted = sum(widths[i] for i in prose)
-        share = {i: max(_LEAST_PROSE, spare * widths[i] // wanted) for i in prose}
-        narrowed = [min(share.get(i, each), each) for i, each in enumerate(widths)]
-        if sum(narrowed) + len(_GAP) * (len(columns) - 1) <= width:
-            widths, total = narrowed, width
-    if total > width:
-        return _stacked_lines(columns, rows, width)
+    spare = width - len(_GAP) * (len(columns) - 1) - sum(widths)
+    if spare < 0:
+        widths = _narrowed(columns, widths, spare)
+        if not widths:
+            return _stacked_lines(columns, rows, width)
     return [line for row in texts for line in _row_lines(columns, row, widths)]
+
+
+def _narrowed(columns: Sequence[Column], widths: Sequence[int], spare: int) -> list[int]:
+    """Widths with less for prose, the widest giving most; empty where that isn't enough."""
+    prose = sorted((i for i, column in enumerate(columns) if column.is_prose), key=lambda i: widths[i])
+    room = spare + sum(widths[i] for i in prose)
+    found = list(widths)
+    for number, i in enumerate(prose):
+        found[i] = min(widths[i], room // (len(prose) - number))
+        room -= found[i]
+        if found[i] < min(widths[i], _LEAST_PROSE):
+            return []
+    return found if prose else []
 
 
 def _row_lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> list[str]:

@@ -17,6 +17,7 @@ from fairpos.calibration.profile import SIGNALS, Profile
 from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
 from fairpos.cli.calibrate.group import group
+from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import Column, console, errors, print_table, progress
 from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.files.items import Item
@@ -68,16 +69,24 @@ def print_profile(profile: Profile) -> None:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How slots are measured; the fields are the command's options."""
+    """How slots are measured: a group of options."""
 
-    signal: str
-    layers: str
-    heads: tuple[int, ...]
-    per: str
-    probes: int
-    budget: int
-    width: float | None
-    seed: int
+    signal: Annotated[
+        str, typer.Option(help="attention (a local model), or accuracy or logprob of the answer in each slot (any).")
+    ] = "attention"
+    layers: Annotated[
+        str, typer.Option(help="auto (fit where answers are known, else u_shape), u_shape, fit, all, 7 or 7-12.")
+    ] = "auto"
+    heads: Annotated[str, typer.Option(help="Query heads to sum over: 0,3,5; all where not given.")] = ""
+    per: Annotated[str, typer.Option(help="Of a segment's tokens: segment (their sum) or token (their mean).")] = (
+        "segment"
+    )
+    probes: Annotated[int, typer.Option(min=1, help="Prompts that are read for attention, at most.")] = 100
+    budget: Annotated[int, typer.Option(min=1, help="Calls for accuracy or logprob, at most.")] = 1000
+    width: Annotated[
+        float | None, typer.Option(help="Stop when intervals are within this (default: .1 of accuracy, .25 nats).")
+    ] = None
+    seed: options.Seed = 0
 
     def check(self, count: int) -> None:
         """Refuses what can't work for so many segments, before the model is loaded.
@@ -89,6 +98,7 @@ class Measuring:
             raise InvalidOption(f"--signal must be one of {', '.join(SIGNALS)}, got {self.signal!r}")
         if self.per not in ("segment", "token"):
             raise InvalidOption(f"--per must be segment or token, got {self.per!r}")
+        _head_numbers(self.heads)
         if self.signal == "attention":
             check_rule(self.layers, count)  # whether the model has these layers is seen with the first sample
 
@@ -108,7 +118,7 @@ class Measuring:
                 task=task,
                 template=template,
                 layers=self.layers,
-                heads=self.heads,
+                heads=_head_numbers(self.heads),
                 per=self.per,  # type: ignore[arg-type]  # checked above
                 probes=self.probes,
                 seed=self.seed,
@@ -138,36 +148,22 @@ def _head_numbers(text: str) -> tuple[int, ...]:
 
 
 @group.command("attn_rank")
+@grouped
 def attn_rank(
     data: Annotated[
         Path,
         typer.Option("--data", help="JSONL: id, query, passages, gold?, answers?; or id, pairs: [[key, value], ...]."),
     ],
     count: Annotated[int, typer.Option("-k", "--count", help="Number of segments that a prompt will have.")],
+    measuring: Measuring,
     model: options.Model = "smollm2",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The profile's file; the shared directory where not given.")
     ] = None,
-    signal: Annotated[
-        str, typer.Option(help="attention (a local model), or accuracy or logprob of the answer in each slot (any).")
-    ] = "attention",
     task: Annotated[str, typer.Option(help="What will be asked: answer, rank, judge or choose.")] = "answer",
     template: Annotated[
         str, typer.Option(help="service, key_value, or a TOML or JSON file: instruction, segment, question, ...")
     ] = "",
-    layers: Annotated[
-        str, typer.Option(help="auto (fit where answers are known, else u_shape), u_shape, fit, all, 7 or 7-12.")
-    ] = "auto",
-    heads: Annotated[str, typer.Option(help="Query heads to sum over: 0,3,5; all where not given.")] = "",
-    per: Annotated[
-        str, typer.Option(help="Of a segment's tokens: segment (their sum) or token (their mean).")
-    ] = "segment",
-    probes: Annotated[int, typer.Option(min=1, help="Prompts that are read for attention, at most.")] = 100,
-    budget: Annotated[int, typer.Option(min=1, help="Calls for accuracy or logprob, at most.")] = 1000,
-    width: Annotated[
-        float | None, typer.Option(help="Stop when intervals are within this (default: .1 of accuracy, .25 nats).")
-    ] = None,
-    seed: options.Seed = 0,
     dtype: options.Dtype = "float32",
     as_json: options.AsJson = False,
 ) -> None:
@@ -176,7 +172,6 @@ def attn_rank(
     Takes minutes on a small model. The profile belongs to this model, this template and this number of segments.
     """
     asked = task_of(task)
-    measuring = Measuring(signal, layers, _head_numbers(heads), per, probes, budget, width, seed)
     measuring.check(count)
     lines = read(data)
     words = template_of(template, lines, asked)

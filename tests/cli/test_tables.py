@@ -1,0 +1,106 @@
+"""No table is ever cut, however narrow the terminal: rows are broken at blanks, or stacked."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from fairpos.audit.audit import AuditRun
+from fairpos.audit.runs import Plan
+from fairpos.audit.tasks import TASKS
+from fairpos.backends.fake import FakeBackend
+from fairpos.cli import audit_table, leaderboard, methods, models, terminal
+from fairpos.cli.terminal import Column, table_lines
+from fairpos.files.items import Item
+from fairpos.files.verdict import Verdict
+from fairpos.types import Request, Segment
+
+WIDTHS = (40, 60, 80, 100, 140)
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Runs a function with a terminal of so many columns; returns what it prints."""
+
+    def run(width, print_it):
+        out = io.StringIO()
+        console = Console(file=out, width=width)
+        for module in (terminal, audit_table, leaderboard, methods, models):
+            monkeypatch.setattr(module, "console", console)
+        print_it()
+        return out.getvalue()
+
+    return run
+
+
+def test_a_row_a_line_where_it_fits():
+    columns = [Column("name"), Column("n", is_number=True), Column("why", is_prose=True)]
+    rows = [["a", "1", "one two"], ["bb", "22", ""]]
+    assert table_lines(columns, rows, 80) == ["name   n  why", "a      1  one two", "bb    22"]
+
+
+def test_prose_is_broken_before_rows_are_stacked():
+    columns = [Column("name"), Column("why", is_prose=True)]
+    rows = [["abc", "one two three four five six seven"]]
+    assert table_lines(columns, rows, 30) == ["name  why", "abc   one two three four five", "      six seven"]
+    assert table_lines(columns, rows, 20) == [
+        "abc",
+        "  why  one two three four",
+        "       five six seven",
+    ]
+
+
+def test_wide_characters_count_twice():
+    lines = table_lines([Column("m"), Column("n", is_number=True)], [["模型", "1"], ["ab", "2"]], 80)
+    assert lines == ["m     n", "模型  1", "ab    2"]
+
+
+NAMES = ["none", "swap:verdict=mean", "swap:verdict=tie", "swap:verdict=mean+cross_labels", "contextual"]
+
+
+@pytest.fixture(scope="module")
+def audit():
+    items = [
+        Item(
+            f"i{i}",
+            Request("judge", f"q{i}", tuple(Segment(id=id, text=f"{id}{i}", score=float(id == "A")) for id in "AB")),
+            "A",
+        )
+        for i in range(12)
+    ]
+    return AuditRun(FakeBackend(slot_bias=[1.5], noise=0.5), TASKS["judge"], Plan(cross=True)).audit(items, NAMES)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_audit_has_every_method_and_every_interval_whole(printed, audit, width):
+    text = printed(width, lambda: audit_table.print_audit(audit))
+    assert "…" not in text
+    words = text.replace("\n", " ").split()
+    for method in audit.methods:
+        assert method.method in words
+        for name in ("accuracy", "worst_position", "consistency", "position_effect", "label_effect"):
+            value = method.figures[name]
+            assert f"{value.estimate:.2f} ({value.low:.2f} to {value.high:.2f})" in text
+    if width >= 80:  # but for the sentences below, no line is longer than the terminal
+        assert all(len(line) <= width for line in text.split("\n"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_other_tables(printed, width):
+    text = printed(width, lambda: methods.methods(None, as_json=False))
+    assert "…" not in text
+    assert "permutation self-consistency, arXiv 2310.07712" in re.sub(r"\s+", " ", text) or width > 60
+    verdicts = [
+        Verdict(
+            id=f"v{i}",
+            winner="A" if i % 3 else "B",
+            status="ok",
+            ids=("A", "B"),
+            models={"A": "a-rather-long-model-name-of-a-vendor-2026-11", "B": "another-model-name-that-is-long"},
+        )
+        for i in range(20)
+    ]
+    text = printed(width, lambda: leaderboard.print_table(verdicts, seed=0, as_json=False))
+    assert "a-rather-long-model-name-of-a-vendor-2026-11" in text
+    assert "…" not in text
