@@ -20,7 +20,7 @@ from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, register
 from fairpos.options import option
 from fairpos.outputs import folded, ranked_by_score
-from fairpos.types import Output, Request, Task
+from fairpos.types import Capability, Output, Request, Task
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
@@ -49,6 +49,7 @@ class CapCal(Method):
     summary: ClassVar[str] = "takes off what the slots get without content"
     source: ClassVar[str] = "CapCal, arXiv 2604.10150"
     tasks: ClassVar[frozenset[Task]] = frozenset({"rank", "judge", "choose"})
+    requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
     slope: float = option(5.0, minimum=0)
     cap: float = option(2.0, minimum=0)
     placeholder: str = "N/A"

@@ -13,7 +13,8 @@ from fairpos.methods.base import Family, Method, register
 class NoMethod(Method):
     """The plain model; the reference for every other method.
 
-    Costs nothing. Hurts wherever the order of the segments should not matter.
+    COST: nothing.
+    HURTS: wherever the order of the segments should not matter.
     """
 
     name: ClassVar[str] = "none"
