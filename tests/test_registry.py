@@ -84,16 +84,6 @@ def test_a_name_can_be_taken_once():
         register(type("Other", (SetBased,), {}))
 
 
-def test_every_method_says_what_it_costs_and_when_it_hurts():
-    for name, cls in all_methods().items():
-        if name == "sample":
-            continue
-        text = (cls.__doc__ or "").lower()
-        assert "cost" in text, name
-        assert "hurt" in text, name
-        assert cls.summary, name
-
-
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -58,13 +58,13 @@ class FakeBackend(Backend, AttentionReader):
     name: str = "fake"
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
-        """Scores of labels or whole segments are log-softmax preferences.
+        """Scores of labels or whole segments are log-softmax preferences; "yes" and "no" say how good one alone is.
 
         Text is "[label] > [label] > ...", or the preferred passage's.
         """
-        return [self._reply(call) for call in calls]
+        return [self._reply_to(call) for call in calls]
 
-    def _reply(self, call: Call) -> Reply:
+    def _reply_to(self, call: Call) -> Reply:
         prompt = call.prompt
         log_probs = self.log_probs(prompt)
         usage = Usage(prompt_tokens=len(prompt.text.split()), completion_tokens=1, calls=1)
@@ -72,8 +72,10 @@ class FakeBackend(Backend, AttentionReader):
         if isinstance(call, Score):
             texts = [segment.text for segment in prompt.request.segments]
             by_reply = dict(zip(texts, log_probs, strict=True)) | dict(zip(prompt.labels, log_probs, strict=True))
+            if len(texts) == 1:  # asked of one segment alone: does it answer?
+                by_reply |= self._yes_or_no(prompt)
             if prompt.tie is not None:
-                by_reply[prompt.tie] = 0.0 if self._tied(log_probs) else -math.inf
+                by_reply[prompt.tie] = 0.0 if self._is_tied(log_probs) else -math.inf
             found = tuple(by_reply.get(reply.strip(" []."), -math.inf) for reply in call.replies)
             return Reply(
                 log_probs=found, greedy=tuple(p == max(found) for p in found), tokens=(1,) * len(found), usage=usage
@@ -82,7 +84,7 @@ class FakeBackend(Backend, AttentionReader):
         if prompt.request.task == "answer":
             return Reply(text=prompt.request.segments[order[0]].text, usage=usage)
         if prompt.request.task in ("judge", "choose"):
-            tied = prompt.tie is not None and self._tied(log_probs)
+            tied = prompt.tie is not None and self._is_tied(log_probs)
             return Reply(text=f"I prefer it. [[{prompt.tie if tied else prompt.labels[order[0]]}]]", usage=usage)
         return Reply(text=" > ".join(f"[{prompt.labels[i]}]" for i in order), usage=usage)
 
@@ -93,7 +95,7 @@ class FakeBackend(Backend, AttentionReader):
         draw = random.Random(f"{self.seed}|{prompt.text}")
         preference = [
             self.quality(request.query, segment)
-            + self._slot(i, count)
+            + self._preference_for(i, count)
             + self.label_bias.get(prompt.labels[i], 0.0)
             + (draw.gauss(0.0, self.noise) if self.noise else 0.0)
             for i, segment in enumerate(request.segments)
@@ -124,11 +126,17 @@ class FakeBackend(Backend, AttentionReader):
             for i, prompt in enumerate(prompts)
         ]
 
-    def _tied(self, log_probs: Sequence[float]) -> bool:
+    def _yes_or_no(self, prompt: Prompt) -> dict[str, float]:
+        """Log-probabilities of yes and no, whose odds are the quality of the only segment."""
+        [segment] = prompt.request.segments
+        quality = self.quality(prompt.request.query, segment)
+        return {"yes": -math.log1p(math.exp(-quality)), "no": -math.log1p(math.exp(quality))}
+
+    def _is_tied(self, log_probs: Sequence[float]) -> bool:
         best = sorted(log_probs, reverse=True)[:2]
         return best[0] - best[-1] <= self.tie_within
 
-    def _slot(self, slot: int, count: int) -> float:
+    def _preference_for(self, slot: int, count: int) -> float:
         if callable(self.slot_bias):
             return self.slot_bias(slot, count)
         return self.slot_bias[slot] if slot < len(self.slot_bias) else 0.0

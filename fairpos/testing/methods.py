@@ -241,7 +241,8 @@ def _expect_refused_unasked(case: MethodCase, request: Request, backend: Backend
     except error:
         expect(not recording.asked, f"{request.task}: refused after {len(recording.asked)} calls")
     else:
-        raise AssertionError(f"{request.task} on {backend.name!r} must be refused with {error.__name__}")
+        able = ", ".join(sorted(backend.capabilities))
+        raise AssertionError(f"{request.task} must be refused with {error.__name__} on a model that can {able}")
 
 
 def _run_or_refusal(case: MethodCase, request: Request, backend: Backend) -> Output | None:

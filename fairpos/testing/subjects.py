@@ -42,13 +42,12 @@ def biased_backend(*more: Capability) -> FakeBackend:
         label_bias={"1": 0.3, "2": -0.2, "A": 0.4, "B": -0.1},
         noise=0.3,
         capabilities=frozenset({"generate", "score", *more}),
-        name="biased",
     )
 
 
 def wordy_backend() -> FakeBackend:
     """The same model behind an endpoint that gives no probabilities."""
-    return replace(biased_backend(), capabilities=frozenset({"generate"}), name="wordy")
+    return replace(biased_backend(), capabilities=frozenset({"generate"}))
 
 
 class RecordingBackend(Backend, AttentionReader):

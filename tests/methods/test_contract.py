@@ -1,8 +1,7 @@
-"""What holds for every method in the registry, on every tiny architecture."""
+"""What holds for every method that owns the attention, on every tiny architecture; `tests/testing` has the rest."""
 
 import dataclasses
 import threading
-from typing import Literal, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -48,49 +47,7 @@ def state(model) -> tuple:
     return hooks, model.config._attn_implementation, float(weights.sum()), float(weights.square().sum())
 
 
-# --- What every method says of itself
-
-
-@pytest.mark.parametrize("name", all_methods())
-def test_a_method_says_what_it_is_what_it_costs_and_when_it_hurts(name):
-    cls = all_methods()[name]
-    text = (cls.__doc__ or "").lower()
-    assert "cost" in text
-    assert "hurts" in text
-    assert cls.name == name
-    assert cls.summary
-    assert cls.tasks
-    assert dataclasses.is_dataclass(cls)
-    assert cls.__dataclass_params__.frozen
-    assert hash(cls()) == hash(cls())
-    for field in dataclasses.fields(cls):
-        if field.init and cls.family == "attention":
-            assert f"{field.name}:" in cls.__doc__, f"{name}: {field.name} is not in the docstring"
-
-
-BAD = {
-    int: ("-1", "x", "1.5"),
-    float: ("nan", "x", "inf"),
-    bool: ("maybe",),
-}
-
-
-@pytest.mark.parametrize("name", ATTENTION)
-def test_bad_options_are_refused_with_what_is_allowed(name):
-    cls = all_methods()[name]
-    with pytest.raises(InvalidOption, match="no option 'colour'"):
-        parse(f"{name}:colour=red")
-    for field, kind in get_type_hints(cls).items():
-        if field not in {f.name for f in dataclasses.fields(cls)}:
-            continue
-        kinds = [k for k in getattr(kind, "__args__", (kind,)) if k is not type(None)]
-        if get_origin(kind) is Literal:
-            values: tuple[str, ...] = ("nonsense",)
-        else:
-            values = BAD.get(kinds[0], ())
-        for value in values:
-            with pytest.raises(InvalidOption, match=field):
-                parse(f"{name}:{field}={value}")
+# --- What every attention method refuses
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,201 @@
+"""Every ranker, relevance, format and backend keeps its contract, and the contracts find what doesn't."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from fairpos.backends.fake import FakeBackend
+from fairpos.backends.once import OnceBackend
+from fairpos.errors import InvalidRequest
+from fairpos.files.formats.base import FORMATS, Format, Source, converted
+from fairpos.files.records import read, text_of
+from fairpos.rankers.base import RANKERS, Asking
+from fairpos.rankers.first_token import FirstToken
+from fairpos.relevance.base import RELEVANCE
+from fairpos.testing.backends import BACKEND_CONTRACT, backend_faults
+from fairpos.testing.contract import BrokenContract
+from fairpos.testing.formats import FORMAT_CONTRACT, FormatCase, check_format, format_faults
+from fairpos.testing.rankers import RANKER_CONTRACT, RankerCase, check_ranker, ranker_faults
+from fairpos.testing.relevances import RELEVANCE_CONTRACT, check_relevance, relevance_faults
+from fairpos.testing.subjects import RecordingBackend, biased_backend, wordy_backend
+from fairpos.testing.tiny import tiny_backend
+from fairpos.types import Capability
+
+# --- Rankers
+
+
+@pytest.mark.parametrize("check", RANKER_CONTRACT.checks)
+@pytest.mark.parametrize("name", RANKERS)
+def test_every_ranker_keeps_the_contract(name, check):
+    RANKER_CONTRACT.checks[check](RankerCase.of(RANKERS[name]()))
+
+
+@dataclass(frozen=True)
+class Forgetful(FirstToken):
+    """Loses what it was asked with, and the last segment."""
+
+    name: ClassVar[str] = "forgetful"
+    summary: ClassVar[str] = "forgets"
+
+    def __call__(self, request, asking):
+        output = yield from super().__call__(request, Asking())
+        return replace(output, ranking=output.ranking[:-1], status="ok", usage=output.usage + output.usage)
+
+
+def test_a_faulty_ranker_fails_in_each_place():
+    faults = {fault.check: fault.detail for fault in ranker_faults(Forgetful())}
+    assert set(faults) == set(RANKER_CONTRACT.checks) - {"refuses_options_out_of_range", "gives_the_same_again"}
+    assert "the ranking must have" in faults["ranks_every_segment_once"]
+    with pytest.raises(BrokenContract, match="5 of 7 checks fail"):
+        check_ranker(Forgetful())
+
+
+# --- Relevances
+
+
+@pytest.mark.parametrize("check", RELEVANCE_CONTRACT.checks)
+@pytest.mark.parametrize("name", sorted(set(RELEVANCE) - {"cross_encoder"}))  # which has no model in here
+def test_every_relevance_keeps_the_contract(name, check):
+    RELEVANCE_CONTRACT.checks[check](RELEVANCE[name]())
+
+
+@dataclass(frozen=True)
+class ByPlace:
+    """COST: nothing. HURTS: always."""
+
+    name: ClassVar[str] = "by_place"
+    summary: ClassVar[str] = "the first is the best"
+    source: ClassVar[str] = ""
+
+    def scores(self, query, segments):
+        return {segment.id: -float(place) for place, segment in enumerate(segments)} | {"nobody": 0.0}
+
+
+def test_a_faulty_relevance_fails_in_each_place():
+    assert {fault.check for fault in relevance_faults(ByPlace())} == {"scores_every_segment", "is_free_of_order"}
+    with pytest.raises(BrokenContract, match="2 of 4 checks fail for ByPlace"):
+        check_relevance(ByPlace())
+
+
+# --- Backends
+
+
+@pytest.mark.parametrize("check", BACKEND_CONTRACT.checks)
+@pytest.mark.parametrize(
+    "backend",
+    [biased_backend, wordy_backend, lambda: biased_backend("attention"), tiny_backend],
+    ids=["scores", "words", "attention", "tiny"],
+)
+def test_backends_keep_the_contract(backend, check):
+    BACKEND_CONTRACT.checks[check](backend())
+
+
+@pytest.mark.parametrize("wrap", [RecordingBackend, OnceBackend], ids=["recording", "once"])
+def test_backends_around_another_keep_the_contract(wrap):
+    assert backend_faults(wrap(biased_backend("attention"))) == ()
+
+
+class Muddled(FakeBackend):
+    """Gives replies in another order, says that it can be read, and costs nothing."""
+
+    capabilities: frozenset[Capability] = frozenset({"generate", "score", "sing"})
+
+    def run(self, calls):
+        return [replace(reply, usage=replace(reply.usage, calls=0)) for reply in super().run(calls)][::-1]
+
+
+def test_a_faulty_backend_fails_in_each_place():
+    faults = {fault.check: fault.detail for fault in backend_faults(Muddled(capabilities=Muddled.capabilities))}
+    assert "sing" in faults["says_what_it_is_and_can"]
+    assert set(faults) == {
+        "says_what_it_is_and_can",
+        "answers_every_call_in_order",
+        "counts_what_it_used",
+        "gives_the_same_again_and_alone",
+    }
+
+
+# --- Formats
+
+
+def lines_of(path: Path, *records) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def own_sample(folder: Path) -> FormatCase:
+    answers = [{"id": "a", "text": "four"}, {"id": "b", "text": "five"}]
+    records = [{"id": str(n), "instruction": "2 + 2?", "answers": answers, "gold": "a"} for n in (1, 2)]
+    return FormatCase(FORMATS["fairpos"], lines_of(folder / "pairs.jsonl", *records))
+
+
+def alpaca_eval_sample(folder: Path) -> FormatCase:
+    path = folder / "outputs.json"
+    path.write_text(json.dumps([{"instruction": "2 + 2?", "output_1": "four", "output_2": "five", "dataset": "x"}]))
+    return FormatCase(FORMATS["alpaca_eval"], path)
+
+
+def inspect_ai_sample(folder: Path) -> FormatCase:
+    sample = {"input": "2 + 2?", "choices": ["four", "five"], "target": "A", "id": 7, "metadata": {"level": 1}}
+    return FormatCase(FORMATS["inspect_ai"], lines_of(folder / "samples.jsonl", sample))
+
+
+def fastchat_sample(folder: Path) -> FormatCase:
+    lines_of(folder / "question.jsonl", {"question_id": 81, "category": "math", "turns": ["2 + 2?", "And 3?"]})
+    for model, text in (("alpha", "four"), ("beta", "five")):
+        answer = {"question_id": 81, "model_id": model, "choices": [{"index": 0, "turns": [text, text]}]}
+        lines_of(folder / "model_answer" / f"{model}.jsonl", answer)
+    return FormatCase(FORMATS["fastchat"], folder)
+
+
+def arena_hard_sample(folder: Path) -> FormatCase:
+    lines_of(folder / "question.jsonl", {"uid": "u1", "prompt": "2 + 2?", "category": "math"})
+    for model, text in (("alpha", "four"), ("beta", "five")):
+        messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": {"answer": text}}]
+        lines_of(folder / "model_answer" / f"{model}.jsonl", {"uid": "u1", "messages": messages})
+    return FormatCase(FORMATS["arena_hard"], folder, baseline="alpha")
+
+
+SAMPLES = {
+    "fairpos": own_sample,
+    "alpaca_eval": alpaca_eval_sample,
+    "inspect_ai": inspect_ai_sample,
+    "fastchat": fastchat_sample,
+    "arena_hard": arena_hard_sample,
+}
+
+
+@pytest.mark.parametrize("check", FORMAT_CONTRACT.checks)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_keeps_the_contract(name, check, tmp_path):
+    FORMAT_CONTRACT.checks[check](SAMPLES[name](tmp_path))
+
+
+def test_a_faulty_format_fails_in_each_place(tmp_path):
+    def read_careless(source: Source):
+        def convert(record, number):
+            if "pair" not in record:
+                raise KeyError("pair")
+            return {"id": "same", "instruction": text_of(record, "task"), "answers": record["pair"]}
+
+        return converted(read(source.path), convert)
+
+    def write_careless(item, verdict, prompts):
+        return {"winner": verdict.winner}  # a tie looks like no verdict
+
+    faulty = Format(
+        "Careless Format", "loses\nlines", read_careless, write_careless, lambda path, records, source: None
+    )
+    sample = lines_of(tmp_path / "s.jsonl", {"task": "2 + 2?", "pair": ["4", "5"]}, {"task": "3?", "pair": ["3", "4"]})
+    faults = {fault.check: fault.detail for fault in format_faults(faulty, sample)}
+    assert set(faults) == set(FORMAT_CONTRACT.checks) - {"reads_the_same_again"}
+    assert "no verdict" in faults["writes_each_outcome_apart"]
+    assert "KeyError" in faults["refuses_what_is_not_there"]
+    with pytest.raises(BrokenContract, match="5 of 6 checks fail for Careless Format"):
+        check_format(faulty, sample)
+    with pytest.raises(InvalidRequest):
+        FORMATS["fairpos"].read(Source(tmp_path / "absent"))
