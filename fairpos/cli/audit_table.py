@@ -5,16 +5,19 @@ from __future__ import annotations
 from fairpos.audit.advice import shown
 from fairpos.audit.audit import Audit
 from fairpos.audit.statistics import MethodFigures
-from fairpos.cli.terminal import Column, console, errors, print_table
+from fairpos.cli.terminal import NO_BREAK, Column, console, errors, print_table
+from fairpos.metrics import Interval
 
+_INTERVAL = len("(0.36 to 0.51)")
 _SHOWN = ("accuracy", "worst_position", "consistency", "position_effect", "label_effect", "tau_psi")
 
 
 def print_audit(audit: Audit) -> None:
     """The table, what was lost, and the advice."""
     names = [name for name in _SHOWN if any(name in method.figures for method in audit.methods)]
-    columns = [Column("method"), *(Column(name.replace("_", " "), is_number=True) for name in names)]
-    columns += [Column("bias"), Column("calls", is_number=True), Column("tokens", is_number=True)]
+    columns = [Column("method"), *(_figure_column(name) for name in names)]
+    columns += [Column("bias", least=10), Column("calls", is_number=True, drop=4)]
+    columns += [Column("tokens", is_number=True, drop=5)]
     print_table(
         columns,
         [_row_of(method, names) for method in audit.methods],
@@ -33,9 +36,21 @@ def print_audit(audit: Audit) -> None:
     console.print(f"{audit.advice.headline}. {audit.advice.reason}", markup=False, highlight=False)
 
 
+def _figure_column(name: str) -> Column:
+    """All are in the report; on a narrow terminal accuracy, consistency and the bias stay to the last."""
+    drop = {"tau_psi": 6, "worst_position": 3, "label_effect": 2, "position_effect": 1}.get(name, 0)
+    return Column(name.replace("_", " "), is_number=True, least=_INTERVAL, drop=drop)
+
+
 def _row_of(method: MethodFigures, names: list[str]) -> list[str]:
     if method.losses.is_total:
         return [method.method, *("" for _ in names), "no verdict came back", "", ""]
-    cells = [shown(method.figures[name]) if name in method.figures else "" for name in names]
+    cells = [_whole(method.figures[name]) if name in method.figures else "" for name in names]
     bias = ", ".join(method.biases) or "none found"
     return [method.method, *cells, bias, f"{method.cost.calls:.1f}", f"{method.cost.prompt_tokens:.0f}"]
+
+
+def _whole(value: Interval) -> str:
+    """An interval that is broken before its bracket alone."""
+    estimate, bounds = shown(value).split(" ", 1)
+    return f"{estimate} {bounds.replace(' ', NO_BREAK)}"

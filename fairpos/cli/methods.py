@@ -9,7 +9,7 @@ import typer
 
 from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
-from fairpos.cli.terminal import Column, console, print_table
+from fairpos.cli.terminal import Column, console, print_table, prose
 from fairpos.methods.catalogue import all_methods, described
 from fairpos.options import options_of
 from fairpos.registry import unknown
@@ -38,6 +38,6 @@ def methods(
             console.print(f"  {option.name} = {option.default}  ({option.allowed})", markup=False)
         return
     print_table(
-        [Column("method"), Column("level"), Column("what it does", is_prose=True), Column("source", is_prose=True)],
+        [Column("method"), Column("level"), prose("what it does"), prose("source")],
         [[cls.name, cls.family, cls.summary, cls.source] for cls in chosen],
     )

