@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpos.backends.base import Backend, Decoding, KeepsResponses
+from fairpos.backends.base import Backend, BatchInvariance, Decoding, KeepsResponses
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
@@ -33,7 +33,13 @@ Spans = Sequence[Span] | Sequence[Sequence[Span]]
 _VERDICT_TOKENS = 512  # room for reasons before a verdict in words
 
 
-def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None = None) -> FairModel:
+def load(
+    name: str,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | None = None,
+    batch_invariance: BatchInvariance = "order_free",
+) -> FairModel:
     """Loads a model by name.
 
     Args:
@@ -42,6 +48,9 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
         dtype: "float32" (exact and repeatable everywhere), "bfloat16", "auto" (as the weights are stored), ...; of a
             local model.
         device: Where a local model runs; None: a CUDA device where there is one, else the CPU.
+        batch_invariance: For which calls a local model's replies are the same to the bit whoever else is asked at the
+            same time: "order_free" (those of methods that don't depend on the order), "always" or "never". Costs
+            nearly nothing on a CPU and most of what batches gain on a GPU; see `fairpos.backends.side_by_side`.
 
     Returns:
         The wrapped model.
@@ -78,10 +87,16 @@ def load(name: str, *, dtype: str | torch.dtype = "float32", device: str | None 
         ) from error
     from fairpos.backends.hf import HFBackend
 
-    return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name))
+    return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name, batch_invariance=batch_invariance))
 
 
-def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, store: SegmentStore | None = None) -> FairModel:
+def wrap(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    store: SegmentStore | None = None,
+    batch_invariance: BatchInvariance = "order_free",
+) -> FairModel:
     """Wraps a loaded transformers model; the model itself is not changed.
 
     Args:
@@ -89,13 +104,14 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, store: S
         tokenizer: Its tokenizer.
         store: Keeps the keys and values of segments from one prompt to the next, for `set_based` and `ape`; see
             `fairpos.attention.store.SegmentStore`.
+        batch_invariance: See `load`.
 
     Raises:
         UnsupportedModel: the model is an encoder-decoder.
     """
     from fairpos.backends.hf import HFBackend
 
-    return FairModel(HFBackend(model, tokenizer, store=store))
+    return FairModel(HFBackend(model, tokenizer, store=store, batch_invariance=batch_invariance))
 
 
 class FairModel:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fairpos.backends.base import Backend, Ballot, Decoding, Generate
-from fairpos.backends.work import Work, finish, together
+from fairpos.backends.work import Work, batch_invariant, finish, together
 from fairpos.errors import InvalidComposition, InvalidRequest, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Template, render
@@ -115,7 +115,9 @@ def start(
     if owner is not None and owner.order_free:
         # Labels belong to slots: without an order of its own, a request would bring the input order back in.
         requests = [request.canonical() for request in requests]
-    return together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
+    work = together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
+    # What doesn't depend on the order of its segments shall not depend on its neighbours in a batch either.
+    return batch_invariant(work) if any(method.order_free for method in methods) else work
 
 
 def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fairpos.attention.layer import Attention
 
+BatchInvariance: TypeAlias = Literal["order_free", "always", "never"]
 Weights: TypeAlias = Literal["uniform", "entropy"]
 
 
@@ -79,13 +80,18 @@ class Decoding:
             raise InvalidOption(f"top_p must be in (0, 1], got {self.top_p}")
         if not all(self.stop):
             raise InvalidOption("stop must hold texts of at least 1 character, got an empty one")
-        if self.by_row and (self.generation_config or self.logits_processor or self.stopping_criteria or self.streamer):
+        if self.by_row and not self.is_plain:
             raise InvalidOption("stop and live don't go with transformers' own generation_config, processors, ...")
         sampled = self.temperature > 0 or (self.generation_config is not None and self.generation_config.do_sample)
         if sampled and self.seed is None:
             raise InvalidOption(
                 "sampling needs a seed, so that the result can be repeated; got temperature > 0 without"
             )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is said in fairpos's own words alone, without objects of transformers."""
+        return not (self.generation_config or self.logits_processor or self.stopping_criteria or self.streamer)
 
     @property
     def by_row(self) -> bool:
@@ -139,6 +145,8 @@ class Generate:
         ballot: How they vote.
         listing: Labels; a local model can then write nothing but a list of them, each once: "[2] > [1]". An endpoint
             can't be held to that.
+        batch_invariant: Whether the reply shall be the same to the bit whichever calls run together with this one; a
+            promise that only a local model can keep.
     """
 
     prompt: Prompt
@@ -147,15 +155,24 @@ class Generate:
     voters: tuple[Prompt, ...] = ()
     ballot: Ballot = Ballot()
     listing: tuple[str, ...] = ()
+    batch_invariant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How probable is each of these replies?"""
+    """How probable is each of these replies?
+
+    Attributes:
+        prompt: The prompt.
+        replies: At least 1.
+        attend: The method that owns the attention.
+        batch_invariant: As in `Generate`.
+    """
 
     prompt: Prompt
     replies: tuple[str, ...]
     attend: AttentionOwner | None = None
+    batch_invariant: bool = False
 
 
 Call: TypeAlias = Generate | Score

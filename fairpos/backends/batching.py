@@ -66,6 +66,19 @@ def of_like_length(calls: Sequence[Placed[AnyCall]], batch_tokens: int) -> Itera
         yield chosen
 
 
+def in_turn(calls: Sequence[Placed[AnyCall]], most: int, batch_tokens: int) -> Iterator[list[Placed[AnyCall]]]:
+    """Batches of at most so many prompts, and so many of their tokens; a longer prompt alone."""
+    chosen: list[Placed[AnyCall]] = []
+    for placed in calls:
+        total = len(placed.layout) + sum(len(other.layout) for other in chosen)
+        if chosen and (len(chosen) == most or total > batch_tokens):
+            yield chosen
+            chosen = []
+        chosen.append(placed)
+    if chosen:
+        yield chosen
+
+
 def owner_of(calls: Sequence[Placed[AnyCall]]) -> AttentionOwner | None:
     """The attention that a group has in common."""
     return calls[0].call.attend

@@ -27,14 +27,23 @@ _sampling_lock = threading.Lock()
 
 
 def generate_tokens(
-    local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decoding: Decoding
+    local: LocalModel,
+    layouts: Sequence[Layout],
+    method: AttentionOwner | None,
+    decoding: Decoding,
+    listings: Sequence[Sequence[str]] = (),
 ) -> list[list[int]]:
     """New tokens after each prompt, without padding and end-of-text, all decoded alike.
 
-    With `num_return_sequences` in the generation config, each prompt's sequences stand beside each other.
+    With `num_return_sequences` in the generation config, each prompt's sequences stand beside each other. `listings`
+    holds each prompt to a list of its labels.
     """
     config = generation_config_of(local, decoding)
     finite = LogitsProcessorList([RefuseNonFinite(), *(decoding.logits_processor or [])])
+    held = listing_processor(local, decoding, listings)
+    if held is not None:
+        finite.append(held)
+        config.max_new_tokens = held.longest
     attending = local.attending(layouts, method, new=config.max_new_tokens or 0)
     with attending as (batch, cache), _seeded(decoding.seed) if config.do_sample else nullcontext():
         output = local.model.generate(
@@ -51,9 +60,18 @@ def generate_tokens(
 
 
 def generate_rows(
-    local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decodings: Sequence[Decoding]
+    local: LocalModel,
+    layouts: Sequence[Layout],
+    method: AttentionOwner | None,
+    decodings: Sequence[Decoding],
+    listings: Sequence[Sequence[str]] = (),
 ) -> list[Row]:
     """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
+    choosing = LogitsProcessorList([RefuseNonFinite(), EachRowSamples(decodings)])
+    held = listing_processor(local, decodings[0], listings)
+    if held is not None:
+        choosing.insert(1, held)
+        decodings = [replace(decoding, max_new_tokens=held.longest) for decoding in decodings]
     config = generation_config_of(local, Decoding(max_new_tokens=max(d.max_new_tokens for d in decodings)))
     rows = [row_of(local, decoding) for decoding in decodings]
     with local.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
@@ -62,7 +80,7 @@ def generate_rows(
             attention_mask=batch.attention_mask(local.device),
             **kept_in(cache),
             generation_config=config,
-            logits_processor=LogitsProcessorList([RefuseNonFinite(), EachRowSamples(decodings)]),
+            logits_processor=choosing,
             stopping_criteria=StoppingCriteriaList([EachRowStops(rows)]),
         )
     return rows
@@ -118,14 +136,12 @@ def row_of(local: LocalModel, decoding: Decoding) -> Row:
     return Row(decoding, local.tokenizer, frozenset(ends))
 
 
-def held_to_listings(local: LocalModel, decoding: Decoding, listings: Sequence[Sequence[str]]) -> Decoding:
-    """The decoding of a batch, held to the lists of labels that its calls want; as it is where they want none."""
+def listing_processor(local: LocalModel, decoding: Decoding, listings: Sequence[Sequence[str]]) -> HeldToListing | None:
+    """What holds a batch to the lists of labels that its calls want, one for each; None where they want none."""
     if not any(listings):
-        return decoding
+        return None
     end = (*end_tokens(generation_config_of(local, decoding)), local.pad)[0]
-    held = HeldToListing(listings, local.tokenizer, end)
-    processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
-    return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
+    return HeldToListing(listings, local.tokenizer, end)
 
 
 @contextmanager

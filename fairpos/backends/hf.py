@@ -6,7 +6,7 @@ calls -> layouts -> `batching` -> `scoring` or `generation` over the `LocalModel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +18,7 @@ from fairpos.backends.base import (
     AttentionReader,
     Backend,
     Ballot,
+    BatchInvariance,
     Call,
     Decoding,
     Finish,
@@ -31,13 +32,13 @@ from fairpos.backends.batching import (
     alike_generations,
     alike_scores,
     by_owner,
+    in_turn,
     of_like_length,
     owner_of,
 )
 from fairpos.backends.generation import (
     generate_rows,
     generate_tokens,
-    held_to_listings,
     vote_row,
     vote_tokens,
 )
@@ -51,6 +52,8 @@ from fairpos.backends.scoring import (
     score_side_by_side,
     vote_score,
 )
+from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decodes_side_by_side
+from fairpos.errors import InvalidOption
 from fairpos.prompts import Prompt, continuation
 from fairpos.types import Capability, Layout, Status, Usage
 
@@ -66,9 +69,13 @@ class HFBackend(LocalModel, Backend, AttentionReader):
     Args:
         model, tokenizer, store, name: See `LocalModel`.
         batch_tokens: Padded prompt tokens of one forward pass, at most (one prompt may be longer).
+        batch_invariance: For which calls the reply is the same to the bit whoever else is asked at the same time:
+            "order_free": those of methods that don't depend on the order of the segments. "always": all. "never":
+            none, the fastest on a GPU. Costs: see `side_by_side`; scored prompts run one by one.
 
     Raises:
         UnsupportedModel: the model is an encoder-decoder.
+        InvalidOption: a batch_invariance that there isn't.
     """
 
     def __init__(
@@ -79,9 +86,14 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         batch_tokens: int = 8192,
         store: SegmentStore | None = None,
         name: str | None = None,
+        batch_invariance: BatchInvariance = "order_free",
     ) -> None:
         super().__init__(model, tokenizer, store=store, name=name)
+        if batch_invariance not in get_args(BatchInvariance):
+            allowed = ", ".join(get_args(BatchInvariance))
+            raise InvalidOption(f"batch_invariance must be one of {allowed}, got {batch_invariance!r}")
         self.batch_tokens = batch_tokens
+        self.batch_invariance: BatchInvariance = batch_invariance
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -167,22 +179,44 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         return vote_score(self, layouts, reply, method, ballot)
 
     def _generate_replies(self, calls: Sequence[Placed[Generate]]) -> Placing:
+        company: list[Placed[Generate]] = []
+        apart: list[Placed[Generate]] = []
         for placed in calls:
-            if placed.call.voters:
+            if placed.call.voters:  # its prompts are its only company
                 yield placed.place, self._voted_reply(placed.call)
-        for group in alike_generations([placed for placed in calls if not placed.call.voters]):
+            elif self._is_invariant(placed.call):
+                apart.append(placed)
+            else:
+                company.append(placed)
+        for group in alike_generations(company):
             for batch in self._batches(group):
-                if batch[0].call.decoding.by_row:
-                    yield from self._rows_replies(batch)
-                else:
-                    yield from self._batch_replies(batch)
+                yield from self._rows_replies(batch) if _by_row(batch) else self._batch_replies(batch)
+        for group in by_owner(apart):
+            yield from self._apart_replies(group)
+
+    def _apart_replies(self, group: Sequence[Placed[Generate]]) -> Placing:
+        """Replies of generations that don't depend on each other's company: side by side where that is proven."""
+        owner = owner_of(group)
+        together: list[Placed[Generate]] = []
+        for placed in group:
+            if placed.call.decoding.is_plain and decodes_side_by_side(self, owner, placed.layout):
+                together.append(placed)
+            else:
+                yield from self._rows_replies([placed]) if _by_row([placed]) else self._batch_replies([placed])
+        for batch in in_turn(together, ROW_COUNTS[-1], self.batch_tokens):
+            reused = [self.reused_tokens(placed.layout, owner) for placed in batch]
+            rows = decode_side_by_side(self, [placed.call for placed in batch], _layouts_of(batch), owner)
+            for placed, row, kept in zip(batch, rows, reused, strict=True):
+                usage = Usage(len(placed.layout), len(row.tokens), calls=1, reused_tokens=kept)
+                decoding = placed.call.decoding
+                by_row = decoding.by_row
+                yield placed.place, _row_reply(row, usage) if by_row else self._text_reply(row.tokens, decoding, usage)
 
     def _batch_replies(self, batch: Sequence[Placed[Generate]]) -> Placing:
         """Replies of generations with one decoding."""
         owner, decoding = owner_of(batch), batch[0].call.decoding
         reused = [self.reused_tokens(placed.layout, owner) for placed in batch]
-        held = held_to_listings(self, decoding, [placed.call.listing for placed in batch if placed.call.listing])
-        new = generate_tokens(self, [placed.layout for placed in batch], owner, held)
+        new = generate_tokens(self, _layouts_of(batch), owner, decoding, _listings_of(batch))
         for placed, tokens, kept in zip(batch, new, reused, strict=True):
             usage = Usage(len(placed.layout), len(tokens), calls=1, reused_tokens=kept)
             yield placed.place, self._text_reply(tokens, decoding, usage)
@@ -192,7 +226,7 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         owner = owner_of(batch)
         reused = [self.reused_tokens(placed.layout, owner) for placed in batch]
         decodings = [placed.call.decoding for placed in batch]
-        rows = generate_rows(self, [placed.layout for placed in batch], owner, decodings)
+        rows = generate_rows(self, _layouts_of(batch), owner, decodings, _listings_of(batch))
         for placed, row, kept in zip(batch, rows, reused, strict=True):
             usage = Usage(len(placed.layout), len(row.tokens), calls=1, reused_tokens=kept)
             yield placed.place, _row_reply(row, usage)
@@ -213,7 +247,13 @@ class HFBackend(LocalModel, Backend, AttentionReader):
 
     def _score_replies(self, calls: Sequence[Placed[Score]]) -> Placing:
         alone: list[Placed[Score]] = []
-        for group in alike_scores(calls):
+        company: list[Placed[Score]] = []
+        for placed in calls:
+            if self._is_invariant(placed.call):
+                yield from self._scored_replies([placed], score_side_by_side)
+            else:
+                company.append(placed)
+        for group in alike_scores(company):
             if len(group) == 1:
                 alone += group
             else:
@@ -227,7 +267,7 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         owner = owner_of(batch)
         tokens = [[continuation(text, self.tokenizer) for text in placed.call.replies] for placed in batch]
         reused = self.reused_tokens(batch[0].layout, owner)
-        found = scorer(self, [placed.layout for placed in batch], tokens, owner)
+        found = scorer(self, _layouts_of(batch), tokens, owner)
         for placed, replies, (log_probs, greedy) in zip(batch, tokens, found, strict=True):
             lengths = tuple(map(len, replies))
             usage = Usage(len(placed.layout), max(lengths), calls=1, reused_tokens=reused)
@@ -236,12 +276,31 @@ class HFBackend(LocalModel, Backend, AttentionReader):
                 Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage, resolution=self.resolution),
             )
 
+    def _is_invariant(self, call: Call) -> bool:
+        """Whether the reply may not depend on who else is asked, by the setting."""
+        if self.batch_invariance == "order_free":
+            return call.batch_invariant or (call.attend is not None and call.attend.order_free)
+        return self.batch_invariance == "always"
+
     def _batches(self, group: Sequence[Placed[AnyCall]]) -> Iterator[Sequence[Placed[AnyCall]]]:
         """Prompts that go together: of like length, within the token limit; alone where a store serves them."""
         if any(self.serving_store([placed.layout], owner_of(group)) is not None for placed in group):
             yield from ([placed] for placed in group)
         else:
             yield from of_like_length(group, self.batch_tokens)
+
+
+def _by_row(batch: Sequence[Placed[Generate]]) -> bool:
+    return batch[0].call.decoding.by_row
+
+
+def _layouts_of(batch: Sequence[Placed[AnyCall]]) -> list[Layout]:
+    return [placed.layout for placed in batch]
+
+
+def _listings_of(batch: Sequence[Placed[Generate]]) -> list[tuple[str, ...]]:
+    """Each call's labels; none where they want no lists, which all calls of a batch agree on."""
+    return [placed.call.listing for placed in batch if placed.call.listing]
 
 
 def _row_reply(row: Row, usage: Usage) -> Reply:

@@ -58,6 +58,8 @@ class LocalModel:
         self.store = store
         self._name = name
         self._revision: str | None = None
+        # What `side_by_side` found out of this model: threads, dtype and device -> numbers of rows.
+        self.row_counts: dict[tuple[int, torch.dtype, str], tuple[int, ...]] = {}
 
     @property
     def name(self) -> str:

@@ -43,7 +43,9 @@ class OnceBackend(Backend, AttentionReader):
         return self.backend.capabilities
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
-        """Replies in the order of the calls; equal scored calls are made once."""
+        """Replies in the order of the calls; equal scored calls are made once, as if alone."""
+        # Only what doesn't depend on its batch is a function of the call.
+        calls = [replace(call, batch_invariant=True) if isinstance(call, Score) else call for call in calls]
         new = list(dict.fromkeys(call for call in calls if isinstance(call, Score) and call not in self._known))
         others = [call for call in calls if not isinstance(call, Score)]
         started = time.perf_counter()

@@ -7,6 +7,7 @@ backend sees any: batched on a local model, concurrent on an endpoint.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from fairpos.backends.base import Backend, Call, Reply
@@ -56,3 +57,14 @@ def together(works: Sequence[Work[T]], progress: Callable[[int, int], None] | No
             advance(i, replies[first : first + len(calls)])
             first += len(calls)
     return [results[i] for i in range(len(works))]
+
+
+def batch_invariant(work: Work[T]) -> Work[T]:
+    """The work, its calls marked as those whose replies may not depend on what runs beside them."""
+    try:
+        calls = next(work)
+        while True:
+            calls = work.send((yield [replace(call, batch_invariant=True) for call in calls]))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
