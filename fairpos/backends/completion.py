@@ -78,11 +78,15 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A generated token with its natural-log probability, and those that the endpoint ranked beside it, best first."""
+    """A generated token with its natural-log probability, and those that the endpoint ranked beside it, best first.
+
+    `ids` are the token ids of those, where the endpoint tells them: vLLM and llama.cpp do.
+    """
 
     token: str
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
+    ids: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,12 +277,28 @@ def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
         top = _object(entry, name).get("top_logprobs") or []
         if not isinstance(top, list):
             raise MalformedResponse(f"{name}.top_logprobs must be a list, got {type(top).__name__}")
-        pairs = [_token(item, f"{name}.top_logprobs[{rank}]") for rank, item in enumerate(top) if not _is_untold(item)]
-        pairs.sort(key=lambda pair: -pair[1])
+        told = [
+            (*_token(item, f"{name}.top_logprobs[{rank}]"), _token_id(item))
+            for rank, item in enumerate(top)
+            if not _is_untold(item)
+        ]
+        told.sort(key=lambda each: -each[1])
+        pairs = tuple((token, log_prob) for token, log_prob, _ in told)
+        ids = tuple(id for *_, id in told)
         if _is_untold(entry):  # the token is there all the same: it may stand in the list, and the next ones count
             entry = dict(entry, logprob=dict(pairs).get(str(entry.get("token")), -math.inf))
-        tokens.append(TokenLogprob(*_token(entry, name), tuple(pairs)))
+        tokens.append(TokenLogprob(*_token(entry, name), pairs, ids if any(id is not None for id in ids) else ()))
     return tuple(tokens)
+
+
+def _token_id(entry: object) -> int | None:
+    """Of a listed token: llama.cpp's `id`, or the number that vLLM writes in the token's place when asked to."""
+    fields = entry if isinstance(entry, dict) else {}
+    id, token = fields.get("id"), fields.get("token")
+    if isinstance(id, int) and not isinstance(id, bool):
+        return id
+    number = token.removeprefix("token_id:") if isinstance(token, str) and token.startswith("token_id:") else ""
+    return int(number) if number.isdecimal() else None
 
 
 def _is_untold(entry: object) -> bool:

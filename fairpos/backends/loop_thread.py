@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
+_POLL_S = 0.1
 
 
 class LoopTask:
@@ -85,6 +86,19 @@ class LoopThread(Generic[S]):
         if self._thread is None:  # a thread's start takes milliseconds, in which the caller's loop shall not stand
             return await asyncio.wrap_future(await asyncio.to_thread(self.submit, work))
         return await asyncio.wrap_future(self.submit(work))
+
+    def wait_for(self, work: Callable[[S], Coroutine[None, None, T]]) -> T:
+        """Runs a coroutine in the loop and waits for it; an interruption of the wait cancels it."""
+        future = self.submit(work)
+        try:
+            while True:
+                # Not without a limit: some systems can't interrupt such a wait.
+                done, _ = concurrent.futures.wait([future], timeout=_POLL_S)
+                if done:
+                    return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     def stop(self) -> None:
         """Cancels what runs, closes what was opened and ends the thread."""

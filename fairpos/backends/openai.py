@@ -3,44 +3,79 @@
     fair = fairpos.load("openai:http://host:8000/v1#model")
     fair = FairModel(connect("openai:http://host:8000/v1#model", cache=ResponseCache("responses.sqlite")))
 
-Generated text is what the endpoint says. Replies are scored by the alternatives that it lists beside the first tokens
-of ONE reply (see label_logprobs), so a scored call costs a few new tokens, and labels past the list have no more than
-an upper bound. An endpoint that lists none can't score; that is found out by one small call when it first matters.
+Generated text is what the endpoint says. What a scored call costs, and how good it is, depends on the server:
+
+- vLLM and llama.cpp tell the log-probability of any label, after a reply that starts as it does on a local model: the
+  very same sum is taken here (see exact_labels).
+- Of any other server the alternatives are read that it lists beside the first tokens of ONE reply (see label_logprobs);
+  labels past the list have no more than an upper bound, and no score.
+- An endpoint that lists none, or reasons before it replies, can't score.
+
+Which it is, is found out by a few small calls when it first matters (see server), and remembered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import math
-import threading
-import time
-from collections.abc import Collection, Coroutine, Mapping, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from fairpos.backends.base import MORE_TOKENS, Call, Decoding, Generate, Reply, Score
+from fairpos.backends.async_client import AsyncOpenAIClient
+from fairpos.backends.base import Call, Generate, Reply, Score
 from fairpos.backends.completion import JSON, Completion, CompletionRequest
-from fairpos.backends.label_logprobs import label_log_probs
+from fairpos.backends.endpoint_calls import (
+    asking_for_labels,
+    exact_reply,
+    listing_fields,
+    merged,
+    messages_of,
+    reply_of,
+    sampling_fields,
+)
+from fairpos.backends.exact_labels import ExactScores, Path, body_for, listed_by_id, score_exactly
 from fairpos.backends.openai_client import OpenAIClient
-from fairpos.backends.resolution import of_listed
+from fairpos.backends.remembered import Remembered
 from fairpos.backends.response_cache import ResponseCache
+from fairpos.backends.server import Server, identify, shows_documents, text_of, tokens_of
 from fairpos.errors import BackendError, InvalidOption, UnsupportedBackend
-from fairpos.types import Capability, Turn
+from fairpos.types import Capability
 
+_LOG = logging.getLogger(__name__)
 PREFIX = "openai:"
-_SCORED_TOKENS = 4  # room for a bracket before the label, and for a label of two or three tokens
 _FAILURE_REMEMBERED_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a model at an endpoint can do, as its calls have shown.
+
+    Attributes:
+        server: What answers there.
+        exact: Whether any label's log-probability can be had.
+        alternatives: How many alternatives it lists beside a token of a free reply; 0: none, or not asked.
+        reasons: Whether it reasons before it replies.
+    """
+
+    server: Server
+    exact: bool = False
+    alternatives: int = 0
+    reasons: bool = False
+
+    @property
+    def scores(self) -> bool:
+        """Whether replies can be scored."""
+        return self.exact or (self.alternatives > 0 and not self.reasons)
 
 
 class OpenAIBackend:
     """Runs calls on an endpoint: all at once, up to the client's bound.
 
-    A reply can't be made to start with the template's `answer_start` here; scored calls say in words instead which
-    replies are allowed.
-
-    COST: one call each; a scored one generates up to 4 tokens. HURTS: a scored label that is not among the listed
-    alternatives has only an upper bound, and the reply's status is "partial".
+    COST: one call each. A scored one generates up to 4 tokens; on vLLM and llama.cpp it generates one, and labels of
+    several tokens take a call for each beginning of theirs. HURTS: on other servers a reply can't be made to start with
+    the template's `answer_start`, so that the allowed replies are said in words instead, and a label that is not among
+    the listed alternatives has no score (the reply's status is "partial").
 
     Args:
         client: Of the endpoint. Its cache, if it has one, makes equal calls free.
@@ -48,8 +83,8 @@ class OpenAIBackend:
         logprobs: Whether it lists alternatives. None: found out by a call of one token, cached like any other, when
             it is first asked what it can do.
         alternatives: How many to ask for, 2 to 20; OpenAI allows 20, some servers fewer.
-        extra: Fields for the body of every request; they replace ours of the same name, and None takes a field out
-            ({"max_tokens": None, "max_completion_tokens": 512} for models that want it so).
+        extra: Fields for the body of every request; they replace ours of the same name, objects are joined, and None
+            takes a field out ({"max_tokens": None, "max_completion_tokens": 512}).
 
     Raises:
         InvalidOption: an argument outside of what is allowed.
@@ -73,7 +108,21 @@ class OpenAIBackend:
         self.alternatives = alternatives
         self.extra = dict(extra or {})
         self._logprobs = logprobs
-        self._start_probing()
+        self._forget_abilities()
+
+    def _forget_abilities(self) -> None:
+        self._abilities: Remembered[Abilities] = Remembered(_FAILURE_REMEMBERED_S)
+        self._server: Remembered[Server] = Remembered(_FAILURE_REMEMBERED_S)
+        self._tokens: dict[str, Path] = {}
+        self._texts: dict[Path, str] = {(): ""}
+
+    def __getstate__(self) -> dict[str, Any]:
+        found_out = {"_abilities", "_server", "_tokens", "_texts"}
+        return {name: value for name, value in self.__dict__.items() if name not in found_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_abilities()
 
     @property
     def name(self) -> str:
@@ -82,14 +131,15 @@ class OpenAIBackend:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """generate; score where the endpoint lists alternatives.
+        """generate; score where the endpoint tells log-probabilities.
 
         Waits where that has to be found out: code with an event loop awaits `probe` first.
 
         Raises:
             BackendError: it has to be found out, and the endpoint doesn't answer.
         """
-        return self._known() or self._found(self._probe_once().result())
+        known = self._abilities.value
+        return _capabilities_of(self.client.wait_for(self._find_abilities) if known is None else known)
 
     async def probe(self) -> frozenset[Capability]:
         """`capabilities`, found out without blocking the event loop; all who ask meanwhile share one probe.
@@ -97,9 +147,19 @@ class OpenAIBackend:
         Raises:
             BackendError: the endpoint doesn't answer; told again for some seconds without asking it.
         """
-        known = self._known()
-        # Shielded: whoever stops waiting doesn't take the answer from the others.
-        return known or self._found(await asyncio.shield(asyncio.wrap_future(self._probe_once())))
+        return _capabilities_of(self._abilities.value or await self.abilities())
+
+    async def abilities(self) -> Abilities:
+        """What the model can do there, for whoever wants to know more than the capabilities.
+
+        Raises:
+            BackendError: the endpoint doesn't answer.
+        """
+        return await self.client.do(self._find_abilities)
+
+    async def shows_documents(self) -> bool:
+        """Whether the model's chat template shows a request's `documents`; see `server.shows_documents`."""
+        return await self.client.do(lambda core: shows_documents(core, self.model))
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """One reply per call. Whatever fails says so in its status; nothing is raised for it.
@@ -107,91 +167,152 @@ class OpenAIBackend:
         Raises:
             UnsupportedBackend: a call wants a local model: a method that owns the attention, or transformers' objects.
         """
-        completions = self.client.complete_many([self.request(call) for call in calls])
-        return [_reply(call, completion) for call, completion in zip(calls, completions, strict=True)]
+        return self.client.wait_for(lambda core: self._run(core, calls))
 
     async def run_async(self, calls: Sequence[Call]) -> list[Reply]:
         """`run` for code with an event loop. Cancelling it breaks off its calls, and no others."""
-        completions = await self.client.run([self.request(call) for call in calls])
-        return [_reply(call, completion) for call, completion in zip(calls, completions, strict=True)]
+        return await self.client.do(lambda core: self._run(core, calls))
 
     def forget(self, keys: Collection[str]) -> None:
         """Drops these responses from the cache, so that the calls are made again: what came of them was of no use."""
         if self.client.cache is not None:
             self.client.cache.remove(keys)
 
-    def request(self, call: Call) -> CompletionRequest:
-        """The call as it is sent."""
-        if call.attend is not None:
-            raise UnsupportedBackend(f"method {call.attend.name!r} needs a local model; {self.name!r} is an endpoint")
-        if isinstance(call, Generate):
-            return self._body(call.prompt.text, _sampling(call.decoding), call.prompt.request.history)
-        allowed = ", ".join(_labels(call))
-        text = f"{call.prompt.text}\n\nReply with one of these and nothing else: {allowed}"
-        return self._body(text, self._scoring(), call.prompt.request.history)
-
-    def _scoring(self) -> dict[str, JSON]:
-        return {
-            "temperature": 0.0,
-            "max_tokens": _SCORED_TOKENS,
-            "logprobs": True,
-            "top_logprobs": self.alternatives,
-        }
-
-    def _body(self, text: str, options: Mapping[str, JSON], history: Sequence[Turn] = ()) -> CompletionRequest:
-        turns = [*history, Turn("user", text)]
-        messages: list[JSON] = [{"role": turn.role, "content": turn.content} for turn in turns]
-        body: dict[str, JSON] = {"model": self.model, "messages": messages, **options}
-        body |= self.extra
-        return CompletionRequest({name: value for name, value in body.items() if value is not None})
-
-    def __getstate__(self) -> dict[str, Any]:
-        unsent = {"_probing", "_probe", "_probe_until"}
-        return {name: value for name, value in self.__dict__.items() if name not in unsent}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start_probing()
-
-    def _start_probing(self) -> None:
-        self._probing = threading.Lock()
-        self._probe: concurrent.futures.Future[Completion] | None = None
-        self._probe_until = math.inf
-
-    def _known(self) -> frozenset[Capability] | None:
-        if self._logprobs is None:
-            return None
-        return frozenset({"generate", "score"} if self._logprobs else {"generate"})
-
-    def _found(self, completion: Completion) -> frozenset[Capability]:
-        """What the probe's completion says.
+    def request(self, call: Call, server: Server = Server()) -> CompletionRequest:
+        """The call as it is sent to a server of which nothing more is known than `server` says.
 
         Raises:
-            BackendError: nothing.
+            UnsupportedBackend: the call wants a local model.
         """
+        if call.attend is not None:
+            raise UnsupportedBackend(f"method {call.attend.name!r} needs a local model; {self.name!r} is an endpoint")
+        history = call.prompt.request.history
+        if isinstance(call, Generate):
+            held = server.held_list(call.listing) if call.listing else {}
+            return self._request(messages_of(call.prompt.text, history), sampling_fields(call.decoding), held)
+        return self._request(messages_of(asking_for_labels(call), history), listing_fields(self.alternatives))
+
+    def _request(self, messages: Sequence[JSON], *fields: Mapping[str, JSON]) -> CompletionRequest:
+        body: dict[str, JSON] = {"model": self.model, "messages": list(messages)}
+        for more in fields:
+            body |= more
+        return CompletionRequest(merged(body, self.extra))
+
+    async def _run(self, core: AsyncOpenAIClient, calls: Sequence[Call]) -> list[Reply]:
+        server, exact_here = Server(), False
+        if any(isinstance(call, Score) or call.listing for call in calls):
+            server = await self._identify(core)
+        if server.scores_exactly and any(isinstance(call, Score) for call in calls):
+            exact_here = (await self._abilities_or_none(core)).exact
+        exactly = [isinstance(call, Score) and call.attend is None and exact_here for call in calls]
+        requests = [self.request(call, server) for call, exact in zip(calls, exactly, strict=True) if not exact]
+        completions, exact_replies = await asyncio.gather(
+            core.run(requests),
+            asyncio.gather(
+                *(
+                    self._score_exactly(core, server, call)
+                    for call, exact in zip(calls, exactly, strict=True)
+                    if exact and isinstance(call, Score)
+                )
+            ),
+        )
+        plainly, exactly_scored = iter(completions), iter(exact_replies)
+        return [
+            next(exactly_scored) if exact else reply_of(call, next(plainly))
+            for call, exact in zip(calls, exactly, strict=True)
+        ]
+
+    async def _score_exactly(self, core: AsyncOpenAIClient, server: Server, call: Score) -> Reply:
+        paths = [await self._path(core, server, label) for label in call.replies]
+        if not all(paths):
+            failed = Completion(status="http_error", detail="the endpoint doesn't tell the labels' tokens")
+            return exact_reply(ExactScores(failed=failed))
+        messages = messages_of(call.prompt.text, call.prompt.request.history)
+
+        async def ask(begun: Path, wanted: Sequence[int], *, more: bool = False) -> Completion:
+            start = call.prompt.answer_start + await self._text(core, server, begun)
+            fields = body_for(server, wanted, more=more, continued=bool(begun))
+            [completion] = await core.run([self._request((), server.prefilled(messages, start), fields)])
+            return completion
+
+        return exact_reply(
+            await score_exactly(paths, ask, lambda begun, wanted: ask(begun, wanted, more=True)),
+        )
+
+    async def _path(self, core: AsyncOpenAIClient, server: Server, label: str) -> Path:
+        """A label's tokens; empty where the server doesn't tell them."""
+        if label not in self._tokens:
+            tokens = await tokens_of(core, server.engine, self.model, label)
+            if tokens is None:
+                return ()
+            self._tokens[label] = tokens
+        return self._tokens[label]
+
+    async def _text(self, core: AsyncOpenAIClient, server: Server, tokens: Path) -> str:
+        if tokens not in self._texts:
+            text = await text_of(core, server.engine, self.model, tokens)
+            if text is None:
+                return ""  # the reply then misses a label's beginning, and lists none of its tokens
+            self._texts[tokens] = text
+        return self._texts[tokens]
+
+    async def _identify(self, core: AsyncOpenAIClient) -> Server:
+        return await self._server.get(lambda: identify(core))
+
+    async def _find_abilities(self, core: AsyncOpenAIClient) -> Abilities:
+        return await self._abilities.get(lambda: self._probe(core))
+
+    async def _abilities_or_none(self, core: AsyncOpenAIClient) -> Abilities:
+        """For calls on their way: whatever is wrong with the endpoint, they say it themselves."""
+        try:
+            return await self._find_abilities(core)
+        except BackendError:
+            return Abilities(Server())
+
+    async def _probe(self, core: AsyncOpenAIClient) -> Abilities:
+        """Who answers, whether labels can be scored exactly, and else whether alternatives are listed.
+
+        Raises:
+            BackendError: the endpoint doesn't answer.
+        """
+        server = await self._identify(core)
+        if server.scores_exactly and await self._proves_exact(core, server):
+            return Abilities(server, exact=True)
+        if server.scores_exactly:
+            _LOG.warning("%s is %s, but doesn't score labels as that does: read as any other", self.name, server.engine)
+        if self._logprobs is not None:
+            return Abilities(server, alternatives=self.alternatives if self._logprobs else 0)
+        [completion] = await core.run(
+            [self._request(messages_of("Reply with the letter A."), listing_fields(self.alternatives))]
+        )
         refused = completion.http_status in (400, 422) and "logprob" in completion.detail
         if completion.status in ("http_error", "timeout", "malformed", "cancelled") and not refused:
             raise BackendError(f"{self.name} doesn't answer: {completion.detail}")
-        # Reasoning comes first where a model reasons, and its tokens are what would be listed.
-        self._logprobs = not completion.reasoned and any(token.top for token in completion.logprobs or ())
-        return frozenset({"generate", "score"} if self._logprobs else {"generate"})
+        listed = max((len(token.top) for token in completion.logprobs or ()), default=0)
+        return Abilities(server, alternatives=listed, reasons=completion.reasoned)
 
-    def _probe_once(self) -> concurrent.futures.Future[Completion]:
-        """The probe on its way, or the last one for as long as its failure is remembered."""
-        with self._probing:
-            if self._probe is None or time.monotonic() > self._probe_until:
-                request = self._body("Reply with the letter A.", self._scoring())
-                self._probe = self.client.submit(lambda core: _first_of(core.run([request])))
-                self._probe_until = math.inf
-                self._probe.add_done_callback(self._remember_briefly)
-            return self._probe
+    async def _proves_exact(self, core: AsyncOpenAIClient, server: Server) -> bool:
+        """Whether a reply goes on from a start, and tells a label's token.
 
-    def _remember_briefly(self, _: concurrent.futures.Future[Completion]) -> None:
-        self._probe_until = time.monotonic() + _FAILURE_REMEMBERED_S
+        A start adds its own tokens to the prompt and no others; a turn would bring its marks with it.
+        """
+        start = "Letter:"
+        expected = await tokens_of(core, server.engine, self.model, start)
+        path = await self._path(core, server, " A")
+        if not (expected and path):
+            return False
+        messages = messages_of("Reply with the letter A.")
+        fields = body_for(server, path[:1], more=False, continued=False)
+        free, started = await core.run(
+            [self._request((), server.prefilled(messages, words), fields) for words in ("", start)]
+        )
+        listed = listed_by_id(started)
+        added = started.prompt_tokens - free.prompt_tokens
+        return listed is not None and path[0] in listed and added == len(expected)
 
 
-async def _first_of(completions: Coroutine[None, None, list[Completion]]) -> Completion:
-    return (await completions)[0]
+def _capabilities_of(abilities: Abilities) -> frozenset[Capability]:
+    return frozenset({"generate", "score"} if abilities.scores else {"generate"})
 
 
 def connect(
@@ -202,16 +323,23 @@ def connect(
     timeout_s: float = 120.0,
     attempts: int = 6,
     logprobs: bool | None = None,
+    headers: Mapping[str, str] | None = None,
+    rpm: float | None = None,
+    extra: Mapping[str, JSON] | None = None,
 ) -> OpenAIBackend:
     """The backend that a name means; the key comes from the environment variable OPENAI_API_KEY.
 
     Args:
-        name: "openai:http://host:8000/v1#model".
+        name: "openai:http://host:8000/v1#model". Azure: "openai:https://NAME.openai.azure.com/openai/deployments/
+            MODEL?api-version=2024-10-21#MODEL", the key from AZURE_OPENAI_API_KEY or OPENAI_API_KEY.
         cache: Where responses are looked up and stored.
         concurrency: Calls at once.
         timeout_s: Seconds for one call.
         attempts: Calls per request, at the most.
         logprobs: See `OpenAIBackend`.
+        headers: Further headers of every call.
+        rpm: Calls a minute, at the most.
+        extra: Further fields of every body; see `OpenAIBackend`.
 
     Raises:
         InvalidOption: a name of another form, or an argument outside of what is allowed.
@@ -220,65 +348,13 @@ def connect(
     base_url, _, model = name.removeprefix(PREFIX).partition("#")
     if not name.startswith(PREFIX) or not model:
         raise InvalidOption(f"an endpoint is named openai:http://host:8000/v1#model, got {name!r}")
-    client = OpenAIClient(base_url, concurrency=concurrency, timeout_s=timeout_s, attempts=attempts, cache=cache)
-    return OpenAIBackend(client, model, logprobs=logprobs)
-
-
-def _sampling(decoding: Decoding) -> dict[str, JSON]:
-    local = ("generation_config", "logits_processor", "stopping_criteria", "streamer")
-    given = [name for name in local if getattr(decoding, name) is not None]
-    if given:
-        raise UnsupportedBackend(f"{', '.join(given)} of the decoding can be used with a local model only")
-    options: dict[str, JSON] = {"temperature": decoding.temperature, "max_tokens": decoding.max_new_tokens}
-    if decoding.temperature > 0:
-        options |= {"top_p": decoding.top_p, "seed": decoding.seed}
-    if decoding.stop:
-        options["stop"] = list(decoding.stop)
-    return options
-
-
-def _labels(call: Score) -> tuple[str, ...]:
-    """Replies as words: local ones are written as they continue a prompt, with a space or a bracket."""
-    return tuple(reply.strip(" [].") for reply in call.replies)
-
-
-def _reply(call: Call, completion: Completion) -> Reply:
-    reply = Reply(
-        completion.status,
-        completion.text,
-        usage=completion.usage,
-        detail=completion.detail,
-        started=False,
-        key=completion.key,
+    client = OpenAIClient(
+        base_url,
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+        attempts=attempts,
+        cache=cache,
+        headers=headers,
+        rpm=rpm,
     )
-    if isinstance(call, Generate):
-        return _generated(reply, completion)
-    if completion.status not in ("ok", "empty"):
-        return reply
-    if completion.reasoned:
-        why = "the endpoint reasons before it replies, so that what it lists isn't the distribution over replies"
-        return replace(reply, status="unparsable", detail=why)
-    found = label_log_probs(completion.logprobs or (), _labels(call))
-    if found is None:
-        why = "no listed alternative is one of the replies" if completion.logprobs else "the endpoint lists no logprobs"
-        return replace(reply, status="empty" if completion.status == "empty" else "unparsable", detail=why)
-    best = max(found.log_probs)
-    return replace(
-        reply,
-        status="partial" if any(found.bounded) else "ok",
-        log_probs=found.log_probs,
-        greedy=tuple(p == best for p in found.log_probs),
-        bounded=found.bounded if any(found.bounded) else (),
-        resolution=of_listed(p for token in completion.logprobs or () for _, p in token.top),
-    )
-
-
-def _generated(reply: Reply, completion: Completion) -> Reply:
-    """A generated text with why it ends."""
-    if completion.status == "empty" and completion.cut_off:
-        spent = f"all {completion.completion_tokens or ''} tokens".replace("  ", " ")
-        why = f"{spent} were spent on reasoning" if completion.reasoned else f"{spent} gave no text"
-        return replace(reply, status="cut_off", detail=f"{why}; {MORE_TOKENS}")
-    if completion.status == "empty" and completion.reasoned:
-        return replace(reply, detail="nothing follows the reasoning")
-    return replace(reply, finish="length" if completion.cut_off else "stop") if completion.status == "ok" else reply
+    return OpenAIBackend(client, model, logprobs=logprobs, extra=extra)

@@ -17,7 +17,6 @@ awaiting tasks share one bound, and cancelling a task breaks off its calls.
 
 from __future__ import annotations
 
-import concurrent.futures
 import queue
 import threading
 import weakref
@@ -156,9 +155,13 @@ class OpenAIClient:
         """
         return await self._loop.run(lambda core: core.run(requests))
 
-    def submit(self, work: Callable[[AsyncOpenAIClient], Coroutine[None, None, T]]) -> concurrent.futures.Future[T]:
-        """Runs a coroutine on the core, in the client's own loop: for what is more than completions (a probe)."""
-        return self._loop.submit(work)
+    async def do(self, work: Callable[[AsyncOpenAIClient], Coroutine[None, None, T]]) -> T:
+        """Runs a coroutine on the core, in the client's own loop, for whoever awaits it in another one."""
+        return await self._loop.run(work)
+
+    def wait_for(self, work: Callable[[AsyncOpenAIClient], Coroutine[None, None, T]]) -> T:
+        """Runs a coroutine on the core, in the client's own loop, and waits for it."""
+        return self._loop.wait_for(work)
 
     def close(self) -> None:
         """Breaks off what is on its way and closes the connections. A later call would open new ones."""

@@ -12,7 +12,6 @@ import pytest
 
 import fairpos
 from fairpos import Decoding, FairModel, Request, Segment
-from fairpos.backends import openai
 from fairpos.backends.base import Generate, Score
 from fairpos.backends.openai import OpenAIBackend, connect
 from fairpos.backends.openai_client import Backoff, OpenAIClient
@@ -249,7 +248,7 @@ def test_many_tasks_share_one_probe_and_the_loop_never_stands(ask):
     assert lag < 0.1  # the endpoint took 0.2
 
 
-def test_a_failed_probe_is_remembered_for_a_moment(ask, monkeypatch):
+def test_a_failed_probe_is_remembered_for_a_moment(ask):
     endpoint, backend = ask(lambda body, nth: Error(401, message="bad key"))
 
     async def twice():
@@ -259,8 +258,7 @@ def test_a_failed_probe_is_remembered_for_a_moment(ask, monkeypatch):
 
     asyncio.run(twice())
     assert endpoint.total == 1
-    monkeypatch.setattr(openai, "_FAILURE_REMEMBERED_S", 0.0)
-    backend._probe_until = 0.0
+    backend._abilities.failure_s = 0.0
     with pytest.raises(BackendError, match="bad key"):
         _ = backend.capabilities
     assert endpoint.total == 2

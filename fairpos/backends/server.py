@@ -1,0 +1,144 @@
+"""What answers at an endpoint: an engine that fairpos knows what to ask of, or any other server.
+
+`vllm` and `llama.cpp` say who they are. Of both a reply can be made to start with given words, any label's
+log-probability can be had, and a generated list can be held to its form; how, differs. Of any other server nothing is
+assumed but OpenAI's own interface: a final assistant message, there, is an earlier turn and not the start of a reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from fairpos.backends.async_client import AsyncOpenAIClient
+from fairpos.backends.completion import JSON, CompletionRequest
+
+Engine: TypeAlias = Literal["vllm", "llama.cpp", "other"]
+
+_PROOF = " ".join(f"word{number}" for number in range(200))  # no template says so much by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server says of itself.
+
+    Attributes:
+        engine: Which one it is.
+        version: As it says.
+        tokenizes: Whether it tells a text's tokens (`/tokenize`, `/detokenize`).
+        models: Names of its models.
+    """
+
+    engine: Engine = "other"
+    version: str = ""
+    tokenizes: bool = False
+    models: tuple[str, ...] = ()
+
+    @property
+    def prefills(self) -> bool:
+        """Whether a reply can be made to start with given words."""
+        return self.engine != "other"
+
+    @property
+    def scores_exactly(self) -> bool:
+        """Whether any label's log-probability can be had, not only those of the most probable tokens."""
+        return self.prefills and self.tokenizes
+
+    @property
+    def holds_lists(self) -> bool:
+        """Whether a generated list can be held to its form."""
+        return self.engine != "other"
+
+    def prefilled(self, messages: Sequence[JSON], start: str) -> Mapping[str, JSON]:
+        """Body fields for a reply that starts with `start`, without a thinking trace before it."""
+        fields: dict[str, JSON] = {"chat_template_kwargs": {"enable_thinking": False}}
+        if not start:
+            return fields | {"messages": list(messages)}
+        fields["messages"] = [*messages, {"role": "assistant", "content": start}]
+        if self.engine == "vllm":
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
+        return fields
+
+    def held_list(self, labels: Sequence[str]) -> Mapping[str, JSON]:
+        """Body fields that hold a reply to `[label] > [label] > ...`, as many as there are labels.
+
+        Each place may hold any label: that every one comes once is more than a grammar of reasonable size can say.
+        """
+        others = len(labels) - 1
+        if self.engine == "llama.cpp":
+            choice = " | ".join(f'"{label}"' for label in labels)
+            tail = f' (" > [" label "]"){{{others}}}' if others else ""
+            return {"grammar": f'root ::= "[" label "]"{tail}\nlabel ::= {choice}'}
+        if self.engine == "vllm":
+            choice = "|".join(labels)
+            return {"structured_outputs": {"regex": rf"\[({choice})\]( > \[({choice})\]){{{others}}}"}}
+        return {}
+
+
+async def identify(core: AsyncOpenAIClient) -> Server:
+    """Asks a server who it is: two or three small calls, none of which generates anything."""
+    status, found = await core.ask_server("GET", core.endpoint.url("/models"))
+    models = found.get("data") if status == 200 and isinstance(found, Mapping) else None
+    listed = [model for model in models if isinstance(model, Mapping)] if isinstance(models, list) else []
+    names = tuple(str(model["id"]) for model in listed if "id" in model)
+    owners = {model.get("owned_by") for model in listed}
+    if "vllm" in owners:
+        _, said = await core.ask_server("GET", core.endpoint.root_url("/version"))
+        return Server("vllm", _text_of(said, "version"), await _tokenizes(core, "vllm", names), names)
+    if "llamacpp" in owners:
+        _, said = await core.ask_server("GET", core.endpoint.root_url("/props"))
+        return Server("llama.cpp", _text_of(said, "build_info"), await _tokenizes(core, "llama.cpp", names), names)
+    return Server(models=names)
+
+
+async def tokens_of(core: AsyncOpenAIClient, engine: Engine, model: str, text: str) -> tuple[int, ...] | None:
+    """A text's tokens as they continue a prompt, without any that open one; None: the server doesn't tell."""
+    body: dict[str, JSON] = {"content": text, "add_special": False, "parse_special": False}
+    if engine == "vllm":
+        body = {"model": model, "prompt": text, "add_special_tokens": False}
+    status, found = await core.ask_server("POST", core.endpoint.root_url("/tokenize"), body)
+    tokens = found.get("tokens") if status == 200 and isinstance(found, Mapping) else None
+    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+        return None
+    return tuple(tokens)
+
+
+async def text_of(core: AsyncOpenAIClient, engine: Engine, model: str, tokens: Sequence[int]) -> str | None:
+    """The text of tokens; None: the server doesn't tell."""
+    body: dict[str, JSON] = {"tokens": list(tokens)}
+    if engine == "vllm":
+        body["model"] = model
+    status, found = await core.ask_server("POST", core.endpoint.root_url("/detokenize"), body)
+    if status != 200 or not isinstance(found, Mapping):
+        return None
+    text = found.get("prompt" if engine == "vllm" else "content")
+    return text if isinstance(text, str) else None
+
+
+async def shows_documents(core: AsyncOpenAIClient, model: str) -> bool:
+    """Whether the model's chat template puts a request's `documents` into the prompt, proved by the count of tokens.
+
+    Costs two calls of one new token.
+    """
+    plain: dict[str, JSON] = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Say yes."}],
+        "max_tokens": 1,
+        "temperature": 0.0,
+    }
+    documents: JSON = [{"doc_id": "1", "title": "words", "text": _PROOF}]
+    requests = [CompletionRequest(plain), CompletionRequest(plain | {"documents": documents})]
+    without, with_documents = await core.run(requests)
+    return with_documents.prompt_tokens - without.prompt_tokens >= _PROOF.count(" ")
+
+
+async def _tokenizes(core: AsyncOpenAIClient, engine: Engine, models: Sequence[str]) -> bool:
+    model = models[0] if models else ""
+    tokens = await tokens_of(core, engine, model, " A")
+    return tokens is not None and await text_of(core, engine, model, tokens) == " A"
+
+
+def _text_of(found: JSON, name: str) -> str:
+    value = found.get(name) if isinstance(found, Mapping) else None
+    return value if isinstance(value, str) else ""
