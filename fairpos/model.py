@@ -14,7 +14,7 @@ from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.models import embedded
 from fairpos.models.loading import here_alone, quiet_loading
-from fairpos.prompts import Template
+from fairpos.prompts import EMPTY_ANSWER, Template
 from fairpos.rankers.base import Ranker, find_ranker
 from fairpos.rankers.verdict import VerdictForm
 from fairpos.runner import check, run
@@ -201,7 +201,7 @@ class FairModel:
 
         Args:
             instruction: What the answers follow.
-            answers: At least 2 to be judged against each other.
+            answers: At least 2 to be judged against each other; an empty one is judged as an empty answer.
             methods: See the class.
             template: None takes the default, without ties; `fairpos.rankers.verdict.JUDGE_WITH_TIES` allows them.
             verdicts: "distribution" over the labels, "text" with its reasons, or "auto": what the backend can.
@@ -210,7 +210,7 @@ class FairModel:
         Returns:
             Output with `.winner` (an id; None for a tie, or where `.status` isn't "ok") and `.scores`.
         """
-        request = Request("judge", instruction, as_segments(answers))
+        request = Request("judge", instruction, as_segments(answers, empty=EMPTY_ANSWER))
         return self.run([request], methods, template=template, verdicts=verdicts, decoding=decoding)[0]
 
     def choose(

@@ -119,6 +119,9 @@ TEMPLATES: dict[Task, Template] = {
 }
 
 
+# An answer without text is judged as what it is: leaving it out would rate its author on the rest.
+EMPTY_ANSWER = "(This answer is empty.)"
+
 # Key-value retrieval (Liu et al., arXiv 2307.03172) as plain text, whatever the tokenizer has.
 KEY_VALUE = Template(
     instruction="Extract the value of the requested key from the list of key-value pairs below.\n\n",

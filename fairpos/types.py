@@ -64,11 +64,12 @@ class Segment:
         return (self.title or "", self.text)
 
 
-def as_segments(items: Sequence[str | Segment]) -> tuple[Segment, ...]:
+def as_segments(items: Sequence[str | Segment], *, empty: str | None = None) -> tuple[Segment, ...]:
     """Turns strings and segments into segments with unique ids.
 
     Args:
         items: Texts or segments. A text (or a segment without an id) gets its number in the list, from "1".
+        empty: What is shown for an item without text; None: such an item is refused.
 
     Raises:
         InvalidRequest: the list is empty, an item has no text, or an id appears twice.
@@ -88,7 +89,9 @@ def as_segments(items: Sequence[str | Segment]) -> tuple[Segment, ...]:
     seen: set[str] = set()
     for number, segment in enumerate(segments, 1):
         if not segment.text.strip():
-            raise InvalidRequest(f"segment {number} (id {segment.id!r}) is empty; every segment needs text")
+            if empty is None:
+                raise InvalidRequest(f"segment {number} (id {segment.id!r}) is empty; every segment needs text")
+            segments[number - 1] = replace(segment, text=empty)
         if segment.id in seen:
             raise InvalidRequest(f"segment id {segment.id!r} appears twice; ids must be unique within a request")
         seen.add(segment.id)

@@ -20,9 +20,10 @@ from fairpos.cli.leaderboard import print_table
 from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError, InvalidOption
-from fairpos.files.formats.base import FORMATS, Format, Source
+from fairpos.files.formats.base import FORMATS, Format, Source, grouped_by
 from fairpos.files.items import Item, judge_item, read_items
 from fairpos.files.journal import Journal
+from fairpos.files.records import Lines
 from fairpos.files.template import read_template
 from fairpos.files.text import json_text, read_text
 from fairpos.judging.budget import Budget
@@ -43,7 +44,21 @@ class Files:
     """Whose files are read and written."""
 
     from_: Annotated[str, typer.Option("--from", help=f"Format of the input: {', '.join(FORMATS)}.")] = "fairpos"
-    baseline: Annotated[str | None, typer.Option(help="Model that all others are compared with.")] = None
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that all others are compared with; CATEGORY=MODEL,... for Arena-Hard v2; for alpaca_eval the "
+            "file of the reference's outputs."
+        ),
+    ] = None
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="A field of another name, ours=theirs: instruction=prompt. Dots lead into objects."),
+    ] = None
+    group_by: Annotated[
+        str | None,
+        typer.Option(help="Field with the question that records belong to, for the leaderboard's intervals."),
+    ] = None
     export: Annotated[Path | None, typer.Option(help="At the end, all verdicts in the format --to.")] = None
     to: Annotated[str | None, typer.Option(help="Format of --export; that of the input where not given.")] = None
 
@@ -54,9 +69,27 @@ class Files:
             InvalidOption: records of the one can't be exported as the other.
         """
         source, target = FORMATS.find(self.from_), FORMATS.find(self.to or self.from_)
-        if self.export is not None and source.name != target.name and target.name != "fairpos":
-            raise InvalidOption(f"verdicts on {source.name} records can be exported as {source.name} or fairpos")
+        if self.export is not None and source.name != target.name and not target.holds_any:
+            any_ = ", ".join(name for name, each in FORMATS.items() if each.holds_any and name != source.name)
+            raise InvalidOption(f"verdicts on {source.name} records can be exported as {source.name}, {any_}")
         return source, target
+
+    def source(self, file: Path) -> Source:
+        """What is read.
+
+        Raises:
+            InvalidOption: --field isn't ours=theirs.
+        """
+        pairs = [text.partition("=") for text in self.field or []]
+        wrong = [ours + sign + theirs for ours, sign, theirs in pairs if not (ours and theirs)]
+        if wrong:
+            raise InvalidOption(f"--field is ours=theirs, like instruction=prompt; got {wrong[0]!r}")
+        return Source(file, self.baseline, {ours.strip(): theirs.strip() for ours, _, theirs in pairs})
+
+    def records(self, form: Format, source: Source) -> Lines:
+        """The records of ours that the format makes of it."""
+        lines = form.read(source)
+        return lines if self.group_by is None else grouped_by(lines, self.group_by)
 
 
 @dataclass(frozen=True)
@@ -95,7 +128,9 @@ class Limits:
 @app.command()
 @grouped
 def judge(
-    file: Annotated[Path, typer.Argument(help="JSONL: id, instruction, answers: [{id, text}]; or see --from.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSONL, JSON or CSV: id, instruction, answers: [{id, text}]; or see --from.")
+    ],
     files: Files,
     words: Words,
     limits: Limits,
@@ -113,10 +148,10 @@ def judge(
 
     Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with --resume.
     """
-    (form, target), source = files.formats(), Source(file, files.baseline)
+    (form, target), source = files.formats(), files.source(file)
     budget = Budget(limits.budget) if limits.budget is not None else None
     build = partial(judge_item, rubric=words.rubric_text(), travelling=words.labels == "travel")
-    items, bad = read_items(form.read(source), lambda line, record: [build(line, record)])
+    items, bad = read_items(files.records(form, source), lambda line, record: [build(line, record)])
     items = items[: limits.limit]
     report_bad(file, bad, on_error)
     with contextlib.ExitStack() as stack:
@@ -145,7 +180,7 @@ def judge(
             if files.export is not None:
                 _export(files.export, target, source, items, found, asker.template)
             if leaderboard:
-                print_table(found, seed=seed or 0, as_json=False)
+                print_table(found, as_json=False)
     if tally.total < len(todo):
         left = len(todo) - tally.total
         errors.print(

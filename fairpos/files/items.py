@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fairpos.errors import InvalidRequest
-from fairpos.files.records import Bad, Json, Lines, Record, optional_text, segments_of, text_of
-from fairpos.prompts import slot_labels
+from fairpos.files.records import Bad, Json, Lines, Record, answer_of, optional_text, segments_of, text_of
+from fairpos.prompts import EMPTY_ANSWER, slot_labels
 from fairpos.types import Request, Segment, Task, as_segments
 
 TIE = "tie"  # gold of a pair that is equally good
@@ -74,7 +74,7 @@ def judge_item(line: int, record: Record, *, rubric: str | None = None, travelli
     Args:
         line: Its line number.
         record: `id, instruction, answers: [{id, text}]` or `response_a, response_b` (ids A and B); optional `gold` (an
-            id, or "tie"), `reference` and `rubric`.
+            id, or "tie"), `reference` and `rubric`. An answer that is empty or null is judged as an empty answer.
         rubric: For records that have none of their own.
         travelling: Labels belong to the answers, in the record's order, instead of to the slots.
 
@@ -82,10 +82,10 @@ def judge_item(line: int, record: Record, *, rubric: str | None = None, travelli
         InvalidRequest: it can't be used; the message says why.
     """
     if "answers" in record:
-        segments = segments_of(record, "answers")
+        segments = segments_of(record, "answers", may_be_empty=True)
     else:
-        segments = [Segment(id=slot, text=text_of(record, f"response_{slot.lower()}")) for slot in "AB"]
-    answers = as_segments(segments)
+        segments = [Segment(id=slot, text=answer_of(record, f"response_{slot.lower()}")) for slot in "AB"]
+    answers = as_segments(segments, empty=EMPTY_ANSWER)
     if len(answers) < 2:
         raise InvalidRequest(f"needs at least 2 answers to compare, got {len(answers)}")
     parts = [text_of(record, "instruction")]

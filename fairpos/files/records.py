@@ -1,4 +1,10 @@
-"""Records in: JSON objects one a line, with their line numbers, and the fields that they must have."""
+"""Records in, with their line numbers, and the fields that they must have.
+
+    *.csv, *.tsv    a table with a header; a cell that is a JSON list is that list
+    else            JSON objects, one a line or in one array
+
+Any of them may be packed (`.gz`).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +15,24 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fairpos.errors import InvalidRequest
-from fairpos.files.text import byte_lines
+from fairpos.files import table
+from fairpos.files.text import Json, byte_lines
 from fairpos.types import Segment
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+__all__ = [
+    "Bad",
+    "Json",
+    "Lines",
+    "Record",
+    "answer_of",
+    "objects_of",
+    "optional_text",
+    "read",
+    "renamed",
+    "segments_of",
+    "text_of",
+]
+
 Record: TypeAlias = dict[str, Json]
 
 
@@ -45,15 +65,21 @@ class Lines:
 
 
 def read(path: Path) -> Lines:
-    """Reads a JSONL file; blank lines don't count.
+    """Reads a file of records. Blank lines don't count; in an array, items are numbered instead of lines.
 
     Raises:
         InvalidRequest: the file can't be read.
     """
+    if table.is_table(path):
+        return _read_table(path)
     lines = Lines()
-    for number, line in byte_lines(path):
-        if not line.strip():
-            continue
+    numbered = [(number, line) for number, line in byte_lines(path) if line.strip()]
+    array = _array_in([line for _, line in numbered], path)
+    if array is not None:
+        for number, item in enumerate(array, 1):
+            lines.add(number, item)
+        return lines
+    for number, line in numbered:
         try:
             record = json.loads(line.decode())
         except UnicodeDecodeError as error:
@@ -63,6 +89,67 @@ def read(path: Path) -> Lines:
         else:
             lines.add(number, record)
     return lines
+
+
+def renamed(lines: Lines, fields: Mapping[str, str]) -> Lines:
+    """Records whose fields have other names.
+
+    Args:
+        lines: What was read.
+        fields: Our name to theirs; dots lead into objects and lists ("choices.0.text"). Where a record doesn't have it,
+            our name keeps what it had.
+    """
+    return Lines([(number, record | _taken(record, fields)) for number, record in lines.records], lines.bad)
+
+
+def _taken(record: Record, fields: Mapping[str, str]) -> Record:
+    found: Record = {}
+    for ours, theirs in fields.items():
+        value: Json = record
+        for step in [theirs] if theirs in record else theirs.split("."):
+            if isinstance(value, dict) and step in value:
+                value = value[step]
+            elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+                value = value[int(step)]
+            else:
+                break
+        else:
+            found[ours] = value
+    return found
+
+
+def _read_table(path: Path) -> Lines:
+    lines = Lines()
+    for number, row in table.read_rows(path):
+        if isinstance(row, str):
+            lines.bad.append(Bad(number, row))
+        else:
+            lines.records.append((number, row))
+    return lines
+
+
+def _array_in(lines: list[bytes], path: Path) -> list[Json] | None:
+    """The items, where the lines are one JSON array.
+
+    Raises:
+        InvalidRequest: they begin as one, and aren't.
+    """
+    if not lines or not lines[0].lstrip().startswith(b"["):
+        return None
+    try:
+        found = json.loads(b"\n".join(lines))
+        # One line alone that is an array of no objects is a bad line.
+        return (
+            found if isinstance(found, list) and (len(lines) > 1 or any(isinstance(x, dict) for x in found)) else None
+        )
+    except (ValueError, RecursionError) as error:
+        try:
+            json.loads(lines[0])
+        except ValueError:
+            raise InvalidRequest(f"{path} is no JSON array: {error}") from None
+        except RecursionError:
+            pass  # a line that is too deep is that line's fault
+        return None
 
 
 def text_of(record: Mapping[str, Json], key: str) -> str:
@@ -81,10 +168,15 @@ def text_of(record: Mapping[str, Json], key: str) -> str:
     return value
 
 
-def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
+def segments_of(record: Mapping[str, Json], key: str, *, may_be_empty: bool = False) -> list[Segment]:
     """A field that must be a list of texts or of objects with `text`.
 
     Objects may have `id`, `title`, `score`, `group`, `pinned` and `links`, as a `Segment` has them.
+
+    Args:
+        record: The record.
+        key: The field.
+        may_be_empty: A text may be empty or null (an answer that isn't one).
 
     Raises:
         InvalidRequest: it is missing, or something else.
@@ -92,12 +184,12 @@ def segments_of(record: Mapping[str, Json], key: str) -> list[Segment]:
     items = record.get(key)
     if not isinstance(items, list) or not items:
         raise InvalidRequest(f"field {key!r} must be a non-empty list" if key in record else f"no field {key!r}")
-    return [_segment_of(item, f"{key}[{number}]", number) for number, item in enumerate(items, 1)]
+    return [_segment_of(item, f"{key}[{number}]", number, may_be_empty) for number, item in enumerate(items, 1)]
 
 
-def _segment_of(item: Json, name: str, number: int) -> Segment:
-    if isinstance(item, str):
-        return Segment(id=str(number), text=item)
+def _segment_of(item: Json, name: str, number: int, may_be_empty: bool) -> Segment:
+    if isinstance(item, str) or (item is None and may_be_empty):
+        return Segment(id=str(number), text=item or "")
     if not isinstance(item, dict):
         raise InvalidRequest(f"{name} must be text or an object with a field 'text', got {item!r}")
     title, score, group, pinned, links = (item.get(field) for field in ("title", "score", "group", "pinned", "links"))
@@ -113,7 +205,7 @@ def _segment_of(item: Json, name: str, number: int) -> Segment:
         raise InvalidRequest(f"{name}: links must be a list of ids, got {links!r}")
     return Segment(
         id=text_of(item, "id") if item.get("id") is not None else str(number),
-        text=text_of(item, "text"),
+        text=answer_of(item, "text") if may_be_empty else text_of(item, "text"),
         title=title,
         score=score,
         group=group,
@@ -130,6 +222,15 @@ def optional_text(record: Mapping[str, Json], key: str) -> str | None:
     """
     value = record.get(key)
     return None if value is None or (isinstance(value, str) and not value.strip()) else text_of(record, key)
+
+
+def answer_of(record: Mapping[str, Json], key: str) -> str:
+    """A field that must be there, and must be text; empty or null is an empty answer.
+
+    Raises:
+        InvalidRequest: it is missing, or something else.
+    """
+    return optional_text(record, key) or "" if key in record else text_of(record, key)
 
 
 def objects_of(value: Json, name: str) -> list[Record]:

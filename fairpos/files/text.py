@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import io
 import json
 import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from fairpos.errors import InvalidRequest
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 GZIP = b"\x1f\x8b"
 
@@ -109,7 +110,6 @@ def _without_non_finite(value: object) -> object:
 
 def _open_unpacked(path: Path) -> IO[bytes]:
     """The file for reading. What is packed is told by its first bytes: names change on the way."""
-    file = path.open("rb")
-    if file.peek(2)[:2] == GZIP:
-        return io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"))
-    return file
+    with path.open("rb") as file:
+        packed = file.read(len(GZIP)) == GZIP
+    return gzip.open(path, "rb") if packed else path.open("rb")

@@ -92,7 +92,7 @@ class Verdict:
         usage: Calls and tokens.
         methods, judge: How it was found, and by whom.
         notes: What a reader should know.
-        gold: The right answer's id, or "tie".
+        gold: Ids of the right answers, or "tie"; empty: not known.
         models: Who wrote which answer.
         group: The question that it belongs to: verdicts on one question are not independent.
         extra: Further fields of the line, kept as they are.
@@ -109,7 +109,7 @@ class Verdict:
     methods: str = ""
     judge: str = ""
     notes: tuple[str, ...] = ()
-    gold: str | None = None
+    gold: tuple[str, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
     extra: Record = field(default_factory=dict)
@@ -121,12 +121,12 @@ class Verdict:
 
     @property
     def is_correct(self) -> bool | None:
-        """Whether the gold answer won, or was rightly found a tie; None where there is no gold."""
-        if self.gold is None:
+        """Whether a gold answer won, or a tie was rightly found; None where there is no gold."""
+        if not self.gold:
             return None
         if self.winner is None:
-            return self.is_decided and self.gold not in self.ids
-        return self.winner == self.gold
+            return self.is_decided and not set(self.gold) & set(self.ids)
+        return self.winner in self.gold
 
     @property
     def reason(self) -> str:
@@ -142,7 +142,7 @@ class Verdict:
             InvalidRequest: it is none; the message says why.
         """
         known = {f.name for f in dataclasses.fields(cls)} | {"correct"}
-        models, notes = record.get("models") or {}, record.get("notes") or []
+        models, notes, gold = record.get("models") or {}, record.get("notes") or [], record.get("gold")
         if not isinstance(models, dict) or not isinstance(notes, list):
             raise InvalidRequest(f"verdict {record.get('id')!r}: models must be an object and notes a list")
         return cls(
@@ -157,7 +157,7 @@ class Verdict:
             methods=str(record.get("methods") or ""),
             judge=str(record.get("judge") or ""),
             notes=tuple(map(str, notes)),
-            gold=optional_text(record, "gold"),
+            gold=tuple(map(str, gold)) if isinstance(gold, list) else () if gold is None else (str(gold),),
             models={id: str(model) for id, model in models.items()},
             group=optional_text(record, "group"),
             extra={key: value for key, value in record.items() if key not in known},
@@ -178,8 +178,9 @@ class Verdict:
             "judge": self.judge,
             "notes": list(self.notes),
         }
-        if self.gold is not None:
-            record |= {"gold": self.gold, "correct": self.is_correct}
+        if self.gold:
+            gold: Json = list(self.gold) if len(self.gold) > 1 else self.gold[0]
+            record |= {"gold": gold, "correct": self.is_correct}
         if self.models:
             record["models"] = dict(self.models)
         if self.group is not None:

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
+from fairpos.errors import InvalidRequest
+from fairpos.files.records import read
 from fairpos.files.verdict import Verdict
 from fairpos.metrics import Game
+
+
+def read_verdicts(file: Path, group_by: str | None = None) -> list[Verdict]:
+    """The verdicts of a file.
+
+    Args:
+        file: Lines of `fairpos judge`.
+        group_by: Field with the question that a verdict belongs to; None: its own group.
+
+    Raises:
+        InvalidRequest: a line is none (named by its number), or lacks the field.
+    """
+    lines = read(file)
+    if lines.bad:
+        raise InvalidRequest(f"{file} line {lines.bad[0].line}: {lines.bad[0].reason}")
+    verdicts = []
+    for number, record in lines.records:
+        if group_by is not None:
+            if record.get(group_by) is None:
+                raise InvalidRequest(f"{file} line {number}: no field {group_by!r} to group by")
+            record = record | {"group": str(record[group_by])}
+        try:
+            verdicts.append(Verdict.from_record(record))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{file} line {number}: {error}") from None
+    return verdicts
 
 
 def games_of(verdicts: Iterable[Verdict]) -> tuple[list[Game], int]:

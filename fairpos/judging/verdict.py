@@ -33,7 +33,7 @@ def verdict_of(item: Item, output: Output, methods: str, judge: str) -> Verdict:
         methods=methods,
         judge=judge,
         notes=output.notes,
-        gold=item.gold,
+        gold=item.relevant,
         models=models_of(item.record),
         group=None if item.record.get("group") is None else str(item.record["group"]),
     )

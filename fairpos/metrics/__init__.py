@@ -3,6 +3,7 @@
 from fairpos.metrics.bootstrap import Interval, bootstrap_interval, difference_interval
 from fairpos.metrics.bradley_terry import Game, Standing, bradley_terry
 from fairpos.metrics.by_position import accuracy, accuracy_by_position, gap, primacy, recency, worst_position
+from fairpos.metrics.clustered_rate import clustered_rate
 from fairpos.metrics.consistency import consistency, flip_rate, is_consistent
 from fairpos.metrics.crossed import label_effect, position_effect
 from fairpos.metrics.gap_test import GapTest, position_gap_test
@@ -30,6 +31,7 @@ __all__ = [
     "best_of_orders",
     "bootstrap_interval",
     "bradley_terry",
+    "clustered_rate",
     "consistency",
     "difference_interval",
     "flip_rate",

@@ -43,7 +43,7 @@ def test_travelling_labels_are_the_records_order():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"response_b": ""}, "'response_b' must be non-empty"),
+        ({"response_b": 3.5}, "'response_b' must be non-empty"),
         ({"gold": "C"}, "gold 'C' is none of the ids: A, B"),
         ({"answers": ["one"]}, "at least 2 answers"),
         ({"answers": [{"id": "x", "text": "1"}, {"id": "x", "text": "2"}]}, "'x' appears twice"),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.leaderboard_coverage import CASES, coverage
 from fairpos.errors import InvalidRequest
 from fairpos.metrics import Game, bradley_terry
 from fairpos.metrics.bradley_terry import ELO_PER_NAT
@@ -82,3 +83,62 @@ def test_games_of_a_group_are_drawn_together():
 def test_bad_input_is_refused(bad, message):
     with pytest.raises(InvalidRequest, match=message):
         bradley_terry(bad)
+
+
+def test_what_was_always_won_has_intervals_of_a_width():
+    best, worst = bradley_terry([Game("x", "y", "first", group=i) for i in range(120)])
+    assert best.share.estimate == 1.0
+    assert 0.95 < best.share.low < 0.99
+    assert worst.share.estimate == 0.0
+    assert best.elo.high - best.elo.low > 100
+    assert (best.group, worst.group) == ("a", "b")
+
+
+def test_a_tie_is_half_a_win_in_the_share():
+    x, y = bradley_terry(games(30, 10, ties=40))
+    assert (x.share.estimate, y.share.estimate) == (50 / 80, 30 / 80)
+
+
+def test_those_who_cannot_be_told_apart_share_a_letter():
+    close = [Game("x", "y", "first" if i % 2 else "second") for i in range(40)]
+    far = [Game(name, "z", "first" if i % 20 else "second") for name in "xy" for i in range(40)]
+    letters = {row.name: row.group for row in bradley_terry(close + far)}
+    assert letters == {"x": "a", "y": "a", "z": "b"}
+
+
+def random_games(draw, players, count):
+    strength = draw.normal(0, 1, players)
+    found = [Game(f"m{i}", f"m{(i + 1) % players}", w) for i in range(players) for w in ("first", "second")]
+    for _ in range(count):
+        i, j = draw.choice(players, size=2, replace=False)
+        wins = draw.random() < 1 / (1 + math.exp(strength[j] - strength[i]))
+        found.append(Game(f"m{i}", f"m{j}", "first" if wins else "second"))
+    return found
+
+
+def test_strengths_are_those_of_choix_and_evalica():
+    choix, evalica = pytest.importorskip("choix"), pytest.importorskip("evalica")
+    draw = np.random.default_rng(5)
+    for _ in range(200):
+        players = int(draw.integers(2, 7))
+        played = random_games(draw, players, int(draw.integers(10, 60)))
+        ours = {row.name: row.strength for row in bradley_terry(played, prior=1e-9)}
+        ours = np.array([ours[f"m{i}"] for i in range(players)])
+        data = [
+            (int(w[1:]), int(loser[1:]))
+            for w, loser in ((g.first, g.second) if g.winner == "first" else (g.second, g.first) for g in played)
+        ]
+        theirs = choix.ilsr_pairwise(players, data)
+        assert ours == pytest.approx(theirs - theirs.mean(), abs=1e-4)
+        outcomes = [evalica.Winner.X if g.winner == "first" else evalica.Winner.Y for g in played]
+        scores = evalica.bradley_terry([g.first for g in played], [g.second for g in played], outcomes).scores
+        logs = np.log([scores[f"m{i}"] for i in range(players)])
+        assert ours == pytest.approx(logs - logs.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_intervals_hold_what_they_are_to_hold(case):
+    # 40 simulations of 4 models: three standard errors are about 7 points; the benchmark has 300.
+    found = coverage(case, simulations=40, seed=3, truth_from=2_000)
+    assert 0.88 <= found["elo"] <= 1.0
+    assert 0.88 <= found["share"] <= 1.0

@@ -1,4 +1,7 @@
-"""AlpacaEval: annotations with instruction, output_1, output_2, and the preference 1, 2 or 1.5.
+"""AlpacaEval: annotations with instruction, output_1, output_2 and preference; or two files of outputs.
+
+With `--baseline FILE` the input holds a model's outputs (`instruction, output, generator`) and FILE those of the
+reference, which is output_1, as in the tool; they are matched by their instruction.
 
 `preference` is 1 + P(output_2) where the judge gave a distribution, as in the tool's weighted annotators; otherwise 1,
 2, or 1.5 for a tie; null where there is no verdict.
@@ -6,42 +9,69 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 
-from fairpos.files.formats.base import (
-    Format,
-    Prompts,
-    Source,
-    array_or_lines,
-    converted,
-    origin_of,
-    register,
-    save_array,
-)
+from fairpos.files.formats.base import Format, Prompts, Source, converted, origin_of, register, save_array
 from fairpos.files.items import Item
-from fairpos.files.records import Json, Lines, Record, text_of
+from fairpos.files.records import Bad, Json, Lines, Record, answer_of, optional_text, text_of
 from fairpos.files.verdict import Verdict, two_games
 
 
 def read_pairs(source: Source) -> Lines:
     """Pairs of outputs as records of ours."""
-    return converted(array_or_lines(source.path), _pair_of)
+    lines = source.records() if source.baseline is None else _matched(source, Path(source.baseline))
+    return converted(lines, _pair_of)
+
+
+def _matched(source: Source, reference: Path) -> Lines:
+    """The two files' outputs for each instruction as one record."""
+    outputs, references = source.records(), dataclasses.replace(source, path=reference).records()
+    lines = Lines(bad=outputs.bad + [Bad(bad.line, f"in {reference.name}: {bad.reason}") for bad in references.bad])
+    by_instruction = {str(record.get("instruction")): record for _, record in references.records}
+    for number, record in outputs.records:
+        first = by_instruction.get(str(record.get("instruction")))
+        if first is None:
+            lines.bad.append(Bad(number, f"{reference.name} has no output for its instruction"))
+            continue
+        pair: Record = {name: value for name, value in record.items() if name not in ("output", "generator")}
+        for slot, output in (("1", first), ("2", record)):
+            if "output" in output:
+                pair[f"output_{slot}"] = output["output"]
+            pair[f"generator_{slot}"] = output.get("generator")
+        lines.records.append((number, pair))
+    return lines
 
 
 def _pair_of(record: Record, number: int) -> Record:
     answers: list[Json] = []
     for slot in ("1", "2"):
-        answer: Record = {"id": f"output_{slot}", "text": text_of(record, f"output_{slot}")}
-        if record.get(f"generator_{slot}") is not None:
-            answer["model"] = text_of(record, f"generator_{slot}")
+        answer: Record = {"id": f"output_{slot}", "text": answer_of(record, f"output_{slot}")}
+        model = optional_text(record, f"generator_{slot}")
+        if model is not None:
+            answer["model"] = model
         answers.append(answer)
-    return {"id": str(number), "instruction": text_of(record, "instruction"), "answers": answers, "origin": record}
+    instruction = text_of(record, "instruction")
+    if optional_text(record, "input") is not None:
+        instruction += f"\n\n{record['input']}"
+    return {
+        "id": str(number),
+        "instruction": instruction,
+        "answers": answers,
+        "group": instruction,
+        "origin": record,
+    }
 
 
 def write_annotation(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
     """The tool's own record with the judge's preference."""
     one, two = (game.evidence for game in two_games(verdict, "output_1", "output_2"))
-    kept = {name: value for name, value in origin_of(item).items() if name not in ("preference", "raw_completion")}
+    kept = {
+        name: value
+        for name, value in origin_of(item).items()
+        if name not in ("preference", "raw_completion", "annotator")
+    }
     return {
         **kept,
         "annotator": f"{verdict.judge} fairpos-{verdict.methods}",
@@ -66,7 +96,7 @@ def preference(verdict: Verdict) -> float | None:
 register(
     Format(
         "alpaca_eval",
-        "JSON array: instruction, output_1, output_2; annotations with preference",
+        "instruction, output_1, output_2, or two files of outputs (--baseline FILE); annotations with preference",
         read_pairs,
         write_annotation,
         save_array,

@@ -7,15 +7,15 @@ that it comes back on export.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairpos.errors import InvalidRequest
+from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.files.items import Item
-from fairpos.files.records import Bad, Json, Lines, Record, read
-from fairpos.files.text import json_text, read_text, write_text
+from fairpos.files.records import Bad, Json, Lines, Record, objects_of, read, renamed
+from fairpos.files.text import json_text, write_text
 from fairpos.files.verdict import Verdict
 from fairpos.registry import Registry
 
@@ -28,11 +28,21 @@ class Source:
 
     Attributes:
         path: A file or a folder.
-        baseline: The model that all others are compared with, for formats that know one.
+        baseline: What all others are compared with, for formats that know such: a model, or a file of its answers.
+        fields: Our field names to the file's own; see `fairpos.files.records.renamed`.
     """
 
     path: Path
     baseline: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def records(self) -> Lines:
+        """The records of a file, under our field names.
+
+        Raises:
+            InvalidRequest: it can't be read.
+        """
+        return renamed(read(self.path), self.fields)
 
 
 Read = Callable[[Source], Lines]
@@ -60,6 +70,7 @@ class Format:
         read: Source -> records of ours with their line numbers.
         write: (item, its verdict, the prompts of its views) -> the tool's record.
         save: (path, the tool's records, source) writes its file.
+        holds_any: Whether verdicts on any format's records can be written so.
     """
 
     name: str
@@ -67,25 +78,28 @@ class Format:
     read: Read
     write: Write
     save: Save = save_lines
+    holds_any: bool = False
 
 
 FORMATS: Registry[Format] = Registry("format", "fairpos.files.formats", "fairpos.formats")
 register = FORMATS.register
 
 
-def array_or_lines(path: Path) -> Lines:
-    """The records of a file that is one JSON array (numbered by item) or JSONL (numbered by line)."""
-    text = read_text(path)
-    if not text.lstrip().startswith("["):
-        return read(path)
-    try:
-        items = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{path} is no JSON array: {error}") from None
-    lines = Lines()
-    for number, item in enumerate(items, 1):
-        lines.add(number, item)
-    return lines
+def grouped_by(lines: Lines, name: str) -> Lines:
+    """Records of ours with the question that they belong to named by another field, of theirs or of the tool's.
+
+    Raises:
+        InvalidOption: no record has it.
+    """
+    found = Lines(bad=lines.bad)
+    for number, record in lines.records:
+        origin = record.get("origin")
+        fields = {**origin, **record} if isinstance(origin, dict) else record
+        group = fields.get(name)
+        found.records.append((number, record if group is None else record | {"group": str(group)}))
+    if found.records and found.records == lines.records and all(name not in r for _, r in lines.records):
+        raise InvalidOption(f"no record has the field {name!r} to group by")
+    return found
 
 
 def converted(lines: Lines, convert: Callable[[Record, int], Record]) -> Lines:
@@ -121,3 +135,31 @@ def origin_of(item: Item) -> dict[str, Json]:
     if not isinstance(origin, dict):
         raise InvalidRequest(f"record {item.id!r} has no origin: it doesn't come from this format's own file")
     return origin
+
+
+def content_text(value: Json, name: str) -> str:
+    """A message's content: text, or a list of parts of which the texts count; null is empty.
+
+    Raises:
+        InvalidRequest: it is something else, or has a part that isn't text (an image): it can't be judged in words.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    texts = []
+    for part in objects_of(value, name):
+        kind = part.get("type", "text")
+        if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
+            texts.append(str(part["text"]))
+        elif kind not in ("reasoning", "thinking"):  # what was thought is no part of what was said
+            raise InvalidRequest(f"{name} has a part of type {kind!r}; only text can be judged")
+    return "\n".join(texts)
+
+
+def place_of(id: str, count: int) -> int:
+    """A place among so many that depends on the id alone, and is any of them equally often.
+
+    For data that always has the right answer first: shown so, a judge that prefers the first would look right.
+    """
+    return int.from_bytes(hashlib.sha256(id.encode(errors="backslashreplace")).digest()[:8]) % count

@@ -2,27 +2,52 @@
 
 Every pair of models, or every model against a baseline, is one record per turn. A second turn is judged with the first
 one before it, as the tool does. reference_answer/*.jsonl, where it is, gives the reference.
+
+A file of the tool's pair judgments (gpt-4_pair.jsonl) is judged anew: question and answers are those of its prompts.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
-from fairpos.files.formats.base import Format, Prompts, Source, files_in, origin_of, register
+from fairpos.files.formats.base import Format, Prompts, Source, converted, files_in, origin_of, register
 from fairpos.files.items import Item
 from fairpos.files.records import Bad, Json, Lines, Record, objects_of, read, text_of
 from fairpos.files.verdict import PlayedGame, Verdict, two_games
+from fairpos.prompts import EMPTY_ANSWER
+
+# The tool's prompts of one turn, with or without a reference, and of two.
+_ONE_TURN = re.compile(
+    r"\[User Question\]\n(?P<question>.*?)\n\n"
+    r"(?:\[The Start of Reference Answer\]\n(?P<reference>.*?)\n\[The End of Reference Answer\]\n\n)?"
+    r"\[The Start of Assistant A's Answer\]\n(?P<a>.*)\n\[The End of Assistant A's Answer\]\n\n"
+    r"\[The Start of Assistant B's Answer\]\n(?P<b>.*)\n\[The End of Assistant B's Answer\]",
+    re.DOTALL,
+)
+_TWO_TURNS = re.compile(
+    r"<\|The Start of Assistant A's Conversation with User\|>\s*(?P<a>.*?)\s*"
+    r"<\|The End of Assistant A's Conversation with User\|>\s*"
+    r"<\|The Start of Assistant B's Conversation with User\|>\s*(?P<b>.*?)\s*"
+    r"<\|The End of Assistant B's Conversation with User\|>",
+    re.DOTALL,
+)
+_LAST_QUESTION = re.compile(r".*### User:\n(?P<question>.*?)\n\n### Assistant A:", re.DOTALL)
 
 
 def read_pairs(source: Source) -> Lines:
     """Every pair of models, or every model against the baseline; a record a turn."""
     path, baseline = source.path, source.baseline
+    if path.is_file() and read(path).records[:1] and "g1_user_prompt" in read(path).records[0][1]:
+        return converted(source.records(), _judged_pair_of)
     if not path.is_dir():
-        raise InvalidRequest(f"FastChat's data is a folder with question.jsonl and model_answer/, got {path}")
+        raise InvalidRequest(
+            f"FastChat's data is a folder with question.jsonl and model_answer/, or its pair judgments, got {path}"
+        )
     questions = read(path / "question.jsonl")
     lines = Lines(bad=list(questions.bad))
     answers = {file.stem: _answers_of(file, lines) for file in files_in(path / "model_answer", "*.jsonl")}
@@ -33,19 +58,48 @@ def read_pairs(source: Source) -> Lines:
     pairs = [(m, baseline) for m in models if m != baseline] if baseline else list(itertools.combinations(models, 2))
     for number, question in questions.records:
         try:
-            id = text_of(question, "question_id")
-            turns = _turns_of(question)
-            for one, two in pairs:
-                missing = [model for model in (one, two) if id not in answers[model]]
-                if missing:
-                    raise InvalidRequest(f"question {id} has no answer of {', '.join(missing)}")
-                for turn in range(1, len(turns) + 1):
-                    reference = next((each[id] for each in references if id in each), None)
-                    record = _record_of(id, turns, turn, {m: answers[m][id] for m in (one, two)}, reference)
-                    lines.records.append((number, record))
+            id, turns = text_of(question, "question_id"), _turns_of(question)
+            nobody = [model for model in models if id not in answers[model]]
+            if nobody:
+                lines.bad.append(Bad(number, f"question {id} has no answer of {', '.join(nobody)}"))
         except InvalidRequest as error:
             lines.bad.append(Bad(number, str(error)))
+            continue
+        reference = next((each[id] for each in references if id in each), None)
+        for (one, two), turn in itertools.product(pairs, range(1, len(turns) + 1)):
+            if one in nobody or two in nobody:
+                continue
+            try:
+                given = {model: answers[model][id] for model in (one, two)}
+                record = _record_of(question["question_id"], turns, turn, given, reference)
+                lines.records.append((number, record))
+            except InvalidRequest as error:
+                lines.bad.append(Bad(number, str(error)))
     return lines
+
+
+def _judged_pair_of(judgment: Record, number: int) -> Record:
+    """A pair judgment's question and answers, from its first game's prompt."""
+    prompt = text_of(judgment, "g1_user_prompt")
+    found = _ONE_TURN.search(prompt) or _TWO_TURNS.search(prompt)
+    if found is None:
+        raise InvalidRequest("g1_user_prompt is none of FastChat's pair prompts; judge the folder of answers instead")
+    last = _LAST_QUESTION.match(found["a"])
+    question = found["question"] if found.re is _ONE_TURN else last["question"] if last else ""
+    models = [text_of(judgment, name) for name in ("model_1", "model_2")]
+    answers: list[Json] = [
+        {"id": model, "text": text, "model": model} for model, text in zip(models, found.group("a", "b"), strict=True)
+    ]
+    record: Record = {
+        "id": f"{text_of(judgment, 'question_id')}:{':'.join(models)}:{judgment.get('turn', 1)}",
+        "instruction": question,
+        "answers": answers,
+        "group": text_of(judgment, "question_id"),
+        "origin": {name: judgment.get(name, 1) for name in ("question_id", "model_1", "model_2", "turn")},
+    }
+    if found.re is _ONE_TURN and found["reference"]:
+        record["reference"] = found["reference"]
+    return record
 
 
 def _answers_of(file: Path, lines: Lines) -> dict[str, list[str]]:
@@ -58,7 +112,10 @@ def _answers_of(file: Path, lines: Lines) -> dict[str, list[str]]:
             choices = objects_of(record.get("choices"), "choices")
             if not choices:
                 raise InvalidRequest("choices is empty")
-            found[text_of(record, "question_id")] = _turns_of(choices[0])
+            id = text_of(record, "question_id")
+            if id in found:
+                raise InvalidRequest(f"answers question {id} a second time")
+            found[id] = _turns_of(choices[0])
         except InvalidRequest as error:
             lines.bad.append(Bad(number, f"in {file.name}: {error}"))
     return found
@@ -66,13 +123,13 @@ def _answers_of(file: Path, lines: Lines) -> dict[str, list[str]]:
 
 def _turns_of(record: Record) -> list[str]:
     turns = record.get("turns")
-    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
+    if not isinstance(turns, list) or not turns or not all(turn is None or isinstance(turn, str) for turn in turns):
         raise InvalidRequest(f"turns must be a non-empty list of texts, got {turns!r}")
-    return [str(turn) for turn in turns]
+    return [str(turn or "") for turn in turns]
 
 
 def _record_of(
-    id: str, turns: list[str], turn: int, answers: dict[str, list[str]], reference: list[str] | None
+    id: Json, turns: list[str], turn: int, answers: dict[str, list[str]], reference: list[str] | None
 ) -> Record:
     for model, given in answers.items():
         if len(given) < turn:
@@ -87,8 +144,8 @@ def _record_of(
         "id": f"{id}:{one}:{two}:{turn}",
         "instruction": instruction,
         "answers": texts,
-        "group": id,
-        "origin": {"question_id": int(id) if id.isdigit() else id, "model_1": one, "model_2": two, "turn": turn},
+        "group": str(id),
+        "origin": {"question_id": id, "model_1": one, "model_2": two, "turn": turn},
     }
     if reference is not None and len(reference) >= turn:
         record["reference"] = reference[turn - 1]
@@ -96,7 +153,10 @@ def _record_of(
 
 
 def _conversation_of(turns: Sequence[str], answers: Sequence[str]) -> str:
-    return "\n\n".join(f"User: {turn}\n\nAssistant: {answer}" for turn, answer in zip(turns, answers, strict=True))
+    return "\n\n".join(
+        f"User: {turn}\n\nAssistant: {answer if answer.strip() else EMPTY_ANSWER}"
+        for turn, answer in zip(turns, answers, strict=True)
+    )
 
 
 def write_judgment(item: Item, verdict: Verdict, prompts: Prompts) -> Record:

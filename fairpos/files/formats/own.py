@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fairpos.files.formats.base import Format, Prompts, Source, register
 from fairpos.files.items import Item
-from fairpos.files.records import Lines, Record, read
+from fairpos.files.records import Lines, Record
 from fairpos.files.verdict import Verdict
 
 
 def read_records(source: Source) -> Lines:
     """The records as they are."""
-    return read(source.path)
+    return source.records()
 
 
 def write_verdict(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
@@ -18,4 +18,12 @@ def write_verdict(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
     return verdict.to_record()
 
 
-register(Format("fairpos", "JSONL: id, instruction, answers or response_a and response_b", read_records, write_verdict))
+register(
+    Format(
+        "fairpos",
+        "JSONL, JSON or CSV: id, instruction, answers or response_a and response_b",
+        read_records,
+        write_verdict,
+        holds_any=True,
+    )
+)

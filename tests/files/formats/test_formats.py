@@ -1,12 +1,14 @@
 """Other tools' files, in their field names: read, judged, written."""
 
+import csv
+import io
 import json
 
 import pytest
 
 from fairpos.backends.fake import FakeBackend, by_length
 from fairpos.errors import InvalidRequest, UnknownName
-from fairpos.files.formats.base import FORMATS, Source
+from fairpos.files.formats.base import FORMATS, Source, content_text
 from fairpos.files.items import judge_item, read_items
 from fairpos.judging.judge import Judge
 from fairpos.judging.verdict import prompts_of
@@ -124,13 +126,177 @@ def test_arena_hard_of_both_releases(tmp_path):
         assert [game["score"] for game in outs["best"]["games"]] == ["B>A", "A>B"]
         assert [game["score"] for game in outs["worst"]["games"]] == ["A>B", "B>A"]
         assert outs["best"][key] == "q1"
-        first = outs["best"]["games"][0]["user_prompt"]
+        game = outs["best"]["games"][0]
+        first = game["user_prompt"] if folder == old else game["prompt"][0]["content"]
         assert first.index("medium text") < first.index("the longest")
     assert outs["best"]["category"] == "hard_prompt"
     biased = judged("arena_hard", new, baseline="base", backend=FakeBackend(slot_bias=[9.0]))[0][0][1]
     assert [game["score"] for game in biased["games"]] == ["A>B", "A>B"]
-    with pytest.raises(InvalidRequest, match="--baseline"):
+    with pytest.raises(InvalidRequest, match=r"no answers of the baseline 'o3-mini-2025-01-31'.*--baseline"):
         FORMATS.find("arena_hard").read(Source(new, None))
+    with pytest.raises(InvalidRequest, match="category '' has no baseline"):
+        FORMATS.find("arena_hard").read(Source(old, None))
+
+
+def test_arena_hard_has_a_baseline_for_each_category(tmp_path):
+    jsonl(
+        tmp_path / "question.jsonl",
+        {"uid": "h", "category": "hard_prompt", "prompt": "Prove it."},
+        {"uid": "c", "category": "creative_writing", "prompt": "A poem, please."},
+    )
+    for model in ("o3-mini-2025-01-31", "gemini-2.0-flash-001", "mine"):
+        answers = [{"uid": uid, "model": model, "messages": [{"content": {"answer": model + uid}}]} for uid in "hc"]
+        jsonl(tmp_path / "model_answer" / f"{model}.jsonl", *answers)
+    published, _ = judged("arena_hard", tmp_path)
+    pairs = {(out["uid"], out["model"], out["baseline"]) for _, out in published}
+    assert pairs == {
+        ("h", "mine", "o3-mini-2025-01-31"),
+        ("h", "gemini-2.0-flash-001", "o3-mini-2025-01-31"),
+        ("c", "mine", "gemini-2.0-flash-001"),
+        ("c", "o3-mini-2025-01-31", "gemini-2.0-flash-001"),
+    }
+    named, _ = judged("arena_hard", tmp_path, baseline="creative_writing=o3-mini-2025-01-31,mine")
+    baselines = {out["uid"]: out["baseline"] for _, out in named}
+    assert baselines == {"c": "o3-mini-2025-01-31", "h": "mine"}
+
+
+def test_an_answer_that_is_empty_is_judged_as_such(tmp_path):
+    nothing = {"role": "assistant", "content": {"answer": None}}
+    jsonl(tmp_path / "arena" / "question.jsonl", {"uid": "q", "prompt": "Say."})
+    for model, message in (("base", {"content": {"answer": "some"}}), ("mute", nothing)):
+        jsonl(tmp_path / "arena" / "model_answer" / f"{model}.jsonl", {"uid": "q", "messages": [message]})
+    mt_bench(tmp_path / "chat")
+    jsonl(
+        tmp_path / "chat" / "model_answer" / "beta.jsonl",
+        *({"question_id": q, "choices": [{"turns": ["", None]}]} for q in (81, 82)),
+    )
+    (tmp_path / "alpaca.json").write_text(json.dumps([{"instruction": "i", "output_1": "x", "output_2": None}]))
+    for name, path, baseline, count in (
+        ("arena_hard", tmp_path / "arena", "base", 1),
+        ("fastchat", tmp_path / "chat", None, 4),
+        ("alpaca_eval", tmp_path / "alpaca.json", None, 1),
+    ):
+        items, bad = read_items(FORMATS.find(name).read(Source(path, baseline)), lambda n, r: [judge_item(n, r)])
+        assert (len(items), bad) == (count, []), name
+        assert all("(This answer is empty.)" in item.request.segments[1].text for item in items), name
+
+
+def test_two_files_of_alpaca_outputs(tmp_path):
+    mine, reference = tmp_path / "mine.json", tmp_path / "reference.json"
+    mine.write_text(
+        json.dumps(
+            [
+                {"instruction": "one", "output": "the longer", "generator": "m", "dataset": "d"},
+                {"instruction": "two", "output": "x", "generator": "m"},
+                {"instruction": "three", "output": "x", "generator": "m"},
+            ]
+        )
+    )
+    reference.write_text(
+        json.dumps([{"instruction": i, "output": "medium", "generator": "gpt4"} for i in ("two", "one")])
+    )
+    pairs, bad = judged("alpaca_eval", mine, "swap", baseline=str(reference))
+    outs = [out for _, out in pairs]
+    assert [(out["instruction"], out["output_1"], out["output_2"]) for out in outs] == [
+        ("one", "medium", "the longer"),
+        ("two", "medium", "x"),
+    ]
+    assert [(out["generator_1"], out["generator_2"], out["preference"]) for out in outs] == [
+        ("gpt4", "m", pytest.approx(2, abs=0.05)),
+        ("gpt4", "m", pytest.approx(1, abs=0.05)),
+    ]
+    assert outs[0]["dataset"] == "d"
+    assert [(each.line, each.reason) for each in bad] == [(3, "reference.json has no output for its instruction")]
+
+
+def test_a_pair_judgment_file_of_fastchat_is_judged_anew(tmp_path):
+    one = (
+        "[User Question]\nWhy?\n\n[The Start of Assistant A's Answer]\nBecause\u2028it is.\n"
+        "[The End of Assistant A's Answer]\n\n[The Start of Assistant B's Answer]\n\n[The End of Assistant B's Answer]"
+    )
+    two = "".join(
+        f"<|The Start of Assistant {slot}'s Conversation with User|>\n\n### User:\nWhy?\n\n### Assistant {slot}:\n"
+        f"{said}\n\n### User:\nAnd then?\n\n### Assistant {slot}:\n{said} {said}\n\n"
+        f"<|The End of Assistant {slot}'s Conversation with User|>\n\n\n"
+        for slot, said in (("A", "No."), ("B", "Yes, yes."))
+    )
+    same = {
+        "model_1": "alpha",
+        "model_2": "beta",
+        "g1_winner": "tie",
+        "g2_winner": "tie",
+        "judge": ["gpt-4", "pair-v2"],
+    }
+    path = tmp_path / "gpt-4_pair.jsonl"
+    jsonl(
+        path,
+        {"question_id": 81, "turn": 1, "g1_user_prompt": one, **same},
+        {"question_id": 81, "turn": 2, "g1_user_prompt": two, **same},
+        {"question_id": 82, "turn": 1, "g1_user_prompt": "something else", **same},
+    )
+    pairs, bad = judged("fastchat", path)
+    assert [each.line for each in bad] == [3]
+    assert [record["instruction"] for record, _ in pairs] == ["Why?", "And then?"]
+    assert [answer["text"] for answer in pairs[0][0]["answers"]] == ["Because\u2028it is.", ""]
+    assert [(out["question_id"], out["turn"], out["winner"]) for _, out in pairs] == [
+        (81, 1, "model_2"),  # "(This answer is empty.)" is longer
+        (81, 2, "model_2"),
+    ]
+
+
+def test_judgebench(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    pair = {"source": "mmlu", "question": "Which?", "response_A": "longer", "response_B": "x", "label": "A>B"}
+    jsonl(path, {"pair_id": "p1", **pair}, {"pair_id": "p2", **pair, "label": "B>A"}, {"pair_id": "p3", "label": "A>B"})
+    pairs, bad = judged("judgebench", path)
+    assert [each.line for each in bad] == [3]
+    outs = [out for _, out in pairs]
+    # The second judgment is of the pair turned round.
+    assert [[j["decision"] for j in out["judgments"]] for out in outs] == [["A>B", "B>A"]] * 2
+    always_first = judged("judgebench", path, backend=FakeBackend(slot_bias=[99.0]))[0][0][1]
+    assert [j["decision"] for j in always_first["judgments"]] == ["A>B", "A>B"]
+    assert [record["gold"] for record, _ in pairs] == ["A", "B"]
+
+
+def test_both_releases_of_reward_bench(tmp_path):
+    path = tmp_path / "data.jsonl"
+    first = [
+        {"id": i, "subset": "chat", "prompt": "q", "chosen": "c" * 9, "rejected": "r", "chosen_model": "m"}
+        for i in range(40)
+    ]
+    second = {"id": "0", "subset": "Factuality", "prompt": "q", "chosen": ["right answer"], "rejected": ["a", "b", "c"]}
+    ties = {"id": "1", "subset": "Ties", "prompt": "q", "chosen": ["red one", "blue one"], "rejected": ["dog"]}
+    jsonl(path, *first, second, ties, {"id": "2", "prompt": "q", "chosen": "x"})
+    pairs, bad = judged("reward_bench", path)
+    assert [(each.line, each.reason) for each in bad] == [(43, "no field 'rejected'")]
+    assert [out["results"] for _, out in pairs] == [1.0] * 42
+    assert len(pairs[40][0]["answers"]) == 4
+    # The chosen answer isn't always shown first: a judge that goes by the slot is right half of the time.
+    slots = judged("reward_bench", path, "none", backend=FakeBackend(slot_bias=[99.0]))[0]
+    assert 10 <= sum(out["results"] for _, out in slots[:40]) <= 30
+
+
+def test_a_table_in_and_out(tmp_path):
+    path, out = tmp_path / "pairs.csv", tmp_path / "out.csv"
+    path.write_text('id,prompt,response_a,response_b\n1,"Why,\u2028so?","long, ""quoted"" text",short\n2,q,,y\n3,q\n')
+    form = FORMATS.find("csv")
+    source = Source(path, fields={"instruction": "prompt"})
+    items, bad = read_items(form.read(source), lambda line, record: [judge_item(line, record)])
+    assert [(each.line, each.reason) for each in bad] == [(4, "has 2 cells, the header has 4")]
+    assert items[0].request.query == "Why,\u2028so?"
+    assert items[0].request.segments[0].text == 'long, "quoted" text'
+    assert items[1].request.segments[0].text == "(This answer is empty.)"
+    judge = Judge(FakeBackend(quality=by_length), parse("swap"), "swap")
+    form.save(out, [form.write(item, verdict, {}) for item, verdict in judge.verdicts_on(items, batch=8)], source)
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert [(row["id"], row["winner"], row["status"]) for row in rows] == [("1", "A", "ok"), ("2", "A", "ok")]
+
+
+def test_content_parts_of_which_only_text_can_be_judged():
+    assert content_text([{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "a"}], "input") == "a"
+    assert content_text(None, "input") == ""
+    with pytest.raises(InvalidRequest, match="input has a part of type 'image'"):
+        content_text([{"type": "image", "image": "data:..."}], "input")
 
 
 @pytest.mark.parametrize("as_array", [True, False])
@@ -143,11 +309,11 @@ def test_alpaca_eval(tmp_path, as_array):
     path = tmp_path / "pairs.json"
     path.write_text(json.dumps(records) if as_array else "\n".join(map(json.dumps, records)))
     pairs, bad = judged("alpaca_eval", path, "none")
-    assert [each.line for each in bad] == [2]
+    assert bad == []
     outs = [out for _, out in pairs]
     assert outs[0]["generator_1"] == "m"
     assert outs[0]["preference"] == pytest.approx(1 + 1 / (1 + 2.718281828**8))
-    assert 1.99 < outs[1]["preference"] <= 2
+    assert 1.99 < outs[2]["preference"] <= 2
     assert outs[1]["dataset"] == "d"
     assert outs[1]["annotator"] == "fake fairpos-none"
     tie = judged("alpaca_eval", path, "swap", backend=FakeBackend(slot_bias=[9.0]))[0][0][1]

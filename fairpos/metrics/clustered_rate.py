@@ -1,0 +1,53 @@
+"""The interval of a rate whose observations come in clusters: several games on one question are not independent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from fairpos.errors import InvalidRequest
+from fairpos.metrics.bootstrap import Interval
+
+# A table of ties alone has no spread at all, which a few clusters can't prove: never more than so many times its size.
+_MOST = 4.0
+
+
+def clustered_rate(points: Sequence[float], sizes: Sequence[float], *, level: float = 0.95) -> Interval:
+    """A Wilson interval with the effective number of observations, taken from the spread between clusters.
+
+    n_eff = p (1 - p) / var(p), with the cluster-robust variance of a ratio (linearised) and Student's quantile of the
+    clusters: Korn and Graubard, Survey Methodology 24 (1998), with Wilson's interval in place of the exact one. At 0 %
+    and 100 %, where nothing spreads, every cluster counts as one observation, so that the interval keeps a width.
+
+    COST: nothing.
+    HURTS: below some 15 clusters the spread itself is hardly known, and the interval is a rough one.
+
+    Args:
+        points: Of each cluster: the sum of its observations, each in [0, 1]; (clusters,).
+        sizes: Of each cluster: how many observations, above 0; (clusters,).
+        level: Coverage, in (0, 1).
+
+    Returns:
+        The rate over all observations, with bounds in [0, 1].
+
+    Raises:
+        InvalidRequest: no clusters, or points that aren't in [0, size].
+    """
+    won, n = np.asarray(points, dtype=float), np.asarray(sizes, dtype=float)
+    if won.shape != n.shape or won.ndim != 1 or not len(won):
+        raise InvalidRequest(f"needs points and sizes of at least 1 cluster, got shapes {won.shape} and {n.shape}")
+    if (n <= 0).any() or (won < 0).any() or (won > n + 1e-9).any():
+        raise InvalidRequest("points of a cluster must be between 0 and its size, which must be above 0")
+    clusters, rate = len(won), float(won.sum() / n.sum())
+    if clusters == 1:
+        return Interval(rate, 0.0, 1.0)  # one cluster says nothing of the spread between them
+    spread = ((won - rate * n) ** 2).sum() * clusters / (clusters - 1) / n.sum() ** 2
+    binomial = rate * (1 - rate)
+    effective = clusters if spread == 0 or binomial == 0 else min(binomial / spread, _MOST * n.sum())
+    z = float(stats.t.ppf((1 + level) / 2, clusters - 1))
+    centre = (rate + z * z / (2 * effective)) / (1 + z * z / effective)
+    half = z / (1 + z * z / effective) * math.sqrt(binomial / effective + z * z / (4 * effective**2))
+    return Interval(rate, min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half)))
