@@ -39,9 +39,7 @@ LONGEST_FILE = 400
 _TO_BE_SPLIT = "longer than it should be, and to be split"
 LONG_FUNCTIONS = dict.fromkeys(
     (
-        "fairpos.cli.judge.judge",
         "fairpos.cli.rank.rank",
-        "fairpos.metrics.bradley_terry.bradley_terry",
         "fairpos_service.routes.chat._streamed",
         "fairpos_service.routes.rerank.rerank",
     ),

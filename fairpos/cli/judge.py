@@ -154,6 +154,7 @@ def judge(
     items, bad = read_items(files.records(form, source), lambda line, record: [build(line, record)])
     items = items[: limits.limit]
     report_bad(file, bad, on_error)
+    own = read_template(words.template) if words.template is not None else None
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(output, resume=resume)) if output is not None else None
         todo = [item for item in items if journal is None or item.id not in journal.done]
@@ -166,29 +167,19 @@ def judge(
             timeout_s=endpoint.timeout,
             attempts=endpoint.attempts,
         )
-        own = read_template(words.template) if words.template is not None else None
         asker = _judge_of(fair.backend, methods, words, own, seed)
         if todo:
             if journal is not None:
                 refuse_other_judge(journal, asker)
             asker = asker.calibrated_on(items, limit=limits.calibrate_on, seed=seed or 0)
         size = limits.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
-        tally = _run(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
-        _print_summary(tally, len(items) - len(todo), output)
-        if journal is not None:
-            found = [Verdict.from_record(record) for record in journal.results()]
-            if files.export is not None:
-                _export(files.export, target, source, items, found, asker.template)
-            if leaderboard:
-                print_table(found, as_json=False)
-    if tally.total < len(todo):
-        left = len(todo) - tally.total
-        errors.print(
-            f"The budget of {limits.budget} is spent; {left} records are left. Go on with --resume.", markup=False
-        )
-        raise typer.Exit(_SPENT)
-    if tally.all_lost:
-        raise BackendError(f"no verdict came back for any of {len(tally.lost)} records; for {tally.lost[0]}")
+        tally, found = _run(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
+    _print_summary(tally, len(items) - len(todo), output)
+    if files.export is not None:
+        _export(files.export, target, source, items, found, asker.template)
+    if leaderboard:
+        print_table(found, as_json=False)
+    _end(tally, len(todo), limits)
 
 
 def _judge_of(backend: Backend, methods: str, words: Words, own: Template | None, seed: int | None) -> Judge:
@@ -213,9 +204,9 @@ def _run(
     on_error: OnError,
     *,
     already: int,
-) -> Tally:
-    """Writes verdicts as they come: into the journal, or on the terminal."""
-    tally = Tally()
+) -> tuple[Tally, list[Verdict]]:
+    """Writes verdicts as they come, into the journal or on the terminal; returns all that there are."""
+    tally, found = Tally(), [Verdict.from_record(record) for record in journal.results()] if journal is not None else []
     with progress("judging") as show:
         show(already, already + len(todo))
         for _, verdict in asker.verdicts_on(todo, batch=batch, budget=budget):
@@ -227,8 +218,26 @@ def _run(
                     typer.echo(json_text(verdict.to_record()))
                 else:
                     journal.append(verdict.to_record())
+                found.append(verdict)
             show(already + tally.total, already + len(todo))
-    return tally
+    return tally, found
+
+
+def _end(tally: Tally, wanted: int, limits: Limits) -> None:
+    """Says how the run ended, if not well.
+
+    Raises:
+        typer.Exit: the budget was spent before its end.
+        BackendError: no verdict at all came back.
+    """
+    if tally.total < wanted:
+        left = wanted - tally.total
+        errors.print(
+            f"The budget of {limits.budget} is spent; {left} records are left. Go on with --resume.", markup=False
+        )
+        raise typer.Exit(_SPENT)
+    if tally.all_lost:
+        raise BackendError(f"no verdict came back for any of {len(tally.lost)} records; for {tally.lost[0]}")
 
 
 def _print_summary(tally: Tally, before: int, output: Path | None) -> None:

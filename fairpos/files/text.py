@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import json
 import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 from fairpos.errors import InvalidRequest
 
@@ -108,7 +109,7 @@ def _without_non_finite(value: object) -> object:
     return value
 
 
-def _open_unpacked(path: Path) -> IO[bytes]:
+def _open_unpacked(path: Path) -> io.BufferedIOBase:
     """The file for reading. What is packed is told by its first bytes: names change on the way."""
     with path.open("rb") as file:
         packed = file.read(len(GZIP)) == GZIP

@@ -140,6 +140,12 @@ def saves_what_it_writes(case: FormatCase) -> None:
 
 def _written(case: FormatCase, item: Item, winner: str | None, status: str) -> Record:
     verdict = Verdict(
-        id=item.id, winner=winner, status=status, ids=item.request.ids, methods="none", judge="contract", gold=item.gold
+        id=item.id,
+        winner=winner,
+        status=status,
+        ids=item.request.ids,
+        methods="none",
+        judge="contract",
+        gold=item.relevant,
     )
     return case.format.write(item, verdict, {})

@@ -36,7 +36,7 @@ QUESTION = {"id": "q", "query": "Which?", "passages": ["one", "two"]}
     [
         (['{"id": '], [], "line 1: not JSON"),
         ([json.dumps({**QUESTION, "passages": []})], [], "line 1: field 'passages' must be a non-empty list"),
-        ([json.dumps(QUESTION)] * 2, [], "line 2: id 'q' appears twice"),
+        ([json.dumps(QUESTION)] * 2, [], "line 2: id 'q' is that of line 1 already"),
         ([json.dumps(QUESTION)], ["--methods", "pin"], "Did you mean 'pine'?"),
         ([json.dumps(QUESTION)], ["--methods", "pine:x=1"], "has no option 'x'"),
         ([json.dumps(QUESTION)], ["--methods", "pine+set_based"], "only one of them"),
