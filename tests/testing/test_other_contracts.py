@@ -160,7 +160,27 @@ def arena_hard_sample(folder: Path) -> FormatCase:
     return FormatCase(FORMATS["arena_hard"], folder, baseline="alpha")
 
 
+def csv_sample(folder: Path) -> FormatCase:
+    path = folder / "pairs.csv"
+    path.write_text("id,instruction,response_a,response_b,gold\n1,2 + 2?,four,five,A\n2,2 + 2?,four,,A\n")
+    return FormatCase(FORMATS["csv"], path)
+
+
+def judgebench_sample(folder: Path) -> FormatCase:
+    pair = {"pair_id": "p", "question": "2 + 2?", "response_A": "four", "response_B": "five", "label": "A>B"}
+    return FormatCase(FORMATS["judgebench"], lines_of(folder / "pairs.jsonl", pair))
+
+
+def reward_bench_sample(folder: Path) -> FormatCase:
+    one = {"id": 1, "subset": "math", "prompt": "2 + 2?", "chosen": "four", "rejected": "five"}
+    two = {"id": "2", "subset": "Math", "prompt": "2 + 2?", "chosen": ["four"], "rejected": ["five", "six", "one"]}
+    return FormatCase(FORMATS["reward_bench"], lines_of(folder / "data.jsonl", one, two))
+
+
 SAMPLES = {
+    "csv": csv_sample,
+    "judgebench": judgebench_sample,
+    "reward_bench": reward_bench_sample,
     "fairpos": own_sample,
     "alpaca_eval": alpaca_eval_sample,
     "inspect_ai": inspect_ai_sample,
