@@ -126,13 +126,13 @@ class FairModel:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The wrapped transformers model."""
-        return self._local.model
+        """The transformers model, unchanged; UnsupportedBackend for a model behind an endpoint."""
+        return self._local_backend.model
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The wrapped tokenizer."""
-        return self._local.tokenizer
+        """Its tokenizer; UnsupportedBackend for a model behind an endpoint."""
+        return self._local_backend.tokenizer
 
     def answer(
         self,
@@ -272,7 +272,7 @@ class FairModel:
             InvalidLayout, TooLong, UnsupportedModel, NonFiniteLogits: see the errors.
         """
         method = self._attention_method(methods)
-        return self._local.logits([Layout.of(input_ids, spans)], method)[0].float().cpu()
+        return self._local_backend.logits([Layout.of(input_ids, spans)], method)[0].float().cpu()
 
     def generate_ids(
         self,
@@ -286,7 +286,7 @@ class FairModel:
         """New tokens after a prompt given in tokens, greedy unless `decoding` says otherwise; without end-of-text."""
         method = self._attention_method(methods)
         decoding = replace(decoding or Decoding(), max_new_tokens=max_new_tokens)
-        return self._local.generate([Layout.of(input_ids, spans)], method, decoding)[0]
+        return self._local_backend.generate([Layout.of(input_ids, spans)], method, decoding)[0]
 
     @contextmanager
     def attending(self, input_ids: Sequence[int], spans: Spans, methods: Methods) -> Iterator[tuple[Tensor, Cache]]:
@@ -301,8 +301,8 @@ class FairModel:
         it `past_key_values`.
         """
         method = self._attention_method(methods)
-        with self._local.attending([Layout.of(input_ids, spans)], method) as (batch, cache):
-            yield batch.input_ids(0, self._local.model.device), cache
+        with self._local_backend.attending([Layout.of(input_ids, spans)], method) as (batch, cache):
+            yield batch.input_ids(0, self._local_backend.model.device), cache
 
     def _attention_method(self, methods: Methods) -> Method | None:
         chosen = parse(methods)
@@ -312,11 +312,11 @@ class FairModel:
                     f"prompts given in tokens take methods that act on the attention; {method.name!r} acts on the "
                     f"{method.family}: use answer, rank, judge or choose"
                 )
-        check(chosen, "answer", self._local)
+        check(chosen, "answer", self._local_backend)
         return chosen[0] if chosen else None
 
     @property
-    def _local(self) -> HFBackend:
+    def _local_backend(self) -> HFBackend:
         from fairpos.backends.hf import HFBackend
 
         if not isinstance(self.backend, HFBackend):

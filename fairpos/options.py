@@ -253,7 +253,7 @@ def read_options(kind: str, name: str, cls: type[object], text: str) -> dict[str
             values[key] = known[key].read(value)
         except (ValueError, OverflowError):
             raise InvalidOption(
-                f"{name}: {key} must be {known[key].allowed}, got {_shown(known[key], value)}"
+                f"{name}: {key} must be {known[key].allowed}, got {_value_in_words(known[key], value)}"
             ) from None
     return values
 
@@ -271,7 +271,7 @@ def _option_of(name: str, annotation: object, default: object) -> Option | None:
     return Option(name, cast(type[object], first), default, (), is_optional, others=others)
 
 
-def _shown(option: Option, text: str) -> str:
+def _value_in_words(option: Option, text: str) -> str:
     """A refused text as its value, where it has the option's type: 0.0, not '0'."""
     try:
         return repr(int(text) if option.value_type is int else float(text) if option.value_type is float else text)

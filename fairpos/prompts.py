@@ -231,9 +231,9 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
     """
     head, tail = _chat_frame(tokenizer, prompt.chat, prompt.request.history)
     parts = [
-        _bos(tokenizer, head[0][0]) + _encode(tokenizer, [*head, (prompt.instruction, False)]),
-        *(_encode(tokenizer, [(segment, False)]) for segment in prompt.segments),
-        _encode(tokenizer, [(prompt.question, False), (tail, True), (prompt.answer_start, False)]),
+        _first_tokens(tokenizer, head[0][0]) + _encode_parts(tokenizer, [*head, (prompt.instruction, False)]),
+        *(_encode_parts(tokenizer, [(segment, False)]) for segment in prompt.segments),
+        _encode_parts(tokenizer, [(prompt.question, False), (tail, True), (prompt.answer_start, False)]),
     ]
     for part, segment in zip(parts[1:-1], prompt.request.segments, strict=True):
         if not part:
@@ -253,7 +253,7 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
 
 def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """A reply in tokens, as it continues a prompt."""
-    return tuple(_encode(tokenizer, [(text, False)]))
+    return tuple(_encode_parts(tokenizer, [(text, False)]))
 
 
 def _chat_frame(
@@ -287,7 +287,7 @@ def _chat_frame(
     return head, frame[-1]
 
 
-def _bos(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:
+def _first_tokens(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:
     """The beginning-of-text token where the tokenizer adds one by itself and the chat template doesn't write it."""
     bos = tokenizer.bos_token_id
     if bos is None or (tokenizer.bos_token and head.startswith(str(tokenizer.bos_token))):
@@ -295,7 +295,7 @@ def _bos(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:
     return [bos] if bos in tokenizer("", add_special_tokens=True)["input_ids"] else []
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str, bool]]) -> list[int]:
+def _encode_parts(tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str, bool]]) -> list[int]:
     """Tokens of the joined parts; control tokens are recognised only where they lie in trusted parts."""
     text, trusted = "", []
     for part, trust in parts:

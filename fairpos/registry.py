@@ -28,11 +28,11 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """By which users call it."""
+        """The name by which users call it."""
 
 
 T = TypeVar("T")
-Item = TypeVar("Item")
+Registered = TypeVar("Registered")
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -50,7 +50,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._is_complete = False
         self._lock = threading.RLock()  # modules that are being imported register in the same thread
 
-    def register(self, item: Item) -> Item:
+    def register(self, item: Registered) -> Registered:
         """Makes an item known under its `name`; returns it, so that it can stand above a class.
 
         Raises:
@@ -78,18 +78,18 @@ class Registry(Mapping[str, T], Generic[T]):
         return self[name]
 
     def __getitem__(self, name: str) -> T:
-        self._complete()
+        self._import_all()
         return self._items[name]
 
     def __iter__(self) -> Iterator[str]:
-        self._complete()
+        self._import_all()
         return iter(sorted(self._items))
 
     def __len__(self) -> int:
-        self._complete()
+        self._import_all()
         return len(self._items)
 
-    def _complete(self) -> None:
+    def _import_all(self) -> None:
         """Imports every module of the package, then what plugins name."""
         with self._lock:
             if self._is_complete:

@@ -115,7 +115,7 @@ def start(
     if owner is not None and owner.order_free:
         # Labels belong to slots: without an order of its own, a request would bring the input order back in.
         requests = [request.canonical() for request in requests]
-    work = together([_request(methods, request, backend, ranker, asking) for request in requests], progress)
+    work = together([_run_request(methods, request, backend, ranker, asking) for request in requests], progress)
     # What doesn't depend on the order of its segments shall not depend on its neighbours in a batch either.
     return batch_invariant(work) if any(method.order_free for method in methods) else work
 
@@ -172,7 +172,7 @@ def answers_in_words(verdicts: VerdictForm, methods: Sequence[Method], backend: 
     return not can_score
 
 
-def _request(
+def _run_request(
     methods: Sequence[Method], request: Request, backend: Backend, ranker: Ranker, asking: Asking
 ) -> Work[Output]:
     """One request under the methods that are left."""
@@ -182,9 +182,9 @@ def _request(
     steps = methods[0].steps(request, backend)
     views = next(steps)
     while True:
-        inner = together([_request(methods[1:], view, backend, ranker, asking) for view in views])
+        inner = together([_run_request(methods[1:], view, backend, ranker, asking) for view in views])
         ballot = methods[0].ballot(request, backend)
-        outputs = yield from (inner if ballot is None else _voted(inner, ballot))
+        outputs = yield from (inner if ballot is None else _run_voted(inner, ballot))
         try:
             views = steps.send(outputs)
         except StopIteration as stop:
@@ -192,7 +192,7 @@ def _request(
             return combined
 
 
-def _voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
+def _run_voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
     """Views whose texts are one text, voted on token by token: their calls as one, whose reply all of them get."""
     try:
         calls = next(inner)
@@ -215,10 +215,10 @@ def ask(request: Request, ranker: Ranker, asking: Asking) -> Work[Output]:
         return (yield from heard(ranker(request, asking), keeps_cut_off=False))
     if request.task in ("judge", "choose"):
         return (yield from heard(verdict(request, asking), keeps_cut_off=False))
-    return (yield from heard(_answered(request, asking), keeps_cut_off=True))
+    return (yield from heard(_ask_for_text(request, asking), keeps_cut_off=True))
 
 
-def _answered(request: Request, asking: Asking) -> Work[Output]:
+def _ask_for_text(request: Request, asking: Asking) -> Work[Output]:
     """The text that a view gets. One that is cut off is kept, and said to be so."""
     prompt = render(request, asking.template)
     [reply] = yield [Generate(prompt, asking.decoding, asking.attend)]

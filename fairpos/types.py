@@ -203,9 +203,9 @@ class Layout:
                 storage order or leave the ids; a set has plain tokens inside it.
         """
         tokens = tuple(int(token) for token in input_ids)
-        sets = _group(spans)
+        sets = _group_spans(spans)
         flat = tuple(span for members in sets for span in members)
-        _check(tokens, flat)
+        _check_spans(tokens, flat)
         for number, members in enumerate(sets, 1):
             for (_, end), (start, _) in itertools.pairwise(members):
                 if start != end:
@@ -259,14 +259,14 @@ class Layout:
         return Layout(tuple(tokens), tuple(sets), tuple(names), tuple(links) if self.links else ())
 
 
-def _group(spans: Sequence[Span] | Sequence[Sequence[Span]]) -> tuple[tuple[Span, ...], ...]:
+def _group_spans(spans: Sequence[Span] | Sequence[Sequence[Span]]) -> tuple[tuple[Span, ...], ...]:
     """Spans as sets: touching ones together, or as the caller grouped them."""
     try:
         pairs = [hasattr(item[0], "__index__") for item in spans]
         if not any(pairs):
-            return tuple(tuple(_span(pair) for pair in item) for item in spans)
+            return tuple(tuple(_read_span(pair) for pair in item) for item in spans)
         sets: list[list[Span]] = []
-        for span in map(_span, spans):
+        for span in map(_read_span, spans):
             if sets and sets[-1][-1][1] == span[0]:
                 sets[-1].append(span)
             else:
@@ -276,14 +276,14 @@ def _group(spans: Sequence[Span] | Sequence[Sequence[Span]]) -> tuple[tuple[Span
         raise InvalidLayout(f"spans must be (start, end) pairs, or lists of such pairs, got {spans!r}") from error
 
 
-def _span(pair: object) -> Span:
+def _read_span(pair: object) -> Span:
     if not isinstance(pair, Iterable):
         raise TypeError("a span has two ends")
     start, end = (operator.index(value) for value in pair)
     return start, end
 
 
-def _check(tokens: tuple[int, ...], spans: tuple[Span, ...]) -> None:
+def _check_spans(tokens: tuple[int, ...], spans: tuple[Span, ...]) -> None:
     n = len(tokens)
     if n == 0:
         raise InvalidLayout("got no token ids")

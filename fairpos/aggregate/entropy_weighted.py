@@ -27,7 +27,7 @@ def entropy_weighted(log_probs: Sequence[Sequence[float]], n: int, beta: float =
         InvalidRequest: as `mean_log_prob`.
     """
     mean_log_prob(log_probs, n)  # checks the input
-    views = [_normalised(view) for view in log_probs]
+    views = [_normalise_view(view) for view in log_probs]
     entropies = [-math.fsum(math.exp(x) * x for x in view if x > -math.inf) for view in views]
     least = min(entropies)
     weights = [math.exp(-beta * (entropy - least)) for entropy in entropies]
@@ -36,7 +36,7 @@ def entropy_weighted(log_probs: Sequence[Sequence[float]], n: int, beta: float =
     return best_first(n, [math.log(mean) if mean > 0 else -math.inf for mean in means])
 
 
-def _normalised(view: Sequence[float]) -> list[float]:
+def _normalise_view(view: Sequence[float]) -> list[float]:
     top = max(view)
     if top == -math.inf:  # rules everything out: says nothing
         return [-math.log(len(view))] * len(view)

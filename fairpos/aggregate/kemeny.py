@@ -79,13 +79,13 @@ def kemeny(rankings: Rankings, n: int, *, unranked: Unranked = "last", time_limi
     wins = wins[np.ix_(by_borda, by_borda)]
     order: list[int] = []
     slack = 0
-    for component in _components(wins):
-        solved = _solve(wins[np.ix_(component, component)], deadline)
+    for component in _split_components(wins):
+        solved = _solve_component(wins[np.ix_(component, component)], deadline)
         order += [component[i] for i in solved.order]
         slack += solved.cost - solved.bound
     distance = cost_of(wins, order)
     # Between components every pair stands as its majority wants it, which no order can better.
-    places = _places(wins, order, [points.scores[item] for item in by_borda])
+    places = _tied_places(wins, order, [points.scores[item] for item in by_borda])
     return Kemeny(
         order=tuple(int(by_borda[i]) for i in order),
         distance=distance,
@@ -95,7 +95,7 @@ def kemeny(rankings: Rankings, n: int, *, unranked: Unranked = "last", time_limi
     )
 
 
-def _places(wins: NDArray[np.int64], order: Sequence[int], points: Sequence[float]) -> list[list[int]]:
+def _tied_places(wins: NDArray[np.int64], order: Sequence[int], points: Sequence[float]) -> list[list[int]]:
     """The order with neighbours together that nothing tells apart."""
     places: list[list[int]] = []
     for item in order:
@@ -106,7 +106,7 @@ def _places(wins: NDArray[np.int64], order: Sequence[int], points: Sequence[floa
     return places
 
 
-def _components(wins: NDArray[np.int64]) -> list[list[int]]:
+def _split_components(wins: NDArray[np.int64]) -> list[list[int]]:
     """Strongly connected components of the strict majority graph, winners first; ties by their first member."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -134,7 +134,7 @@ def _components(wins: NDArray[np.int64]) -> list[list[int]]:
     return ordered
 
 
-def _solve(wins: NDArray[np.int64], deadline: float) -> LinearOrder:
+def _solve_component(wins: NDArray[np.int64], deadline: float) -> LinearOrder:
     """The order of one component, its distance and the bound of that."""
     c = len(wins)
     if c == 1:

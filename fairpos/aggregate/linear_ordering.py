@@ -48,7 +48,7 @@ def linear_order(
             is left out where order and bound lie within one step.
         deadline: On the clock of `time.monotonic`; the best so far is returned then.
     """
-    relaxed = _Relaxed(weight)
+    relaxed = _RelaxedOrder(weight)
     best = improved(weight, list(prior))
     bound = relaxed.trivial_bound
     while True:
@@ -97,7 +97,7 @@ def improved(weight: NDArray[np.int64], order: list[int]) -> list[int]:
     return order
 
 
-class _Relaxed:
+class _RelaxedOrder:
     """The program with the triangle constraints found so far.
 
     Variables are x[i, j] for i < j, 1 where i stands before j. A triangle i < j < k says
@@ -127,7 +127,7 @@ class _Relaxed:
         left = deadline - time.monotonic()
         if left <= 0:
             return None
-        rows, limits = self._constraints()
+        rows, limits = self._constraint_rows()
         answer = linprog(  # type: ignore[call-overload]  # its stubs know neither sparse rows nor mip_rel_gap
             self.gain,
             A_ub=rows,
@@ -154,7 +154,7 @@ class _Relaxed:
             before.T[self.above] = 1 - answer.x
         return before, self.constant + self.scale * float(bound)
 
-    def _constraints(self) -> tuple[csr_array[np.float64], NDArray[np.float64]]:
+    def _constraint_rows(self) -> tuple[csr_array[np.float64], NDArray[np.float64]]:
         """The triangles as rows A (t, pairs) and limits b (t,) of A x <= b."""
         from scipy.sparse import csr_array
 

@@ -253,7 +253,7 @@ class KeepsResponses(Protocol):
 
 
 class Backend(Protocol):
-    """A model that can be asked."""
+    """A model, wherever it runs: it gets lists of calls and gives replies in their order."""
 
     @property
     def name(self) -> str:
@@ -261,7 +261,7 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What it can do."""
+        """Which kinds of calls it can answer; see `Capability`."""
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """Replies in the order of the calls."""

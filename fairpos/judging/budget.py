@@ -40,7 +40,7 @@ class Budget:
         return max(0, min(wanted, self.left // self.costliest))
 
     def spend(self, usages: Sequence[Usage]) -> None:
-        """Takes off what a batch cost."""
+        """Subtracts what a batch cost from what is left."""
         for usage in usages:
             tokens = 0 if usage.calls == 0 else usage.prompt_tokens + usage.completion_tokens
             cost = usage.calls if self.unit == "calls" else tokens

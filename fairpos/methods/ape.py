@@ -36,7 +36,7 @@ class Ape(AttentionMethod):
     """
 
     name: ClassVar[str] = "ape"
-    summary: ClassVar[str] = "set-based, with temperature and weight of what is read in the segments"
+    summary: ClassVar[str] = "reads the segments as set_based does, at another temperature and weight"
     source: ClassVar[str] = "APE, arXiv 2502.05431"
     order_free: ClassVar[bool] = True
     reuses_segments: ClassVar[bool] = True

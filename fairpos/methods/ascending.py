@@ -26,8 +26,8 @@ class Ascending(Reordering):
     """
 
     name: ClassVar[str] = "ascending"
-    summary: ClassVar[str] = "the most relevant segment last"
+    summary: ClassVar[str] = "puts the most relevant segment last"
 
     def slots(self, request: Request, backend: Backend) -> Sequence[int]:
-        """Last to first."""
+        """The last slot is the best, the first the worst."""
         return placement.ascending(len(request.segments))

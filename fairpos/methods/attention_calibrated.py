@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.methods.attention_read import AttentionRead
 from fairpos.methods.base import register
-from fairpos.relevance import attention_calibrated
+from fairpos.relevance.attention_calibrated import CalibratedAttention
 from fairpos.relevance.model_read import Looked
 from fairpos.types import Request
 
@@ -25,9 +25,9 @@ class AttentionCalibrated(AttentionRead):
     """
 
     name: ClassVar[str] = "attention_calibrated"
-    summary: ClassVar[str] = "ranks or orders by attention, less a dummy's in the same slot"
+    summary: ClassVar[str] = "ranks or orders by attention, minus a placeholder's attention in the same slot"
     source: ClassVar[str] = "calibrated attention, arXiv 2406.16008"
 
     def look(self, request: Request, backend: Backend) -> Looked:
         """Scores of the segments, and what they cost."""
-        return attention_calibrated.AttentionCalibrated().on(backend).look(request.query, request.segments)
+        return CalibratedAttention().on(backend).look(request.query, request.segments)

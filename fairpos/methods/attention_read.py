@@ -38,7 +38,7 @@ class AttentionRead(Method):
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The one view, by the model's attention."""
-        return [self._placed(request, self.look(request, backend))]
+        return [self._place_segments(request, self.look(request, backend))]
 
     def steps(self, request: Request, backend: Backend) -> Steps:
         """Ranks without asking; or asks once, in the order found."""
@@ -48,14 +48,14 @@ class AttentionRead(Method):
             found = ranked_by_score(request, looked.scores, SINGLE)
             view = View(request.canonical().ids, scores=looked.scores, ranking=found.ranking, ties=found.ties)
             return replace(found, usage=looked.usage, views=(view,))
-        [output] = yield [self._placed(request, looked)]
+        [output] = yield [self._place_segments(request, looked)]
         return replace(
             output,
             usage=output.usage + looked.usage,
             notes=(*output.notes, f"{self.name}: ordered by the model's attention, the best {self.best}"),
         )
 
-    def _placed(self, request: Request, looked: Looked) -> Request:
+    def _place_segments(self, request: Request, looked: Looked) -> Request:
         orders = {"last": placement.ascending, "first": placement.descending, "edges": placement.edges}
         ranking = placement.by_relevance(looked.scores, request.segments)
         return placed(request, ranking, orders[self.best](len(request.segments)))

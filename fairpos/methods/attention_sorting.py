@@ -37,7 +37,7 @@ class AttentionSorting(AttentionRead):
     """
 
     name: ClassVar[str] = "attention_sorting"
-    summary: ClassVar[str] = "looks, sorts by attention, looks again"
+    summary: ClassVar[str] = "sorts the segments by attention, reads them again, repeats"
     source: ClassVar[str] = "attention sorting, arXiv 2310.01427"
     rounds: int = option(2, minimum=1, nature="calls")
 

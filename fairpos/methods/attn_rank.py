@@ -43,7 +43,7 @@ class AttnRank(Reordering):
     """
 
     name: ClassVar[str] = "attn_rank"
-    summary: ClassVar[str] = "the most relevant segment in the slot that the model attends to most"
+    summary: ClassVar[str] = "puts the most relevant segments into the slots that the model attends to most"
     source: ClassVar[str] = "AttnRank"
     profile: str | tuple[Profile, ...] = option("", nature="file")
     interpolate: bool = False
@@ -60,7 +60,7 @@ class AttnRank(Reordering):
             if isinstance(self.profile, str):
                 found += find(setting, self.profile, interpolate=self.interpolate)
             else:
-                self._profile(setting)
+                self._fitting_profile(setting)
         if not isinstance(self.profile, str) or not settings:
             return self
         return replace(self, profile=tuple(dict.fromkeys(found)))
@@ -74,7 +74,7 @@ class AttnRank(Reordering):
         own = [profile for profile in self.profile if profile.setting.task == task]
         found = for_count(own, count, interpolate=self.interpolate)
         if found is None:
-            raise NotCalibrated(f"attn_rank has no profile for {count} segments; {_has(self.profile)}")
+            raise NotCalibrated(f"attn_rank has no profile for {count} segments; {_counts_in_words(self.profile)}")
         return by_value(found.values)
 
     def calibrate(
@@ -118,20 +118,20 @@ class AttnRank(Reordering):
             found = black_box_profile(backend, samples, signal=signal, task=task, template=template, progress=progress)
         return replace(self, profile=(found,))
 
-    def _profile(self, setting: Setting) -> Profile:
+    def _fitting_profile(self, setting: Setting) -> Profile:
         """The profile in hand for a setting."""
         assert not isinstance(self.profile, str)
         wrong = [difference for profile in self.profile for difference in profile.setting.differences(setting)]
         fits = [profile for profile in self.profile if not profile.setting.differences(setting)]
         found = for_count(fits, setting.count, interpolate=self.interpolate)
         if found is None:
-            reasons = wrong or [f"{_has(self.profile)}, not for {setting.count} segments"]
+            reasons = wrong or [f"{_counts_in_words(self.profile)}, not for {setting.count} segments"]
             raise NotCalibrated(
                 f"attn_rank's profile doesn't fit: {'; '.join(reasons)}. Make one with: {setting.command}"
             )
         return found
 
 
-def _has(profiles: Sequence[Profile]) -> str:
+def _counts_in_words(profiles: Sequence[Profile]) -> str:
     counts = sorted({profile.setting.count for profile in profiles})
     return f"it has one for {', '.join(map(str, counts))}" if counts else "it has none"

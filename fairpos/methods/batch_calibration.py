@@ -1,4 +1,4 @@
-"""Batch calibration: take off what the model says on average over a batch.
+"""Batch calibration: subtract what the model says on average over a batch.
 
 Zhou et al., "Batch Calibration", arXiv 2309.17249. Unlike the published code: any set of labels, a prior per set.
 """
@@ -27,7 +27,7 @@ class BatchCalibration(LabelPrior):
     """
 
     name: ClassVar[str] = "batch_calibration"
-    summary: ClassVar[str] = "takes off the model's mean over a batch"
+    summary: ClassVar[str] = "subtracts each label's average over a batch"
     source: ClassVar[str] = "batch calibration, arXiv 2309.17249"
 
     def learn(self, requests: Sequence[Request], ask: Ask) -> Mapping[tuple[str, ...], Sequence[float]]:

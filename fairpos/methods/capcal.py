@@ -1,4 +1,4 @@
-"""CapCal: what the slots say of themselves, taken off.
+"""CapCal: subtract what the slots get by themselves.
 
 arXiv 2604.10150. The same prompt with placeholders for segments shows which slots the model prefers when there is
 nothing to prefer:
@@ -46,7 +46,7 @@ class CapCal(Method):
 
     name: ClassVar[str] = "capcal"
     family: ClassVar[Family] = "output"
-    summary: ClassVar[str] = "takes off what the slots get without content"
+    summary: ClassVar[str] = "subtracts each slot's score on empty passages"
     source: ClassVar[str] = "CapCal, arXiv 2604.10150"
     tasks: ClassVar[frozenset[Task]] = frozenset({"rank", "judge", "choose"})
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
@@ -80,7 +80,7 @@ class CapCal(Method):
             if not output.scores.keys() >= set(request.ids):
                 raise InvalidComposition("capcal needs a score for every segment; this ranker gives rankings alone")
         real, empty = outputs
-        probability, of_nothing = _softmax(real.scores), _softmax(empty.scores)
+        probability, of_nothing = _probabilities_of(real.scores), _probabilities_of(empty.scores)
         k = len(request.ids)
         entropy = -math.fsum(p * math.log(p) for p in of_nothing.values() if p > 0)
         alpha = min(self.slope * entropy / math.log(k), self.cap) if k > 1 else 0.0
@@ -92,7 +92,7 @@ class CapCal(Method):
         return folded(ranked_by_score(request, scores, resolution), outputs)
 
 
-def _softmax(log_probs: Mapping[str, float]) -> dict[str, float]:
+def _probabilities_of(log_probs: Mapping[str, float]) -> dict[str, float]:
     top = max(log_probs.values())
     if top == -math.inf:
         return dict.fromkeys(log_probs, 1 / len(log_probs))

@@ -33,7 +33,7 @@ class Contextual(Method):
 
     name: ClassVar[str] = "contextual"
     family: ClassVar[Family] = "output"
-    summary: ClassVar[str] = "takes off what the model says to a prompt without content"
+    summary: ClassVar[str] = "subtracts each label's score on a prompt without content"
     source: ClassVar[str] = "contextual calibration, arXiv 2102.09690"
     tasks: ClassVar[frozenset[Task]] = frozenset({"judge", "choose", "rank"})
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})

@@ -25,8 +25,8 @@ class Descending(Reordering):
     """
 
     name: ClassVar[str] = "descending"
-    summary: ClassVar[str] = "the most relevant segment first"
+    summary: ClassVar[str] = "puts the most relevant segment first"
 
     def slots(self, request: Request, backend: Backend) -> Sequence[int]:
-        """First to last."""
+        """The first slot is the best, the last the worst."""
         return placement.descending(len(request.segments))

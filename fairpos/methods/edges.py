@@ -33,7 +33,7 @@ class Edges(Reordering):
     """
 
     name: ClassVar[str] = "edges"
-    summary: ClassVar[str] = "the most relevant segments at both ends"
+    summary: ClassVar[str] = "puts the most relevant segments at both ends"
     source: ClassVar[str] = "lost in the middle, arXiv 2307.03172"
 
     def slots(self, request: Request, backend: Backend) -> Sequence[int]:

@@ -42,7 +42,7 @@ class GraphKV(AttentionMethod):
     """
 
     name: ClassVar[str] = "graph_kv"
-    summary: ClassVar[str] = "segments read again, seeing those that they depend on"
+    summary: ClassVar[str] = "reads each segment again, together with the segments that it depends on"
     source: ClassVar[str] = "Graph-KV, arXiv 2506.07334"
     order_free: ClassVar[bool] = True
     top: int | None = option(None, minimum=0)
@@ -51,7 +51,7 @@ class GraphKV(AttentionMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.top is None or not self.edges, "edges", "empty where top is given")
-        self._edges()
+        self._read_edges()
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """Turns `top` into links.
@@ -74,9 +74,9 @@ class GraphKV(AttentionMethod):
         """The attention of one call over these prompts."""
         from fairpos.attention.graph_kv import GraphKVAttention
 
-        return GraphKVAttention(layouts, [self._graph(layout) for layout in layouts])
+        return GraphKVAttention(layouts, [self._graph_of(layout) for layout in layouts])
 
-    def _graph(self, layout: Layout) -> Graph | None:
+    def _graph_of(self, layout: Layout) -> Graph | None:
         """Targets to sources by number in the layout; None: everything is a source of everything."""
         number = {id: i for i, id in enumerate(layout.ids)}
         if layout.links:
@@ -87,7 +87,7 @@ class GraphKV(AttentionMethod):
             raise InvalidRequest(f"graph_kv: top={self.top} needs scores, which a prompt in tokens has not; use edges")
         elif self.edges:
             found = {}
-            for a, b in self._edges():
+            for a, b in self._read_edges():
                 for id in (a, b):
                     if id not in number:
                         raise InvalidRequest(
@@ -106,7 +106,7 @@ class GraphKV(AttentionMethod):
                     )
         return {target: sorted(sources) for target, sources in found.items()}
 
-    def _edges(self) -> list[tuple[str, str]]:
+    def _read_edges(self) -> list[tuple[str, str]]:
         pairs = []
         for edge in filter(None, (part.strip() for part in self.edges.split(";"))):
             source, sign, target = (part.strip() for part in edge.partition(">"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fairpos.methods.attention_read import AttentionRead
 from fairpos.methods.base import register
 from fairpos.options import option
-from fairpos.relevance import icr
+from fairpos.relevance.icr import InContextRelevance
 from fairpos.relevance.model_read import Looked
 from fairpos.types import Request
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class ICR(AttentionRead):
+class Icr(AttentionRead):
     """Ranks by the attention of the query, less that of an empty query; or reorders by it before an answer.
 
     COST: one prefill of the segments and two short passes; no generation for task "rank".
@@ -29,10 +29,10 @@ class ICR(AttentionRead):
     """
 
     name: ClassVar[str] = "icr"
-    summary: ClassVar[str] = "ranks or orders by the query's attention, less an empty query's"
+    summary: ClassVar[str] = "ranks or orders by the query's attention, minus an empty query's"
     source: ClassVar[str] = "in-context re-ranking, arXiv 2410.02642"
     sigmas: float = option(2.0, minimum=0)
 
     def look(self, request: Request, backend: Backend) -> Looked:
         """Scores of the segments, and what they cost."""
-        return icr.ICR(self.sigmas).on(backend).look(request.query, request.segments)
+        return InContextRelevance(self.sigmas).on(backend).look(request.query, request.segments)

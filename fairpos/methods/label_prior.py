@@ -1,4 +1,4 @@
-"""What batch calibration and PriDe share: a learned preference for labels, taken off the scores.
+"""What batch calibration and PriDe share: a learned preference for labels, subtracted from the scores.
 
 The prior of a set of labels is a distribution; a model without label bias has 1 / k for each of k. The labels of a view
 are those of its slots, or those that travel with the segments, so that the prior is of labels AND slots where they move

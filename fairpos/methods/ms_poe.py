@@ -44,7 +44,7 @@ class MsPoe(AttentionMethod):
     """
 
     name: ClassVar[str] = "ms_poe"
-    summary: ClassVar[str] = "positions divided by a ratio per head"
+    summary: ClassVar[str] = "divides each head's positions by a ratio of its own"
     source: ClassVar[str] = "Ms-PoE, arXiv 2403.04797"
     needs_whole_prompt: ClassVar[bool] = True
     r_min: float = option(1.2, above=0)

@@ -19,4 +19,4 @@ class NoMethod(Method):
 
     name: ClassVar[str] = "none"
     family: ClassVar[Family] = "none"
-    summary: ClassVar[str] = "the plain model, in the order that came in"
+    summary: ClassVar[str] = "leaves the model and the order as they are"

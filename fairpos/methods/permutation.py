@@ -73,7 +73,7 @@ class Permutation(Method):
 
     name: ClassVar[str] = "permutation"
     family: ClassVar[Family] = "output"
-    summary: ClassVar[str] = "asks in several orders and aggregates"
+    summary: ClassVar[str] = "asks in several orders and combines the answers"
     source: ClassVar[str] = "permutation self-consistency, arXiv 2310.07712"
     tasks: ClassVar[frozenset[Task]] = frozenset({"answer", "rank", "judge", "choose"})
     order_free: ClassVar[bool] = True

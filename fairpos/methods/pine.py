@@ -33,7 +33,7 @@ class Pine(AttentionMethod):
     """
 
     name: ClassVar[str] = "pine"
-    summary: ClassVar[str] = "every query orders the segments by its own attention"
+    summary: ClassVar[str] = "lets every query order the segments by its own attention"
     source: ClassVar[str] = "PINE, arXiv 2407.01100"
     order_free: ClassVar[bool] = True
 

@@ -48,7 +48,7 @@ class PositionalHidden(AttentionMethod):
     """
 
     name: ClassVar[str] = "positional_hidden"
-    summary: ClassVar[str] = "one positional channel scaled for the last token"
+    summary: ClassVar[str] = "scales one positional channel for the last token"
     source: ClassVar[str] = "positional hidden states, arXiv 2406.02536"
     needs_whole_prompt: ClassVar[bool] = True
     channel: int | None = option(None, minimum=0)
@@ -66,7 +66,7 @@ class PositionalHidden(AttentionMethod):
             raise InvalidOption(
                 f"positional_hidden: give one of channel, preset and profile, got {' and '.join(given)}"
             )
-        self._layers()
+        self._read_layers()
 
     @property
     def setting(self) -> ChannelSetting:
@@ -87,7 +87,9 @@ class PositionalHidden(AttentionMethod):
                 f"preset= (one of {', '.join(PRESETS)}), or profile=FILE from `fairpos calibrate positional_hidden`"
             )
         factor = found.factor if self.factor is None else self.factor
-        return ChannelSetting(found.channel, factor, self._layers() or found.layers, found.hidden_size, found.depth)
+        return ChannelSetting(
+            found.channel, factor, self._read_layers() or found.layers, found.hidden_size, found.depth
+        )
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:
         """Itself, once it is known that there is a channel."""
@@ -127,7 +129,7 @@ class PositionalHidden(AttentionMethod):
         assert found.layers is not None
         return cls(channel=found.channel, factor=found.factor, layers=f"{found.layers[0]}-{found.layers[1]}")
 
-    def _layers(self) -> tuple[int, int] | None:
+    def _read_layers(self) -> tuple[int, int] | None:
         if not self.layers:
             return None
         first, sign, last = self.layers.partition("-")

@@ -36,7 +36,7 @@ class Pride(LabelPrior):
     """
 
     name: ClassVar[str] = "pride"
-    summary: ClassVar[str] = "learns the prior over labels on a few samples and takes it off"
+    summary: ClassVar[str] = "subtracts a preference for labels, learned from a few samples"
     source: ClassVar[str] = "PriDe, arXiv 2309.03882"
     share: float = option(0.05, above=0, maximum=1)
     seed: int = 0
@@ -50,13 +50,13 @@ class Pride(LabelPrior):
         found = {}
         for labels, members in by_labels.items():
             count = max(1, math.ceil(self.share * len(members)))
-            priors = self._priors(random.Random(self.seed).sample(members, count), labels, ask)
+            priors = self._sample_priors(random.Random(self.seed).sample(members, count), labels, ask)
             if priors:
                 found[labels] = [math.fsum(prior[i] for prior in priors) / len(priors) for i in range(len(labels))]
         return found
 
-    def _priors(self, samples: Sequence[Request], labels: Sequence[str], ask: Ask) -> list[list[float]]:
-        views = [view for request in samples for view in _rotations(request)]
+    def _sample_priors(self, samples: Sequence[Request], labels: Sequence[str], ask: Ask) -> list[list[float]]:
+        views = [view for request in samples for view in _content_rotations(request)]
         outputs = ask(views)
         k = len(labels)
         priors = []
@@ -64,11 +64,11 @@ class Pride(LabelPrior):
             each = list(zip(views[start : start + k], outputs[start : start + k], strict=True))
             if all(has_all_scores(output, view.ids) for view, output in each):
                 logs = [self.by_label(view, output)[1] for view, output in each]
-                priors.append(_softmax([math.fsum(log[label] for log in logs) / k for label in labels]))
+                priors.append(_normalised_exponentials([math.fsum(log[label] for log in logs) / k for label in labels]))
         return priors
 
 
-def _rotations(request: Request) -> list[Request]:
+def _content_rotations(request: Request) -> list[Request]:
     """The contents turned under labels that stay in their slots, named so that an order-free method keeps to them."""
     labels = request.labels or slot_labels(request.task, len(request.segments))
     k = len(labels)
@@ -76,7 +76,7 @@ def _rotations(request: Request) -> list[Request]:
     return [replace(view, labels=labels) for view in turned]
 
 
-def _softmax(values: Sequence[float]) -> list[float]:
+def _normalised_exponentials(values: Sequence[float]) -> list[float]:
     top = max(values)
     weights = [math.exp(value - top) for value in values]
     total = math.fsum(weights)

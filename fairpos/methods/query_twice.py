@@ -31,7 +31,7 @@ class QueryTwice(Method):
 
     name: ClassVar[str] = "query_twice"
     family: ClassVar[Family] = "input"
-    summary: ClassVar[str] = "the query before and after the segments"
+    summary: ClassVar[str] = "puts the query before and after the segments"
     source: ClassVar[str] = "query-aware contextualization, arXiv 2307.03172"
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:

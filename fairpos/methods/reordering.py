@@ -54,7 +54,7 @@ class Reordering(Method, ABC):
         """The one view, its segments placed by their relevance."""
         if len(request.segments) == 1:
             return [request]
-        scores = self._scores(request, backend)
+        scores = self._relevance_scores(request, backend)
         return [placed(request, by_relevance(scores, request.segments), self.slots(request, backend))]
 
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
@@ -68,7 +68,7 @@ class Reordering(Method, ABC):
             return self.relevance
         return "given" if all(segment.score is not None for segment in segments) else "bm25"
 
-    def _scores(self, request: Request, backend: Backend) -> dict[str, float]:
+    def _relevance_scores(self, request: Request, backend: Backend) -> dict[str, float]:
         source = find_relevance(self.source_of(request.segments))
         if isinstance(source, ModelRead):
             source = source.on(backend)

@@ -30,7 +30,7 @@ class SetBased(AttentionMethod):
     """
 
     name: ClassVar[str] = "set_based"
-    summary: ClassVar[str] = "segments share positions and don't see each other"
+    summary: ClassVar[str] = "gives all segments the same positions and hides them from each other"
     source: ClassVar[str] = "Set-Based Prompting, arXiv 2406.06581"
     order_free: ClassVar[bool] = True
     reuses_segments: ClassVar[bool] = True

@@ -38,7 +38,7 @@ class String(AttentionMethod):
     """
 
     name: ClassVar[str] = "string"
-    summary: ClassVar[str] = "far distances shifted to frequent ones"
+    summary: ClassVar[str] = "shortens far distances to those that were frequent in training"
     source: ClassVar[str] = "STRING, arXiv 2410.18745"
     S: int | None = option(None, minimum=1)
     W: int = option(128, minimum=0)

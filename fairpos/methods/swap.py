@@ -36,7 +36,7 @@ class Swap(Method):
 
     name: ClassVar[str] = "swap"
     family: ClassVar[Family] = "output"
-    summary: ClassVar[str] = "asks in both orders; disagreement is a tie, or is averaged"
+    summary: ClassVar[str] = "asks in both orders; where they disagree it is a tie, or their mean decides"
     source: ClassVar[str] = "MT-Bench's two games, arXiv 2306.05685"
     tasks: ClassVar[frozenset[Task]] = frozenset({"judge", "choose"})
     order_free: ClassVar[bool] = True

@@ -44,16 +44,16 @@ def primacy(table: npt.ArrayLike) -> Array:
         InvalidRequest: fewer than 3 positions have no middle.
     """
     curve = accuracy_by_position(table)
-    return np.asarray(curve[..., 0] - _middle(curve))
+    return np.asarray(curve[..., 0] - _middle_of(curve))
 
 
 def recency(table: npt.ArrayLike) -> Array:
     """acc(last) - acc(middle); as in `primacy`."""
     curve = accuracy_by_position(table)
-    return np.asarray(curve[..., -1] - _middle(curve))
+    return np.asarray(curve[..., -1] - _middle_of(curve))
 
 
-def _middle(curve: Array) -> Array:
+def _middle_of(curve: Array) -> Array:
     if curve.shape[-1] < 3:
         raise InvalidRequest(f"primacy and recency need at least 3 positions, got {curve.shape[-1]}")
     return np.asarray(curve[..., 1:-1].mean(axis=-1))

@@ -26,17 +26,17 @@ def position_effect(cells: npt.ArrayLike) -> Array:
         Of verdicts: P(first wins) - P(second wins), in [-1, 1]: 1 always the first, -1 always the second. A judge that
         names the first with probability p and is fair otherwise has p. Of log-probabilities: half the shift, in nats.
     """
-    values = _checked(cells)
+    values = _check_cells(cells)
     return np.asarray((values[..., 0, :] - values[..., 1, :]).mean(axis=(-2, -1)) / 2)
 
 
 def label_effect(cells: npt.ArrayLike) -> Array:
     """How much the first label helps, whatever slot it stands in. Cells and range as in `position_effect`."""
-    values = _checked(cells)
+    values = _check_cells(cells)
     return np.asarray((values[..., :, 0] - values[..., :, 1]).mean(axis=(-2, -1)) / 2)
 
 
-def _checked(cells: npt.ArrayLike) -> Array:
+def _check_cells(cells: npt.ArrayLike) -> Array:
     values = np.asarray(cells, dtype=float)
     if values.ndim < 3 or values.shape[-2:] != (2, 2) or values.shape[-3] == 0:
         raise InvalidRequest(f"needs cells of shape (items, 2 orders, 2 labelings), got {values.shape}")

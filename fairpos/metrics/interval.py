@@ -1,4 +1,4 @@
-"""Intervals of measured rates."""
+"""Wilson's interval: between which rates the true one lies, given how often something happened."""
 
 from __future__ import annotations
 

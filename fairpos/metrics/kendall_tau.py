@@ -1,4 +1,4 @@
-"""Agreement of two rankings."""
+"""Kendall's tau: pairs that two rankings order alike, minus those that they order differently."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ def ndcg(ranking: Sequence[str], relevance: Mapping[str, float], k: int | None =
         raise InvalidRequest(f"k must be at least 1, got {k}")
     if any(grade < 0 for grade in relevance.values()):
         raise InvalidRequest("relevance must be at least 0")
-    ideal = _dcg(sorted(relevance.values(), reverse=True)[:k])
-    return _dcg([relevance.get(id, 0.0) for id in ranking[:k]]) / ideal if ideal > 0 else 0.0
+    ideal = _discounted_gain(sorted(relevance.values(), reverse=True)[:k])
+    return _discounted_gain([relevance.get(id, 0.0) for id in ranking[:k]]) / ideal if ideal > 0 else 0.0
 
 
-def _dcg(gains: Sequence[float]) -> float:
+def _discounted_gain(gains: Sequence[float]) -> float:
     return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))

@@ -34,20 +34,20 @@ def cyclic(k: int, views: int, seed: int) -> list[tuple[int, ...]]:
     Raises:
         InvalidOption: there are no items, or no views.
     """
-    base = _base(k, views, random.Random(seed))
+    base = _base_shifts(k, views, random.Random(seed))
     orders: list[tuple[int, ...]] = []
     for cycle in range(math.ceil(views / k)):
         size = min(k, views - cycle * k)
         for v in range(size):
             backwards = cycle % 2 == 1 if size == k or views > k else size >= 4 and v % 2 == 1
-            orders.append(_shifted(base, v * k // size, backwards))
+            orders.append(_shift_order(base, v * k // size, backwards))
     return orders
 
 
 def random_orders(k: int, views: int, seed: int) -> list[tuple[int, ...]]:
     """Uniform random orders, drawn independently: the published design, seeded. Arguments as for `cyclic`."""
     draw = random.Random(seed)
-    base = _base(k, views, draw)
+    base = _base_shifts(k, views, draw)
     orders = [tuple(base)]
     for _ in range(views - 1):
         draw.shuffle(base)
@@ -62,13 +62,13 @@ def latin(k: int, views: int, seed: int) -> list[tuple[int, ...]]:
     `cyclic`.
     """
     draw = random.Random(seed)
-    base = _base(k, views, draw)
+    base = _base_shifts(k, views, draw)
     orders: list[tuple[int, ...]] = []
     while len(orders) < views:
         columns, shifts = list(range(k)), list(range(k))
         draw.shuffle(columns)
         draw.shuffle(shifts)
-        square = [_shifted(base, shift, backwards=False) for shift in shifts]
+        square = [_shift_order(base, shift, backwards=False) for shift in shifts]
         orders += [tuple(row[column] for column in columns) for row in square]
     return orders[:views]
 
@@ -93,7 +93,7 @@ def spread(views: int) -> list[int]:
     return sorted(range(views), key=lambda v: int(f"{v:0{bits}b}"[::-1], 2))
 
 
-def _base(k: int, views: int, draw: random.Random) -> list[int]:
+def _base_shifts(k: int, views: int, draw: random.Random) -> list[int]:
     if k < 1 or views < 1:
         raise InvalidOption(f"a design needs at least 1 item and 1 view, got {k} items and {views} views")
     base = list(range(k))
@@ -101,6 +101,6 @@ def _base(k: int, views: int, draw: random.Random) -> list[int]:
     return base
 
 
-def _shifted(base: list[int], shift: int, backwards: bool) -> tuple[int, ...]:
+def _shift_order(base: list[int], shift: int, backwards: bool) -> tuple[int, ...]:
     shifted = base[shift:] + base[:shift]
     return tuple(reversed(shifted)) if backwards else tuple(shifted)

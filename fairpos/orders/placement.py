@@ -107,7 +107,7 @@ def place(
     for id in [*pinned, *(id for group in groups for id in group)]:
         if id not in ranking:
             raise InvalidRequest(f"unknown segment id {id!r}; known: {', '.join(ranking)}")
-    units = _units(ranking, groups)
+    units = _join_groups(ranking, groups)
     fixed: dict[int, tuple[str, ...]] = {}
     for id, wanted in pinned.items():
         if not -len(units) <= wanted < len(units):
@@ -126,7 +126,7 @@ def place(
     return tuple(id for slot in range(len(units)) for id in shown[slot])
 
 
-def _units(ranking: Sequence[str], groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+def _join_groups(ranking: Sequence[str], groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     """Groups and single ids, in the order of their best member."""
     unit_of: dict[str, tuple[str, ...]] = {}
     for group in groups:

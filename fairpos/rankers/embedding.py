@@ -27,7 +27,7 @@ class EmbeddingRanker(Checked):
     """
 
     name: ClassVar[str] = "embedding"
-    summary: ClassVar[str] = "a bi-encoder or cross-encoder instead of the language model; free of order"
+    summary: ClassVar[str] = "ranks by a bi-encoder or cross-encoder instead of the language model; free of order"
     source: ClassVar[str] = "Sentence-BERT, arXiv 1908.10084"
     requires: ClassVar[frozenset[Capability]] = frozenset()
     model: str = option("minilm", nature="model")

@@ -27,7 +27,7 @@ class FirstToken:
     """
 
     name: ClassVar[str] = "first_token"
-    summary: ClassVar[str] = "the distribution over the labels where the reply would name the best; one pass"
+    summary: ClassVar[str] = "reads the distribution over the labels where the reply would name the best; one pass"
     source: ClassVar[str] = "FIRST, arXiv 2406.15657"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
 

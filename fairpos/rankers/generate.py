@@ -46,7 +46,7 @@ class GenerateRanker(Checked):
     """
 
     name: ClassVar[str] = "generate"
-    summary: ClassVar[str] = "a listwise reply, [2] > [1]; held to the ids on a local model"
+    summary: ClassVar[str] = "lets the model write the list, [2] > [1]; a local model is held to the ids"
     source: ClassVar[str] = "RankGPT, arXiv 2304.09542"
     requires: ClassVar[frozenset[Capability]] = frozenset()  # every backend generates: an endpoint needn't be tried out
     constrained: bool = True

@@ -41,7 +41,7 @@ class Pairwise:
     """
 
     name: ClassVar[str] = "pairwise"
-    summary: ClassVar[str] = "every pair in both orders; free of order"
+    summary: ClassVar[str] = "compares every pair in both orders; free of order"
     source: ClassVar[str] = "pairwise ranking prompting, arXiv 2306.17563"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
 

@@ -33,7 +33,7 @@ class Pointwise:
     """
 
     name: ClassVar[str] = "pointwise"
-    summary: ClassVar[str] = "log-odds of yes against no, each passage alone; free of order"
+    summary: ClassVar[str] = "asks yes or no of each passage alone; free of order"
     source: ClassVar[str] = "relevance generation, arXiv 2211.09110"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
 

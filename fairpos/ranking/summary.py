@@ -66,7 +66,7 @@ def quality(results: Iterable[Mapping[str, Json]], qrels: Qrels, *, k: int = 10)
         grades = qrels.get(str(result["id"]))
         if grades is None:
             continue
-        ranking, unranked = _ids(result["ranking"]), _ids(result["unranked"])
+        ranking, unranked = _ids_in(result["ranking"]), _ids_in(result["unranked"])
         relevant = {id for id, grade in grades.items() if grade > 0}
         measured[f"nDCG@{k}"].append(ndcg(ranking, grades, k))
         measured["MRR"].append(reciprocal_rank(ranking, relevant))
@@ -76,6 +76,6 @@ def quality(results: Iterable[Mapping[str, Json]], qrels: Qrels, *, k: int = 10)
     return {name: (bootstrap_interval(values), len(values)) for name, values in measured.items() if values}
 
 
-def _ids(value: Json) -> Sequence[str]:
+def _ids_in(value: Json) -> Sequence[str]:
     assert isinstance(value, list)
     return [str(id) for id in value]

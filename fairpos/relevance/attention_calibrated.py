@@ -21,7 +21,7 @@ from fairpos.types import Request, Segment, Usage
 
 @register
 @dataclass(frozen=True)
-class AttentionCalibrated(ModelRead):
+class CalibratedAttention(ModelRead):
     """Mean attention of the question to a segment's tokens, minus that to a dummy in the same slot.
 
     COST: K + 1 passes over the prompt for K segments.
@@ -32,7 +32,7 @@ class AttentionCalibrated(ModelRead):
     """
 
     name: ClassVar[str] = "attention_calibrated"
-    summary: ClassVar[str] = "attention to a segment, less that to a dummy in its slot"
+    summary: ClassVar[str] = "attention to a segment, minus that to a placeholder in its slot"
     source: ClassVar[str] = "calibrated attention, arXiv 2406.16008"
     dummy: str = "There is nothing here."
 
@@ -40,7 +40,7 @@ class AttentionCalibrated(ModelRead):
         super().__post_init__()
         self.require(bool(self.dummy.strip()), "dummy", "words")
 
-    def _look(self, request: Request, reader: AttentionReader) -> Looked:
+    def _look_at(self, request: Request, reader: AttentionReader) -> Looked:
         segments = request.segments
         with_dummy = [
             replace(request, segments=(*segments[:i], self._stand_in(segment), *segments[i + 1 :]))

@@ -50,8 +50,8 @@ class BM25(Checked):
         except ImportError as error:
             raise MissingDependency(f"bm25 needs bm25s: pip install 'fairpos[lexical]' ({error})") from None
         ordered = canonical(segments)
-        words = [_words(passage(segment)) for segment in ordered]
-        asked = [word for word in _words(query) if any(word in each for each in words)]
+        words = [_split_words(passage(segment)) for segment in ordered]
+        asked = [word for word in _split_words(query) if any(word in each for each in words)]
         if not asked:  # also where no segment has a word at all, which bm25s can't index
             return dict.fromkeys((segment.id for segment in segments), 0.0)
         index = bm25s.BM25(k1=self.k1, b=self.b, method="lucene", backend="numpy")
@@ -60,5 +60,5 @@ class BM25(Checked):
         return {segment.id: float(score) for segment, score in zip(ordered, found, strict=True)}
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())

@@ -26,7 +26,7 @@ NO_QUERY = "N/A"
 
 @register
 @dataclass(frozen=True)
-class ICR(ModelRead):
+class InContextRelevance(ModelRead):
     """Attention of the query to each segment's tokens, summed over heads and layers, minus the same for "N/A".
 
     Tokens below mean - `sigmas` standard deviations of their segment are dropped before the sum.
@@ -39,11 +39,11 @@ class ICR(ModelRead):
     """
 
     name: ClassVar[str] = "icr"
-    summary: ClassVar[str] = "attention of the query, less that of an empty query"
+    summary: ClassVar[str] = "attention of the query, minus that of an empty query"
     source: ClassVar[str] = "in-context re-ranking, arXiv 2410.02642"
     sigmas: float = option(2.0, minimum=0)
 
-    def _look(self, request: Request, reader: AttentionReader) -> Looked:
+    def _look_at(self, request: Request, reader: AttentionReader) -> Looked:
         asked, empty = reader.read_attention([render(request), render(replace(request, query=NO_QUERY))])
         tokens = asked.weights.sum(axis=0, dtype=np.float64) - empty.weights.sum(axis=0, dtype=np.float64)
         pieces = np.split(tokens, np.cumsum(asked.lengths)[:-1])

@@ -52,14 +52,14 @@ class ModelRead(Checked, ABC):
         return self.look(query, segments).scores
 
     def look(self, query: str, segments: Sequence[Segment]) -> Looked:
-        """The scores with their cost."""
+        """Attention scores by id, and the calls and tokens that they took."""
         if self.backend is None:
             raise UnsupportedBackend(
                 f"this relevance reads a model's attention: call .on(fair.backend) first, got {self!r} on no model"
             )
         request = Request("answer", query, tuple(canonical(segments)))
-        return self._look(request, attention_reader(self.backend))
+        return self._look_at(request, attention_reader(self.backend))
 
     @abstractmethod
-    def _look(self, request: Request, reader: AttentionReader) -> Looked:
+    def _look_at(self, request: Request, reader: AttentionReader) -> Looked:
         """Scores of a request in canonical order."""

@@ -47,7 +47,7 @@ def says_what_it_is_and_can(backend: Backend) -> None:
 def answers_every_call_in_order(backend: Backend) -> None:
     """As many replies as calls, in their order; none for none."""
     expect(backend.run([]) == [], "no calls must have no replies")
-    calls = _calls(backend)
+    calls = _sample_calls(backend)
     replies = backend.run(calls)
     expect(len(replies) == len(calls), f"{len(calls)} calls got {len(replies)} replies")
     for call, reply in zip(calls, replies, strict=True):
@@ -60,7 +60,7 @@ def answers_every_call_in_order(backend: Backend) -> None:
 @BACKEND_CONTRACT.add
 def scores_are_log_probabilities(backend: Backend) -> None:
     """At most 0, and never nan."""
-    for call, reply in zip(_calls(backend), backend.run(_calls(backend)), strict=True):
+    for call, reply in zip(_sample_calls(backend), backend.run(_sample_calls(backend)), strict=True):
         if isinstance(call, Score):
             for value in reply.log_probs:
                 expect(not math.isnan(value) and value <= 1e-4, f"{value} is no log-probability")
@@ -69,7 +69,7 @@ def scores_are_log_probabilities(backend: Backend) -> None:
 @BACKEND_CONTRACT.add
 def counts_what_it_used(backend: Backend) -> None:
     """A call that isn't cached is counted, with the tokens of its prompt."""
-    for reply in backend.run(_calls(backend)):
+    for reply in backend.run(_sample_calls(backend)):
         usage = reply.usage
         expect(usage.calls + usage.cached >= 1, f"a reply must count as a call, got {usage}")
         if usage.calls and reply.status == "ok":
@@ -79,7 +79,7 @@ def counts_what_it_used(backend: Backend) -> None:
 @BACKEND_CONTRACT.add
 def gives_the_same_again_and_alone(backend: Backend) -> None:
     """Greedy replies repeat, and don't depend on what else is in the batch."""
-    calls = _calls(backend)
+    calls = _sample_calls(backend)
     together = backend.run(calls)
     for call, beside in zip(calls, together, strict=True):
         [alone] = backend.run([call])
@@ -103,7 +103,7 @@ def tells_where_it_looked(backend: Backend) -> None:
         expect(bool((reading.weights >= 0).all()), "a weight is below 0")
 
 
-def _calls(backend: Backend) -> list[Call]:
+def _sample_calls(backend: Backend) -> list[Call]:
     """Of several lengths and kinds, so that replies that change places show."""
     prompts = [render(request_for("rank", SEGMENTS[:count])) for count in (4, 2, 3)]
     calls: list[Call] = [Generate(prompt, _FEW) for prompt in prompts]

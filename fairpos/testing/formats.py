@@ -112,7 +112,7 @@ def writes_each_outcome_apart(case: FormatCase) -> None:
     for item in case.items():
         first, second = item.request.ids[:2]
         written = {
-            outcome: _written(case, item, winner, status)
+            outcome: _write_verdict(case, item, winner, status)
             for outcome, winner, status in (
                 (f"{first} wins", first, "ok"),
                 (f"{second} wins", second, "ok"),
@@ -129,7 +129,7 @@ def writes_each_outcome_apart(case: FormatCase) -> None:
 def saves_what_it_writes(case: FormatCase) -> None:
     """The tool's file has every record."""
     items = case.items()
-    records = [_written(case, item, item.request.ids[0], "ok") for item in items]
+    records = [_write_verdict(case, item, item.request.ids[0], "ok") for item in items]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.jsonl"
         case.format.save(path, records, case.source)
@@ -138,7 +138,7 @@ def saves_what_it_writes(case: FormatCase) -> None:
         expect(bool(text.strip()), "nothing was saved")
 
 
-def _written(case: FormatCase, item: Item, winner: str | None, status: str) -> Record:
+def _write_verdict(case: FormatCase, item: Item, winner: str | None, status: str) -> Record:
     verdict = Verdict(
         id=item.id,
         winner=winner,

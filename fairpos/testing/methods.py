@@ -167,9 +167,9 @@ def is_free_of_order_if_it_says_so(case: MethodCase) -> None:
     if not case.method.order_free:
         return
     for backend, request in case.requests():
-        first = _result(case.run(request, backend))
+        first = _result_of(case.run(request, backend))
         for view in all_orders(request):
-            found = _result(case.run(view, backend))
+            found = _result_of(case.run(view, backend))
             expect(found == first, f"{request.task}: order {view.ids} gives {found}, order {request.ids} {first}")
 
 
@@ -198,7 +198,7 @@ def repeats_with_a_seed(case: MethodCase) -> None:
         results = []
         for state in (1, 2):
             random.seed(state)
-            results.append(_result(case.run(request, backend)))
+            results.append(_result_of(case.run(request, backend)))
         expect(results[0] == results[1], f"{request.task}: two runs give {results[0]} and {results[1]}")
         if "seed" in options_of(type(case.method)):
             for seed in (0, 1, 2):
@@ -270,7 +270,7 @@ def _expect_ids(output: Output, request: Request) -> None:
         expect(not unscored, f"{request.task}: {', '.join(unscored)} is ranked beside others that have scores")
 
 
-def _result(output: Output) -> dict[str, object]:
+def _result_of(output: Output) -> dict[str, object]:
     """What of an output no order may change; scores by id."""
     return {
         "text": output.text,

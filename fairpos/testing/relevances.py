@@ -46,7 +46,7 @@ def scores_every_segment(source: Relevance) -> None:
     """A finite number for each id, and for nothing else, from one segment on; equal segments score alike."""
     twins = (*SEGMENTS[:2], replace(SEGMENTS[0], id="twin"))
     for segments in (SEGMENTS, twins, SEGMENTS[:1]):
-        scores = _scores(source, segments)
+        scores = _scores_of(source, segments)
         ids = sorted(segment.id for segment in segments)
         expect(sorted(scores) == ids, f"there must be scores of {ids}, got {sorted(scores)}")
         for id, score in scores.items():
@@ -56,12 +56,12 @@ def scores_every_segment(source: Relevance) -> None:
 @RELEVANCE_CONTRACT.add
 def is_free_of_order(source: Relevance) -> None:
     """The very same scores, to the bit, for all 24 orders of four segments."""
-    first = _scores(source, SEGMENTS)
+    first = _scores_of(source, SEGMENTS)
     for view in all_orders(request_for("rank")):
-        found = _scores(source, view.segments)
+        found = _scores_of(source, view.segments)
         expect(found == first, f"order {view.ids} gives {found}, order {request_for('rank').ids} {first}")
 
 
-def _scores(source: Relevance, segments: Sequence[Segment]) -> dict[str, float]:
+def _scores_of(source: Relevance, segments: Sequence[Segment]) -> dict[str, float]:
     bound = source.on(biased_backend("attention")) if isinstance(source, ModelRead) else source
     return bound.scores(QUERY, segments)

@@ -23,7 +23,7 @@ def tiny_backend() -> HFBackend:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer()
+    tokenizer = _make_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=48,
@@ -43,7 +43,7 @@ def tiny_backend() -> HFBackend:
     return HFBackend(model, tokenizer, name="tiny")
 
 
-def _tokenizer() -> PreTrainedTokenizerBase:
+def _make_tokenizer() -> PreTrainedTokenizerBase:
     """Every byte is a token; words of the contract's own prompts are one or two, so that its prompts are short."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

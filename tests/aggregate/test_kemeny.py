@@ -84,9 +84,9 @@ def test_a_fractional_program_is_finished_in_whole_numbers(monkeypatch):
     from fairpos.aggregate import linear_ordering
 
     modes = []
-    solve = linear_ordering._Relaxed.solve
+    solve = linear_ordering._RelaxedOrder.solve
     monkeypatch.setattr(
-        linear_ordering._Relaxed, "solve", lambda self, deadline: (modes.append(self.whole), solve(self, deadline))[1]
+        linear_ordering._RelaxedOrder, "solve", lambda self, deadline: (modes.append(self.whole), solve(self, deadline))[1]
     )
     found = kemeny(rankings, 40)
     assert found.proved
