@@ -85,9 +85,12 @@ def test_a_fractional_program_is_finished_in_whole_numbers(monkeypatch):
 
     modes = []
     solve = linear_ordering._RelaxedOrder.solve
-    monkeypatch.setattr(
-        linear_ordering._RelaxedOrder, "solve", lambda self, deadline: (modes.append(self.whole), solve(self, deadline))[1]
-    )
+
+    def recorded(self, deadline):
+        modes.append(self.whole)
+        return solve(self, deadline)
+
+    monkeypatch.setattr(linear_ordering._RelaxedOrder, "solve", recorded)
     found = kemeny(rankings, 40)
     assert found.proved
     assert found.distance == distance(found.order, rankings, "last")
