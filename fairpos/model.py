@@ -301,6 +301,10 @@ class FairModel:
         it `past_key_values`.
         """
         method = self._attention_method(methods)
+        if method is not None and method.pooling is not None:
+            raise InvalidComposition(
+                f"{method.name} reads a prompt in several rows that vote at every token: use generate_ids or answer"
+            )
         with self._local_backend.attending([Layout.of(input_ids, spans)], method) as (batch, cache):
             yield batch.input_ids(0, self._local_backend.model.device), cache
 

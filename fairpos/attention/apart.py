@@ -20,7 +20,7 @@ from torch import Tensor
 from fairpos.attention.batch import Batch
 from fairpos.attention.layer import Attention, Layer, SegmentCache
 from fairpos.attention.ordinary import OrdinaryAttention
-from fairpos.types import Layout
+from fairpos.types import Layout, Usage
 
 
 class ApartAttention(Attention):
@@ -77,6 +77,11 @@ class PlainOwner:
     order_free: ClassVar[bool] = False
     reuses_segments: ClassVar[bool] = False
     needs_whole_prompt: ClassVar[bool] = False
+    pooling: ClassVar[None] = None
+
+    def cost(self, layout: Layout, new: int) -> Usage:
+        """That of the plain model."""
+        return Usage(len(layout), new, calls=1)
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:
         """The model's own attention, through the seam."""

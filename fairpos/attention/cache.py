@@ -27,6 +27,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     Whatever else is done to the cache (cropping, repeating and picking rows) works on `keys` and `values` as in any
     dynamic layer; the next update notices when they are no longer the front of their buffer.
+
+    Attributes:
+        before: Tokens that are kept elsewhere; the layer's length counts them, what it returns doesn't hold them.
     """
 
     # Whether the seam appends what is kept, and not the attention module by its call of `update`.
@@ -36,6 +39,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        self.before = 0
         self._buffers: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
@@ -50,6 +54,20 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.values, value_buffer = _append_in_place(self.values, value_states, self._buffers[1])
         self._buffers = key_buffer, value_buffer
         return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Number of tokens read so far."""
+        return self.before + int(super().get_seq_length())
+
+    def crop(self, max_length: int) -> None:
+        """Cuts to `max_length` tokens, or by so many where it is negative; never into what is kept elsewhere."""
+        length = self.get_seq_length()
+        own = (length + max_length if max_length < 0 else min(length, max_length)) - self.before
+        self.keys, self.values = self.keys[..., : max(own, 0), :], self.values[..., : max(own, 0), :]
+
+    def release(self) -> None:
+        """Lets go of what it holds, for whoever has it in another form by now."""
+        self.keys, self.values, self._buffers = self.keys[:0], self.values[:0], (None, None)
 
 
 def _append_in_place(front: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor]:

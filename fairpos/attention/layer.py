@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import GrowingLayer
@@ -50,6 +50,14 @@ class Attention(ABC):
     def extent(self) -> int:
         """One more than the largest position in the prompts."""
         return max(len(layout) for layout in self.batch.layouts)
+
+    def begin(self, model: PreTrainedModel, cache: SegmentCache) -> None:  # noqa: B027  nothing, unless overridden
+        """Reads what all rows of the call have in common, once, before they run; most attentions have nothing to read.
+
+        Args:
+            model: Armed for the call.
+            cache: Of the call, empty.
+        """
 
     @abstractmethod
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -121,12 +121,24 @@ class AttentionOwner(Protocol):
         order_free: The result doesn't depend on the order of the segments.
         reuses_segments: Keys and values of a segment depend on the prefix and itself alone, so a store can keep them.
         needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
+
+    Attributes:
+        pooling: How the rows in which it reads one prompt become one distribution; None: every prompt is one row.
     """
 
     name: ClassVar[str]
     order_free: ClassVar[bool]
     reuses_segments: ClassVar[bool]
     needs_whole_prompt: ClassVar[bool]
+
+    @property
+    def pooling(self) -> Ballot | None:
+        """See above."""
+        return None
+
+    def cost(self, layout: Layout, new: int) -> Usage:
+        """What it takes to read a prompt and to write `new` tokens after it."""
+        return Usage(len(layout), new, calls=1)
 
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:
         """The attention of one call over these prompts; None leaves the model's own."""

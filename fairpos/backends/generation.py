@@ -38,6 +38,12 @@ def generate_tokens(
     With `num_return_sequences` in the generation config, each prompt's sequences stand beside each other. `listings`
     holds each prompt to a list of its labels.
     """
+    if method is not None and method.pooling is not None:
+        held = listing_processor(local, decoding, listings)
+        if held is not None:
+            processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
+            decoding = replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
+        return [vote_tokens(local, [layout], method, decoding, method.pooling) for layout in layouts]
     config = generation_config_of(local, decoding)
     finite = LogitsProcessorList([RefuseNonFinite(), *(decoding.logits_processor or [])])
     held = listing_processor(local, decoding, listings)
@@ -67,6 +73,10 @@ def generate_rows(
     listings: Sequence[Sequence[str]] = (),
 ) -> list[Row]:
     """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
+    if method is not None and method.pooling is not None:
+        each = zip(layouts, decodings, strict=True)
+        held = listing_processor(local, decodings[0], listings)
+        return [vote_row(local, [layout], method, decoding, method.pooling, held)[0] for layout, decoding in each]
     choosing = LogitsProcessorList([RefuseNonFinite(), EachRowSamples(decodings)])
     held = listing_processor(local, decodings[0], listings)
     if held is not None:
@@ -118,13 +128,21 @@ def vote_tokens(
 
 
 def vote_row(
-    local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decoding: Decoding, ballot: Ballot
+    local: LocalModel,
+    layouts: Sequence[Layout],
+    method: AttentionOwner | None,
+    decoding: Decoding,
+    ballot: Ballot,
+    held: HeldToListing | None = None,
 ) -> tuple[Row, int]:
     """The voted text as it grows, for a decoding that is followed by row; and how many tokens were voted on."""
+    if held is not None:
+        decoding = replace(decoding, max_new_tokens=held.longest)
     row = row_of(local, decoding)
+    choosing = LogitsProcessorList([EachRowSamples([decoding])] if held is None else [held, EachRowSamples([decoding])])
     followed = Decoding(
         decoding.max_new_tokens,
-        logits_processor=LogitsProcessorList([EachRowSamples([decoding])]),
+        logits_processor=choosing,
         stopping_criteria=StoppingCriteriaList([EachRowStops([row])]),
     )
     return row, len(vote_tokens(local, layouts, method, followed, ballot))

@@ -6,6 +6,7 @@ calls -> layouts -> `batching` -> `scoring` or `generation` over the `LocalModel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeAlias, get_args
 
 from torch import Tensor
@@ -199,7 +200,8 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         owner = owner_of(group)
         together: list[Placed[Generate]] = []
         for placed in group:
-            if placed.call.decoding.is_plain and decodes_side_by_side(self, owner, placed.layout):
+            votes = owner is not None and owner.pooling is not None  # its rows are its only company
+            if placed.call.decoding.is_plain and not votes and decodes_side_by_side(self, owner, placed.layout):
                 together.append(placed)
             else:
                 yield from self._rows_replies([placed]) if _by_row([placed]) else self._batch_replies([placed])
@@ -218,7 +220,7 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         reused = [self.reused_tokens(placed.layout, owner) for placed in batch]
         new = generate_tokens(self, _layouts_of(batch), owner, decoding, _listings_of(batch))
         for placed, tokens, kept in zip(batch, new, reused, strict=True):
-            usage = Usage(len(placed.layout), len(tokens), calls=1, reused_tokens=kept)
+            usage = replace(_cost(placed.layout, owner, len(tokens)), reused_tokens=kept)
             yield placed.place, self._text_reply(tokens, decoding, usage)
 
     def _rows_replies(self, batch: Sequence[Placed[Generate]]) -> Placing:
@@ -228,7 +230,7 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         decodings = [placed.call.decoding for placed in batch]
         rows = generate_rows(self, _layouts_of(batch), owner, decodings, _listings_of(batch))
         for placed, row, kept in zip(batch, rows, reused, strict=True):
-            usage = Usage(len(placed.layout), len(row.tokens), calls=1, reused_tokens=kept)
+            usage = replace(_cost(placed.layout, owner, len(row.tokens)), reused_tokens=kept)
             yield placed.place, _row_reply(row, usage)
 
     def _voted_reply(self, call: Generate) -> Reply:
@@ -270,7 +272,7 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         found = scorer(self, _layouts_of(batch), tokens, owner)
         for placed, replies, (log_probs, greedy) in zip(batch, tokens, found, strict=True):
             lengths = tuple(map(len, replies))
-            usage = Usage(len(placed.layout), max(lengths), calls=1, reused_tokens=reused)
+            usage = replace(_cost(placed.layout, owner, max(lengths)), reused_tokens=reused)
             yield (
                 placed.place,
                 Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage, resolution=self.resolution),
@@ -283,8 +285,14 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         return self.batch_invariance == "always"
 
     def _batches(self, group: Sequence[Placed[AnyCall]]) -> Iterator[Sequence[Placed[AnyCall]]]:
-        """Prompts that go together: of like length, within the token limit; alone where a store serves them."""
-        if any(self.serving_store([placed.layout], owner_of(group)) is not None for placed in group):
+        """Prompts that go together: of like length, within the token limit.
+
+        Alone where a store serves them, or where the attention reads each in several rows.
+        """
+        owner = owner_of(group)
+        if (owner is not None and owner.pooling is not None) or any(
+            self.serving_store([placed.layout], owner) is not None for placed in group
+        ):
             yield from ([placed] for placed in group)
         else:
             yield from of_like_length(group, self.batch_tokens)
@@ -301,6 +309,11 @@ def _layouts_of(batch: Sequence[Placed[AnyCall]]) -> list[Layout]:
 def _listings_of(batch: Sequence[Placed[Generate]]) -> list[tuple[str, ...]]:
     """Each call's labels; none where they want no lists, which all calls of a batch agree on."""
     return [placed.call.listing for placed in batch if placed.call.listing]
+
+
+def _cost(layout: Layout, owner: AttentionOwner | None, new: int) -> Usage:
+    """Tokens of a prompt and of what was written after it."""
+    return Usage(len(layout), new, calls=1) if owner is None else owner.cost(layout, new)
 
 
 def _row_reply(row: Row, usage: Usage) -> Reply:

@@ -19,9 +19,10 @@ from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.seam import seam_of
 from fairpos.attention.store import SegmentStore
-from fairpos.backends.base import AttentionOwner
+from fairpos.backends.base import AttentionOwner, Ballot
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
+from fairpos.backends.voting import pooled
 from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.prompts import Prompt, tokenize
 from fairpos.types import Layout
@@ -114,8 +115,16 @@ class LocalModel:
         Raises:
             TooLong, NonFiniteLogits, UnsupportedModel: see the errors.
         """
+        if method is not None and method.pooling is not None:
+            return torch.stack([self._pooled_logits(layout, method, method.pooling) for layout in layouts])
         with self.attending(layouts, method) as (batch, cache):
             return self.prefill(batch, cache)
+
+    def _pooled_logits(self, layout: Layout, method: AttentionOwner, pooling: Ballot) -> Tensor:
+        """What the rows of one prompt expect next, as one (V,); log-probabilities where rows are several."""
+        with self.attending([layout], method) as (batch, cache):
+            rows = self.prefill(batch, cache)
+        return rows[0] if len(rows) == 1 else pooled(torch.log_softmax(rows, dim=-1), pooling)
 
     @contextmanager
     def attending(
@@ -145,6 +154,7 @@ class LocalModel:
                     f"the model's context is {self.context}"
                 )
             with seam_of(self.model).call(attention, method.name) as cache:
+                attention.begin(self.model, cache)
                 store = self.serving_store(attention.batch.layouts, method)
                 if store is not None:
                     store.fill(self.model, cache, attention.batch.layouts[0])

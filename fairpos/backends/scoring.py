@@ -20,7 +20,7 @@ from fairpos.attention.cache import kept_in
 from fairpos.backends.base import AttentionOwner, Ballot
 from fairpos.backends.local_model import LocalModel
 from fairpos.backends.logits import finite_logits
-from fairpos.backends.voting import pooled_steps
+from fairpos.backends.voting import pooled, pooled_steps
 from fairpos.types import Layout
 
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
@@ -42,9 +42,14 @@ def score_side_by_side(
         start = _common_start(layouts)
         if start >= _SHARED_START * max(map(len, layouts)):
             return score_after_one_head(local, layouts, replies, method, start)
+    pooling = None if method is None else method.pooling
+    if pooling is not None and len(layouts) > 1:
+        return [score_side_by_side(local, [x], [y], method)[0] for x, y in zip(layouts, replies, strict=True)]
     longest = max(len(reply) for each in replies for reply in each)
     with local.attending(layouts, method, new=longest) as (batch, cache):
         first = torch.log_softmax(local.prefill(batch, cache), dim=-1)
+        if pooling is not None:
+            return [_score_replies(local, cache, pooled(first, pooling), replies[0], len(first), pooling)]
         return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
 
 
@@ -70,10 +75,12 @@ def score_after_one_head(
             first = torch.log_softmax(logits, dim=-1)
             return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
         for layout, each in zip(layouts, replies, strict=True):
-            suffix = torch.tensor([layout.input_ids[start:]], device=local.device)
+            suffix = torch.tensor([layout.input_ids[start:]] * len(batch.layouts), device=local.device)
             logits = local.model(suffix, **kept_in(cache), use_cache=True, logits_to_keep=1).logits[:, -1]
-            first = torch.log_softmax(finite_logits(logits), dim=-1)[0]
-            scores.append(_score_replies(local, cache, first, each))
+            rows = torch.log_softmax(finite_logits(logits), dim=-1)
+            pooling = None if method is None else method.pooling
+            first = rows[0] if pooling is None else pooled(rows, pooling)
+            scores.append(_score_replies(local, cache, first, each, len(rows), pooling))
             cache.crop(stored - cache.get_seq_length())
     return scores
 
@@ -81,12 +88,15 @@ def score_after_one_head(
 def reply_log_probs(
     local: LocalModel, layouts: Sequence[Layout], reply: Sequence[int], method: AttentionOwner | None = None
 ) -> Tensor:
-    """What each prompt expects at every step of one reply: log-probabilities (prompts, tokens of the reply, V)."""
+    """What each prompt expects at every step of one reply: log-probabilities (prompts, tokens of the reply, V).
+
+    Where the attention reads a prompt in several rows, there is one prompt, and these are its rows.
+    """
     with local.attending(layouts, method, new=len(reply)) as (batch, cache):
         first = local.prefill(batch, cache)[:, None]
         logits = first
         if len(reply) > 1:
-            head = torch.tensor([list(reply[:-1])] * len(layouts), device=local.device)
+            head = torch.tensor([list(reply[:-1])] * len(batch.layouts), device=local.device)
             mask = batch.attention_mask(local.device)
             positions = mask.sum(-1, keepdim=True) + torch.arange(len(reply) - 1, device=local.device)
             rest = local.model(
@@ -129,16 +139,22 @@ def _suffix_logits(local: LocalModel, cache: Cache, suffixes: Sequence[Sequence[
     return finite_logits(logits)
 
 
-def _score_replies(local: LocalModel, cache: Cache, first: Tensor, replies: Replies) -> Scores:
-    """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt."""
+def _score_replies(
+    local: LocalModel, cache: Cache, first: Tensor, replies: Replies, count: int = 1, pooling: Ballot | None = None
+) -> Scores:
+    """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt.
+
+    `count` rows of the cache read the prompt; where they are several, they are pooled at every step.
+    """
     length = cache.get_seq_length()
     rows: dict[tuple[int, ...], Tensor] = {}  # tokens before the last -> log-probabilities after each, (n, V)
     for reply in replies:
         head = tuple(reply[:-1])
         if head and head not in rows:
-            ids = torch.tensor([head], device=local.device)
-            logits = local.model(input_ids=ids, **kept_in(cache), use_cache=True).logits[0]
-            rows[head] = torch.log_softmax(finite_logits(logits), dim=-1)
+            ids = torch.tensor([head] * count, device=local.device)
+            logits = local.model(input_ids=ids, **kept_in(cache), use_cache=True).logits
+            steps = torch.log_softmax(finite_logits(logits), dim=-1)
+            rows[head] = steps[0] if pooling is None else pooled_steps(steps, pooling)
             cache.crop(length - cache.get_seq_length())
     log_probs, greedy = [], []
     for reply in replies:

@@ -68,7 +68,8 @@ def voting(ballot: Ballot, attention_mask: Tensor, streamer: BaseStreamer | None
         mask, rows = attention_mask, input_ids.shape[0]
         if streamer is not None:
             streamer.put(input_ids[:1].cpu())
-        new, positions = input_ids, (mask.cumsum(-1) - 1).clamp(min=0)
+        past = cache.get_seq_length()  # what was read for all rows at once
+        new, positions = input_ids[:, past:], (mask.cumsum(-1) - 1).clamp(min=0)[:, past:]
         while True:
             logits = model(
                 input_ids=new,

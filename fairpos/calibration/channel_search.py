@@ -23,7 +23,7 @@ from scipy.signal import savgol_filter
 from fairpos.attention.batch import Batch
 from fairpos.attention.channel import ChannelSetting, published_layers
 from fairpos.attention.positional_hidden import PositionalHiddenAttention
-from fairpos.backends.base import Score
+from fairpos.backends.base import AttentionOwner, Score
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import InvalidOption, NotCalibrated
 from fairpos.prompts import render
@@ -77,7 +77,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class ScaledChannel:
+class ScaledChannel(AttentionOwner):
     """Owns the attention of a call and scales one channel in it: what a candidate is compared by."""
 
     setting: ChannelSetting

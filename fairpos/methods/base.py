@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from fairpos.options import Checked
 from fairpos.registry import Registry
-from fairpos.types import TASKS, Capability, Layout, Output, Request, Task
+from fairpos.types import TASKS, Capability, Layout, Output, Request, Task, Usage
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention
@@ -88,6 +88,15 @@ class Method(Checked):
     def attend(self, layouts: Sequence[Layout]) -> Attention | None:
         """The attention of one call over these prompts; None leaves the model's own."""
         return None
+
+    @property
+    def pooling(self) -> Ballot | None:
+        """How the rows in which the attention reads one prompt become one distribution; None: a prompt is one row."""
+        return None
+
+    def cost(self, layout: Layout, new: int) -> Usage:
+        """Tokens read and written for a prompt and `new` tokens after it."""
+        return Usage(len(layout), new, calls=1)
 
     @property
     def owns_attention(self) -> bool:

@@ -84,6 +84,33 @@ def all_orders(k: int) -> list[tuple[int, ...]]:
     return list(itertools.permutations(range(k)))
 
 
+def placements(k: int, views: int, bases: int) -> list[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
+    """Base orders, and for each the orders in which what was read in it is looked at.
+
+    The bases are the order 0..k-1, its reverse, then both shifted by equal parts of a cycle. All views together are
+    equally spaced cyclic shifts of 0..k-1; beyond k, of its reverse as well. Neighbouring shifts go to different
+    bases, and each base gets as many.
+
+    Args:
+        k: Number of items.
+        views: Number of views wanted, at least 1; more than 2 * k are not to be had.
+        bases: Number of bases, at least 1; more than there are views are not made.
+
+    Returns:
+        (base, its views) for each base. The first view of the first base is 0..k-1.
+    """
+    forwards = list(range(k))
+    most = min(views, 2 * k) if k > 2 else min(views, k)  # shifts of two items are their reverses
+    bases = min(bases, most)
+    count = most - most % bases
+    shifts = min(count, k)
+    orders = [_shift_order(forwards, v * k // shifts, backwards=False) for v in range(shifts)]
+    orders += [_shift_order(forwards, v * k // (count - shifts), backwards=True) for v in range(count - shifts)]
+    rounds = -(-bases // 2)
+    chosen = [_shift_order(forwards, (b // 2) * k // rounds, backwards=b % 2 == 1) for b in range(bases)]
+    return [(base, orders[b::bases]) for b, base in enumerate(chosen)]
+
+
 def spread(views: int) -> list[int]:
     """The numbers 0..views-1 so that every beginning of the list is spread over them (van der Corput's sequence).
 
