@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fairpos.audit.statistics import MethodFigures
-from fairpos.metrics import Interval, difference_interval, items_needed
+from fairpos.metrics import Interval, bootstrap_interval, difference_interval, items_needed
 
 MARGIN = 0.05  # accuracy that may be lost for consistency
 MOST_LOST = 0.2  # share of outputs without a verdict up to which figures say something
@@ -109,8 +109,9 @@ def _compared(
     rejected = ""
     if method.losses.share > MOST_LOST:
         rejected = method.losses.words
-    elif "accuracy" in method.figures and method.figures["accuracy"].low <= chance:
-        rejected = f"its accuracy, {shown(method.figures['accuracy'])}, can't be told from guessing"
+    elif "accuracy" in method.per_item:
+        own = bootstrap_interval(method.per_item["accuracy"], level=level, seed=seed, resamples=resamples)
+        rejected = f"its accuracy, {shown(own)}, can't be told from guessing" if own.low <= chance else ""
     return Comparison(method.method, accuracy, difference("consistency"), needed, rejected)
 
 
@@ -175,11 +176,19 @@ class _Decision:
         cost = next(each.cost for each in self.others if each.method == method)
         return cost.calls, cost.tokens
 
+    def _preference(self, comparison: Comparison) -> tuple[float, float, bool, float, str]:
+        """Between equals: the cheaper, the one that turns what is biased, the more accurate, by name."""
+        name = comparison.method
+        return *self._price(name), not self._suits(name), -_gain(comparison), name
+
+    def _suits(self, method: str) -> bool:
+        return (self.plain.biases == ["label"]) == (LABEL_CURE in method)
+
     def _most_accurate(self, better: Sequence[Comparison]) -> tuple[Verdict, str | None, str]:
         """Those whose interval reaches the best estimate are as good as it; the cheapest of them is enough."""
         best = max(_gain(each) for each in better)
         alike = [each for each in better if each.accuracy is not None and each.accuracy.high >= best]
-        chosen, *rest = sorted(alike, key=lambda each: (*self._price(each.method), -_gain(each), each.method))
+        chosen, *rest = sorted(alike, key=self._preference)
         calls = self._price(chosen.method)[0]
         gain = "" if chosen.accuracy is None else shown(chosen.accuracy, signed=True)
         reason = (
@@ -191,7 +200,7 @@ class _Decision:
     def _most_stable(self, stable: Sequence[Comparison]) -> tuple[Verdict, str | None, str]:
         best = max(each.consistency.estimate for each in stable)
         alike = [each for each in stable if each.consistency.high >= best]
-        chosen, *rest = sorted(alike, key=lambda each: (*self._price(each.method), -_gain(each), each.method))
+        chosen, *rest = sorted(alike, key=self._preference)
         lost = (
             "there is no gold to measure accuracy"
             if chosen.accuracy is None
@@ -217,10 +226,17 @@ class _Decision:
             said += f"the others are {prices}."
         if alike:
             names = ", ".join(each.method for each in alike)
-            higher = [each for each in alike if _gain(each) < _gain(chosen)]
-            why = "its accuracy is the higher one, within chance" if len(higher) == len(alike) else "its name is first"
-            said += f" {names} can't be told from it and costs the same; {why}."
+            said += f" {names} can't be told from it and costs the same; {self._why_first(chosen, alike)}."
         return said
+
+    def _why_first(self, chosen: Comparison, alike: Sequence[Comparison]) -> str:
+        if self._suits(chosen.method) and not any(self._suits(each.method) for each in alike):
+            return (
+                f"{chosen.method} turns what is biased" if self.plain.biases else f"{chosen.method} leaves labels alone"
+            )
+        if all(_gain(each) < _gain(chosen) for each in alike):
+            return f"{chosen.method} has the higher accuracy, within chance"
+        return f"{chosen.method} is first by name"
 
     def _guessing(self) -> str:
         accuracy = shown(self.plain.figures["accuracy"])

@@ -6,8 +6,10 @@ given: its scored calls were all made for the crossed design already.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fairpos.audit.advice import LABEL_CURE, Advice, advise
 from fairpos.audit.attention import attention_by_slot
@@ -31,6 +33,11 @@ class Source:
 
     file: str = ""
     sha256: str = ""
+
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        """A file, by its name and its content."""
+        return cls(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

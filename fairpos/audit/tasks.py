@@ -191,3 +191,23 @@ TASKS: Mapping[str, AuditTask] = {
         ),
     )
 }
+
+
+def guess_task(path: Path) -> AuditTask:
+    """The task that the first record of a file looks like.
+
+    Raises:
+        InvalidRequest: it looks like none.
+    """
+    record = next((record for _, record in read(path).records), {})
+    questions = record.get("questions")
+    accepted = "answers" in record or (
+        isinstance(questions, list) and bool(questions) and isinstance(questions[0], dict) and "answers" in questions[0]
+    )
+    by_field = {"instruction": "judge", "options": "choice", "pairs": "kv", "passages": "qa" if accepted else "rank"}
+    name = next((task for field, task in by_field.items() if field in record), None)
+    if name is None:
+        raise InvalidRequest(
+            f"can't tell the task of {path}: its first record has {', '.join(record) or 'nothing'}; name it with --task"
+        )
+    return TASKS[name]

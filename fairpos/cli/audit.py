@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -34,7 +33,7 @@ from fairpos.methods.catalogue import parse
 from fairpos.rankers.verdict import VerdictForm
 
 _SPENT = 3  # exit status where the budget ended the run
-_TASK_NAMES = Literal["judge", "choice", "rank", "qa", "kv"]
+TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,37 @@ class Design:
             seed=seed,
         )
 
+    def batch_size(self, model: str, concurrency: int) -> int:
+        """Items that run together: few on a local model, what keeps an endpoint busy."""
+        return self.batch or (4 * concurrency if model.startswith("openai:") else 4)
+
+    def what_may_be_spent(self) -> Budget | None:
+        """The budget, where there is one."""
+        return Budget(self.budget) if self.budget is not None else None
+
+    def identity(self, task: AuditTask, backend: Backend, dtype: str, source: Source, plan: Plan) -> dict[str, object]:
+        """What trials depend on, but for methods and the number of items."""
+        return {
+            "task": task.name,
+            "model": backend.name,
+            "dtype": dtype,
+            "sha256": source.sha256,
+            "seed": plan.seed,
+            "segments": self.segments,
+            "orders": plan.orders,
+            "ranker": plan.ranker,
+            "verdicts": plan.verdicts,
+            "template": None if plan.template is None else plan.template.fingerprint,
+            "system": plan.system,
+            "max_new_tokens": plan.max_new_tokens,
+        }
+
 
 @app.command()
 @grouped
 def audit(
     data: Annotated[Path, typer.Option("--data", help="JSONL; the shapes are in docs/report-schema.md.")],
-    task: Annotated[_TASK_NAMES, typer.Option(help="What the records are.")],
+    task: Annotated[TaskName, typer.Option(help="What the records are.")],
     design: Design,
     words: options.Words,
     endpoint: EndpointOptions,
@@ -107,9 +131,9 @@ def audit(
     """
     kind = TASKS[task]
     names = method_names(methods)
-    items, bad = _items_of(kind, data, design, on_error)
+    items, bad = items_of(kind, data, design, on_error)
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
-    budget = Budget(design.budget) if design.budget is not None else None
+    budget = design.what_may_be_spent()
     trials = output / "trials.jsonl"
     backend = open_model(
         model,
@@ -120,14 +144,14 @@ def audit(
         timeout_s=endpoint.timeout,
         attempts=endpoint.attempts,
     ).backend
-    source = Source(data.name, hashlib.sha256(data.read_bytes()).hexdigest())
-    _refuse_other_run(output, _identity(kind, backend, dtype, source, design, plan), resume=resume)
+    source = Source.of(data)
+    refuse_other_run(output, design.identity(kind, backend, dtype, source, plan), resume=resume)
     with Journal(trials, resume=resume, key="key") as journal, progress("auditing") as show:
         run = AuditRun(
             backend,
             kind,
             plan,
-            design.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 4),
+            design.batch_size(model, endpoint.concurrency),
             budget,
             journal,
             keep_going=on_error is not OnError.STOP,
@@ -144,7 +168,7 @@ def audit(
         raise typer.Exit(_SPENT)
 
 
-def _items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> tuple[list[Item], list[Bad]]:
+def items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> tuple[list[Item], list[Bad]]:
     """The items of the file, and its lines that can't be used.
 
     Raises:
@@ -165,27 +189,7 @@ def _print_result(found: Audit, output: Path, *, as_json: bool) -> None:
     console.print(f"{output / 'report.html'} and report.json written", markup=False, style="dim", soft_wrap=True)
 
 
-def _identity(
-    task: AuditTask, backend: Backend, dtype: str, source: Source, design: Design, plan: Plan
-) -> dict[str, object]:
-    """What trials depend on, but for methods and the number of items."""
-    return {
-        "task": task.name,
-        "model": backend.name,
-        "dtype": dtype,
-        "sha256": source.sha256,
-        "seed": plan.seed,
-        "segments": design.segments,
-        "orders": plan.orders,
-        "ranker": plan.ranker,
-        "verdicts": plan.verdicts,
-        "template": None if plan.template is None else plan.template.fingerprint,
-        "system": plan.system,
-        "max_new_tokens": plan.max_new_tokens,
-    }
-
-
-def _refuse_other_run(folder: Path, run: Mapping[str, object], *, resume: bool) -> None:
+def refuse_other_run(folder: Path, run: Mapping[str, object], *, resume: bool) -> None:
     """Refuses to go on with trials of another model, data or setting; other methods and more items are fine."""
     path = folder / "run.json"
     if resume and path.exists():

@@ -9,7 +9,17 @@ import sys
 
 import typer
 
-from fairpos.cli import answer, audit, judge, leaderboard, methods, models, rank, serve  # noqa: F401  each adds its own
+from fairpos.cli import (  # noqa: F401  each adds its own
+    advise,
+    answer,
+    audit,
+    judge,
+    leaderboard,
+    methods,
+    models,
+    rank,
+    serve,
+)
 from fairpos.cli.app import app
 from fairpos.cli.calibrate import attn_rank, positional_hidden  # noqa: F401  likewise
 from fairpos.errors import FairposError

@@ -236,7 +236,10 @@ def test_between_equals_the_advice_says_why():
     assert (advice.verdict, advice.method) == ("use", "permutation:views=2")
     assert "the cheapest (2.0 calls" in advice.reason
     assert "swap:verdict=mean+cross_labels (4.0 calls" in advice.reason
-    assert "swap:verdict=mean can't be told from it and costs the same; its name is first" in advice.reason
+    assert (
+        "swap:verdict=mean can't be told from it and costs the same; permutation:views=2 is first by name"
+        in advice.reason
+    )
 
 
 def test_undecided_says_how_many_items_it_would_take():

@@ -1,0 +1,128 @@
+"""`fairpos advise`: the audit in short, which ends with the lines that put its result to work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairpos import __version__
+from fairpos.audit.audit import AuditRun, Source
+from fairpos.audit.candidates import candidates_for
+from fairpos.audit.recipe import Price, Recipe
+from fairpos.audit.report import write_report
+from fairpos.audit.runs import Plan
+from fairpos.audit.tasks import TASKS, AuditTask, guess_task
+from fairpos.backends.base import Backend
+from fairpos.cli import options
+from fairpos.cli.app import app
+from fairpos.cli.audit import Design, TaskName, items_of, method_names, refuse_other_run
+from fairpos.cli.audit_table import print_audit
+from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.groups import grouped
+from fairpos.cli.on_error import OnError, OnErrorOption
+from fairpos.cli.terminal import Column, console, errors, print_table, progress
+from fairpos.files.items import Item
+from fairpos.files.journal import Journal
+from fairpos.files.text import json_text
+
+_SPENT = 3  # exit status where the budget ended the run
+
+
+@app.command()
+@grouped
+def advise(
+    data: Annotated[Path, typer.Option("--data", help="JSONL; the shapes are in docs/report-schema.md.")],
+    design: Design,
+    words: options.Words,
+    endpoint: EndpointOptions,
+    model: options.Model = "smollm2",
+    task: Annotated[
+        TaskName | None, typer.Option(help="What the records are; seen from the first where not given.")
+    ] = (None),
+    methods: Annotated[str, typer.Option(help="What is tried, as in audit; what fits the task where not given.")] = "",
+    price: Annotated[
+        str | None, typer.Option(help="Of tokens: a million of the prompt, a million new ones, like '0.15,0.60'.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the audit's report; none where not given.")
+    ] = None,
+    on_error: OnErrorOption = OnError.KEEP,
+    resume: options.Resume = False,
+    dtype: options.Dtype = "float32",
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Which method, if any, helps this model on your data, what it costs, and the lines to put it to work.
+
+    Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run.
+    """
+    cost = Price.parse(price) if price is not None else None
+    kind = TASKS[task] if task is not None else guess_task(data)
+    items, bad = items_of(kind, data, design, on_error)
+    plan = design.plan(kind, len(items[0].request.segments), words, seed)
+    trials = None if output is None else output / "trials.jsonl"
+    backend = open_model(
+        model,
+        dtype=dtype,
+        cache=endpoint.cache,
+        output=trials,
+        concurrency=endpoint.concurrency,
+        timeout_s=endpoint.timeout,
+        attempts=endpoint.attempts,
+    ).backend
+    names = method_names(methods) if methods else _names_tried(kind, items, backend, plan)
+    source = Source.of(data)
+    if output is not None:
+        refuse_other_run(output, design.identity(kind, backend, dtype, source, plan), resume=resume)
+    journal = nullcontext() if trials is None else Journal(trials, resume=resume, key="key")
+    with journal as kept, progress("auditing") as show:
+        size, budget = design.batch_size(model, endpoint.concurrency), design.what_may_be_spent()
+        going = on_error is not OnError.STOP
+        run = AuditRun(backend, kind, plan, size, budget, kept, going, progress=show, read_attention=False)
+        recipe = Recipe(run.audit(items, names, source=source, skipped=bad), cost)
+    if output is not None:
+        write_report(recipe.audit, output, __version__)
+    if as_json:
+        typer.echo(json_text(recipe.to_record(), indent=2))
+    else:
+        print_recipe(recipe)
+    if recipe.audit.unfinished:
+        errors.print(f"The budget is spent; {recipe.audit.unfinished} items are left out.", markup=False)
+        raise typer.Exit(_SPENT)
+
+
+def _names_tried(task: AuditTask, items: Sequence[Item], backend: Backend, plan: Plan) -> list[str]:
+    """What fits the task; what can't run here is named with the reason."""
+    found = candidates_for(task, items, backend, plan)
+    for name, reason in found.left_out.items():
+        errors.print(f"not tried: {name}: {reason}", markup=False, highlight=False, soft_wrap=True, style="dim")
+    return list(found.names)
+
+
+def print_recipe(recipe: Recipe) -> None:
+    """The audit's table, what a request costs, and the lines at the end."""
+    print_audit(recipe.audit)
+    console.print(recipe.bias, markup=False, highlight=False)
+    if recipe.hurting:
+        console.print(recipe.hurting, markup=False, highlight=False)
+    console.print()
+    costs = {figures.method: recipe.cost_of(figures) for figures in recipe.audit.methods}
+    titles = list(next(iter(costs.values())))
+    print_table(
+        [Column("cost per request"), *(Column(title.replace("_", " "), is_number=True) for title in titles)],
+        [
+            [name, *(f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in cost.values())]
+            for name, cost in costs.items()
+        ],
+    )
+    console.print()
+    if recipe.method == "none":
+        console.print("Nothing is to be changed; these lines leave the order alone.", markup=False)
+    for title, text in (("Python", recipe.code), ("service", recipe.setting), ("client", recipe.snippet)):
+        if text:
+            console.print(f"{title}:", markup=False, style="dim")
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
