@@ -203,9 +203,15 @@ def _segment_of(item: Json, name: str, number: int, may_be_empty: bool) -> Segme
         raise InvalidRequest(f"{name}: pinned must be a whole number, got {pinned!r}")
     if links is not None and not (isinstance(links, list) and all(isinstance(x, str | int) for x in links)):
         raise InvalidRequest(f"{name}: links must be a list of ids, got {links!r}")
+    if may_be_empty:
+        text = answer_of(item, "text")
+    elif title and title.strip() and optional_text(item, "text") is None:  # all that there is of it
+        text, title = title, None
+    else:
+        text = text_of(item, "text")
     return Segment(
         id=text_of(item, "id") if item.get("id") is not None else str(number),
-        text=answer_of(item, "text") if may_be_empty else text_of(item, "text"),
+        text=text,
         title=title,
         score=score,
         group=group,

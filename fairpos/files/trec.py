@@ -1,9 +1,13 @@
-"""The files of retrieval experiments: TREC runs and judgements, queries and corpora.
+"""The files of retrieval experiments: runs and judgements, queries and corpora, each plain or packed (`.gz`).
 
 run       qid Q0 docid rank score tag        read and written; the score decides, the rank column doesn't
+          qid docid rank                     MS MARCO's; read
 qrels     qid 0 docid grade                  or, with a header, query-id corpus-id score (BEIR)
 queries   {"id" | "_id": ..., "query" | "text": ...} a line, or id TAB text
 corpus    {"id" | "_id" | "docid": ..., "title"?: ..., "text" | "contents": ...} a line, or id TAB text
+
+Columns are what tabs separate, where there are as many of these as the format has, so that an id may hold a blank; else
+what blanks and tabs separate. No other character separates: an id may hold a no-break space.
 """
 
 from __future__ import annotations
@@ -11,16 +15,33 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from fairpos.errors import InvalidRequest
-from fairpos.types import Segment
+from fairpos.files.text import text_lines, write_text
+from fairpos.metrics.trec_order import trec_order
+from fairpos.types import Groups, Segment
 
 Run: TypeAlias = dict[str, dict[str, float]]  # query -> document -> score
 Qrels: TypeAlias = dict[str, dict[str, float]]  # query -> document -> grade
 
 _TAG = "fairpos"
+_BLANKS = " \t\f\v\r"  # what trec_eval takes for white space within a line
+
+
+@dataclass(slots=True)
+class Texts:
+    """Texts by id, and what was wrong with lines of their file: a line's fault is that line's.
+
+    Attributes:
+        found: By id, in the file's order.
+        faults: In words, with their line numbers.
+    """
+
+    found: dict[str, Segment] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
 
 
 def read_run(path: Path, depth: int | None = None) -> Run:
@@ -28,27 +49,30 @@ def read_run(path: Path, depth: int | None = None) -> Run:
 
     Args:
         path: The file.
-        depth: Documents a query, the best by score; None is all.
+        depth: Documents a query, the best as trec_eval ranks them (see `trec_order`); None is all.
 
     Returns:
-        Scores by query and document, best first; ties by document.
+        Scores by query and document, best first. MS MARCO's runs have none: theirs are the negative ranks.
 
     Raises:
         InvalidRequest: a line isn't one of a run, or names a document twice.
     """
     run: Run = {}
-    for number, line in _lines(path):
-        fields = line.split()
-        if len(fields) != 6:
-            raise _bad(path, number, "a run has 6 columns: qid Q0 docid rank score tag", line)
-        query, _, document, _, score, _ = fields
+    for number, line in _filled_lines(path):
+        fields = _columns(line, (6, 3))
+        if len(fields) == 6:
+            query, _, document, _, text, _ = fields
+            score = _number(path, number, text, line)
+        elif len(fields) == 3:
+            query, document, text = fields
+            score = -_number(path, number, text, line)
+        else:
+            raise _bad(path, number, "a run has 6 columns, qid Q0 docid rank score tag, or 3, qid docid rank", line)
         found = run.setdefault(query, {})
         if document in found:
             raise _bad(path, number, f"document {document!r} appears twice for query {query!r}", line)
-        found[document] = _number(path, number, score, line)
-    return {
-        query: dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:depth]) for query, found in run.items()
-    }
+        found[document] = score
+    return {query: {id: found[id] for id in trec_order(found)[:depth]} for query, found in run.items()}
 
 
 def read_qrels(path: Path) -> Qrels:
@@ -58,8 +82,8 @@ def read_qrels(path: Path) -> Qrels:
         InvalidRequest: a line is neither.
     """
     qrels: Qrels = {}
-    for number, line in _lines(path):
-        fields = line.split()
+    for number, line in _filled_lines(path):
+        fields = _columns(line, (4, 3))
         if number == 1 and len(fields) == 3 and not _is_number(fields[2]):
             continue
         if len(fields) not in (3, 4):
@@ -68,91 +92,113 @@ def read_qrels(path: Path) -> Qrels:
     return qrels
 
 
-def read_queries(path: Path) -> dict[str, str]:
-    """Reads queries by id.
+def read_queries(path: Path) -> Texts:
+    """Reads queries.
 
     Raises:
-        InvalidRequest: a line has no id or no text, or an id appears twice.
+        InvalidRequest: the file can't be read.
     """
-    return {id: query for id, _, query in _texts(path, ("query", "text"))}
+    return _read_texts(path, ("query", "text"))
 
 
-def read_corpus(path: Path, wanted: Collection[str]) -> dict[str, Segment]:
-    """Reads those documents of a corpus that are wanted; the others are skipped line by line.
+def read_corpus(path: Path, wanted: Collection[str]) -> Texts:
+    """Reads the documents that are wanted; the others are skipped line by line. One without text has its title for it.
 
     Raises:
-        InvalidRequest: a line has no id or no text, an id appears twice, or a wanted document isn't there.
+        InvalidRequest: the file can't be read.
     """
-    found = {
-        id: Segment(id=id, title=title or None, text=text)
-        for id, title, text in _texts(path, ("text", "contents"), frozenset(wanted))
-    }
-    missing = [id for id in wanted if id not in found]
-    if missing:
-        raise InvalidRequest(
-            f"{path} lacks {len(missing)} of the {len(wanted)} documents in the run, e.g. {missing[0]!r}"
-        )
-    return found
+    return _read_texts(path, ("text", "contents"), frozenset(wanted))
 
 
-def run_lines(query: str, ranking: Sequence[str], unranked: Sequence[str] = (), tag: str = _TAG) -> Iterator[str]:
-    """A query's lines of a run; the score counts down to 1, and what was not ranked shares the score 0."""
-    for place, document in enumerate([*ranking, *unranked]):
-        score = max(0, len(ranking) - place)
-        yield f"{query} Q0 {document} {place + 1} {score} {tag}"
+def run_lines(query: str, groups: Groups, tag: str = _TAG) -> Iterator[str]:
+    """A query's lines of a run. Scores count down to 1, a step a group; tied documents share theirs.
+
+    What isn't ranked has no line: trec_eval counts it as not found. Whole numbers up to 2^24 differ in single precision,
+    in which trec_eval compares them; ties stand in its order, by descending id.
+    """
+    rank = 0
+    for place, group in enumerate(groups):
+        for document in trec_order(dict.fromkeys(group, 0.0)):
+            rank += 1
+            yield f"{query} Q0 {document} {rank} {len(groups) - place} {tag}"
 
 
-def write_run(path: Path, rankings: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
-    """Writes a run of (ranking, unranked) by query: whole, or not at all.
+def refuse_unwritable(ids: Collection[str]) -> None:
+    """Refuses ids that a run's columns can't hold.
+
+    Raises:
+        InvalidRequest: one holds white space.
+    """
+    for id in ids:
+        if not id or any(blank in id for blank in f"{_BLANKS}\n"):
+            raise InvalidRequest(f"ids in a run must be without white space, got {id!r}")
+
+
+def write_run(path: Path, rankings: Mapping[str, Groups]) -> None:
+    """Writes a run of rankings by query: whole, or not at all; packed where the name ends in `.gz`.
 
     Raises:
         InvalidRequest: an id holds white space, which a run's columns can't; or the file can't be written.
     """
-    for query, (ranking, unranked) in rankings.items():
-        for id in (query, *ranking, *unranked):
-            if len(id.split()) != 1:
-                raise InvalidRequest(f"ids in a run must be without white space, got {id!r}")
-    lines = [line for query, found in rankings.items() for line in run_lines(query, *found)]
-    part = path.with_name(path.name + ".part")
+    for query, groups in rankings.items():
+        refuse_unwritable([query, *(id for group in groups for id in group)])
+    write_text(path, "".join(f"{line}\n" for query, groups in rankings.items() for line in run_lines(query, groups)))
+
+
+def _read_texts(path: Path, names: Sequence[str], wanted: frozenset[str] | None = None) -> Texts:
+    """Texts of lines that are JSON, or id TAB text. Of two lines with one id the first counts."""
+    texts = Texts()
+    for number, line in _filled_lines(path):
+        try:
+            segment = _text_of_line(line, names)
+        except InvalidRequest as error:
+            texts.faults.append(f"{path} line {number}: {error}")
+            continue
+        if wanted is not None and segment.id not in wanted:
+            continue
+        first = texts.found.setdefault(segment.id, segment)
+        if first != segment:
+            texts.faults.append(f"{path} line {number}: id {segment.id!r} has another text already, which counts")
+    return texts
+
+
+def _text_of_line(line: str, names: Sequence[str]) -> Segment:
+    """A line's id, title and text; the text is the title's, or empty, where there is none.
+
+    Raises:
+        InvalidRequest: it has no id, or isn't JSON where it begins like that.
+    """
+    if not line.lstrip().startswith("{"):
+        id, tab, text = line.partition("\t")
+        id = id.strip(_BLANKS)
+        if not id or not tab:
+            raise InvalidRequest(f"needs an id and {' or '.join(names)}, as JSON or as id TAB text; got {line[:80]!r}")
+        return Segment(id=id, text=text.strip())
     try:
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise InvalidRequest(f"can't write {path}: {error}") from None
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"not JSON ({error}); got {line[:80]!r}") from None
+    id = next((str(record[key]) for key in ("id", "_id", "docid") if record.get(key) is not None), "")
+    if not id:
+        raise InvalidRequest(f"needs an id; got {line[:80]!r}")
+    title = str(record.get("title") or "").strip()
+    text = next((str(record[key]) for key in names if record.get(key)), "")
+    if not text.strip():
+        return Segment(id=id, text=title)
+    return Segment(id=id, text=text, title=title or None)
 
 
-def _texts(path: Path, names: Sequence[str], wanted: frozenset[str] | None = None) -> Iterator[tuple[str, str, str]]:
-    """(id, title, text) of each line, JSON or id TAB text."""
-    seen: set[str] = set()
-    for number, line in _lines(path):
-        title, text = "", ""
-        if line.lstrip().startswith("{"):
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _bad(path, number, f"not JSON ({error})", line) from None
-            id = next((str(record[key]) for key in ("id", "_id", "docid") if record.get(key) is not None), "")
-            title = str(record.get("title") or "")
-            text = next((str(record[key]) for key in names if record.get(key)), "")
-        else:
-            id, _, text = (part.strip() for part in line.partition("\t"))
-        if not id or (not text.strip() and (wanted is None or id in wanted)):
-            raise _bad(path, number, f"needs an id and {' or '.join(names)}, as JSON or as id TAB text", line)
-        if id in seen:
-            raise _bad(path, number, f"id {id!r} appears twice", line)
-        seen.add(id)
-        if wanted is None or id in wanted:
-            yield id, title, text
+def _filled_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that aren't blank, with their numbers."""
+    return ((number, line) for number, line in text_lines(path) if line.strip())
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"can't read {path}: {error}") from None
+def _columns(line: str, counts: Collection[int]) -> list[str]:
+    """The columns of a line, of which there should be one of these numbers."""
+    by_tab = [column.strip(_BLANKS) for column in line.strip("\r").split("\t")]
+    if len(by_tab) in counts and all(by_tab):
+        return by_tab
+    return [column for column in line.translate(dict.fromkeys(map(ord, _BLANKS), " ")).split(" ") if column]
 
 
 def _is_number(text: str) -> bool:

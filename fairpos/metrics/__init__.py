@@ -1,5 +1,6 @@
 """Measures of position bias and of agreement: pure functions, one concept a file."""
 
+from fairpos.metrics.average_precision import average_precision
 from fairpos.metrics.bootstrap import Interval, bootstrap_interval, difference_interval
 from fairpos.metrics.bradley_terry import Game, Standing, bradley_terry
 from fairpos.metrics.by_position import accuracy, accuracy_by_position, gap, primacy, recency, worst_position
@@ -16,10 +17,12 @@ from fairpos.metrics.ndcg import ndcg
 from fairpos.metrics.over_orders import best_of_orders, worst_of_orders
 from fairpos.metrics.preference_fairness import leaning, preference_fairness
 from fairpos.metrics.psi import psi, tau_psi
+from fairpos.metrics.recall import recall
 from fairpos.metrics.reciprocal_rank import mrr, reciprocal_rank
 from fairpos.metrics.repetition_stability import repetition_stability
 from fairpos.metrics.rstd import recall_by_label, rstd
 from fairpos.metrics.shares import pick_shares
+from fairpos.metrics.trec_order import trec_order
 
 __all__ = [
     "Game",
@@ -28,6 +31,7 @@ __all__ = [
     "Standing",
     "accuracy",
     "accuracy_by_position",
+    "average_precision",
     "best_of_orders",
     "bootstrap_interval",
     "bradley_terry",
@@ -53,12 +57,14 @@ __all__ = [
     "preference_fairness",
     "primacy",
     "psi",
+    "recall",
     "recall_by_label",
     "recency",
     "reciprocal_rank",
     "repetition_stability",
     "rstd",
     "tau_psi",
+    "trec_order",
     "wilson_interval",
     "worst_of_orders",
     "worst_position",

@@ -15,7 +15,7 @@ def ndcg(ranking: Sequence[str], relevance: Mapping[str, float], k: int | None =
 
     Args:
         ranking: Ids, best first.
-        relevance: Grade per relevant id, at least 0; other ids count 0.
+        relevance: Grade per id; other ids count 0, as do grades below 0.
         k: Ranks that count; None: all.
 
     Returns:
@@ -23,10 +23,9 @@ def ndcg(ranking: Sequence[str], relevance: Mapping[str, float], k: int | None =
     """
     if k is not None and k < 1:
         raise InvalidRequest(f"k must be at least 1, got {k}")
-    if any(grade < 0 for grade in relevance.values()):
-        raise InvalidRequest("relevance must be at least 0")
-    ideal = _discounted_gain(sorted(relevance.values(), reverse=True)[:k])
-    return _discounted_gain([relevance.get(id, 0.0) for id in ranking[:k]]) / ideal if ideal > 0 else 0.0
+    gains = {id: max(0.0, grade) for id, grade in relevance.items()}
+    ideal = _discounted_gain(sorted(gains.values(), reverse=True)[:k])
+    return _discounted_gain([gains.get(id, 0.0) for id in ranking[:k]]) / ideal if ideal > 0 else 0.0
 
 
 def _discounted_gain(gains: Sequence[float]) -> float:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fairpos.files.records import Json
 from fairpos.files.trec import Qrels
-from fairpos.metrics import Interval, bootstrap_interval, graded_tau, ndcg, reciprocal_rank
-from fairpos.types import Usage
+from fairpos.metrics import (
+    Interval,
+    average_precision,
+    bootstrap_interval,
+    graded_tau,
+    ndcg,
+    reciprocal_rank,
+    trec_order,
+)
+from fairpos.ranking.result import RankResult
+from fairpos.types import Groups, Usage
 
 FAILED = ("http_error", "timeout", "malformed", "cancelled")
-NO_VOTE = ("unparsable", "cut_off", "refused", "empty")
+NO_VOTE = ("unparsable", "cut_off", "refused", "empty", "invalid")
 
 
 @dataclass(slots=True)
@@ -24,20 +32,31 @@ class Tally:
         records: By status; "ok" and "partial" have a ranking.
         views: Calls as the methods made them, by status. A view is one call however often it was tried.
         usage: Tokens and calls with every attempt; apart from them views that came from the cache, and their tokens.
+        lost: Records without a ranking, and why.
     """
 
     records: Counter[str] = field(default_factory=Counter)
     views: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    lost: list[str] = field(default_factory=list)
 
-    def add(self, result: Mapping[str, Json]) -> None:
-        """Counts one line of a result file."""
-        self.records[str(result["status"])] += 1
-        calls, usage = result["calls"], result["usage"]
-        assert isinstance(calls, list)
-        assert isinstance(usage, dict)
-        self.views.update(str(call["status"]) for call in calls if isinstance(call, dict))
-        self.usage += Usage(**{name: int(str(count)) for name, count in usage.items()})
+    def add(self, result: RankResult) -> None:
+        """Counts a result, as it was before anything stood in for its ranking."""
+        self.records[result.status] += 1
+        self.views.update(str(call["status"]) for call in result.calls)
+        self.usage += result.usage
+        if not result.ranking:
+            self.lost.append(f"{result.id!r}: {result.reason}")
+
+    @property
+    def total(self) -> int:
+        """How many records were asked about."""
+        return self.records.total()
+
+    @property
+    def all_lost(self) -> bool:
+        """Whether records were asked about and none of them has a ranking."""
+        return 0 < len(self.lost) == self.total
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -55,27 +74,52 @@ class Tally:
         }
 
 
-def quality(results: Iterable[Mapping[str, Json]], qrels: Qrels, *, k: int = 10) -> dict[str, tuple[Interval, int]]:
+def trec_ranking(groups: Groups) -> tuple[str, ...]:
+    """A ranking as trec_eval reads it from the run that `write_run` writes: tied ids in descending order."""
+    return tuple(id for group in groups for id in trec_order(dict.fromkeys(group, 0.0)))
+
+
+def quality(results: Sequence[RankResult], qrels: Qrels, *, k: int = 10) -> dict[str, tuple[Interval, int]]:
     """Means over the judged queries, with 95 % bootstrap intervals over queries, and the number of queries.
 
-    A passage that was not ranked is not found: it adds nothing, and a query without a ranking has nDCG and reciprocal
-    rank 0. Kendall's tau leaves out queries whose passages all have one grade.
+    nDCG, MRR and MAP are those that trec_eval (with -c, of these queries) finds in the run that is written: tied
+    passages count in its order, by descending id, and a passage that was not ranked is not found. A query without a
+    ranking has 0. For Kendall's tau ties are ties; it leaves out queries whose passages all have one grade.
     """
-    measured: dict[str, list[float]] = {f"nDCG@{k}": [], "MRR": [], "Kendall tau": []}
+    measured: dict[str, list[float]] = {f"nDCG@{k}": [], "MRR": [], "MAP": [], "Kendall tau": []}
     for result in results:
-        grades = qrels.get(str(result["id"]))
+        grades = qrels.get(result.id)
         if grades is None:
             continue
-        ranking, unranked = _ids_in(result["ranking"]), _ids_in(result["unranked"])
+        ranking = trec_ranking(result.groups)
         relevant = {id for id, grade in grades.items() if grade > 0}
         measured[f"nDCG@{k}"].append(ndcg(ranking, grades, k))
         measured["MRR"].append(reciprocal_rank(ranking, relevant))
-        tau = graded_tau(ranking, sorted([*ranking, *unranked]), grades)
+        measured["MAP"].append(average_precision(ranking, relevant))
+        tau = graded_tau(result.ranking, sorted([*result.ranking, *result.unranked]), grades, result.ties)
         if not math.isnan(tau):
             measured["Kendall tau"].append(tau)
     return {name: (bootstrap_interval(values), len(values)) for name, values in measured.items() if values}
 
 
-def _ids_in(value: Json) -> Sequence[str]:
-    assert isinstance(value, list)
-    return [str(id) for id in value]
+def coverage(results: Sequence[RankResult], qrels: Qrels) -> list[str]:
+    """What the judgements leave out, in words: figures over a part must not look like figures over all."""
+    judged = [result for result in results if result.id in qrels]
+    if not judged:
+        pair = (
+            f": they are of {next(iter(qrels))!r}, ..., results of {results[0].id!r}, ..." if qrels and results else ""
+        )
+        return [f"no query is judged, so there are no figures{pair}"]
+    said = []
+    if len(judged) < len(results):
+        said.append(f"{len(results) - len(judged)} of {len(results)} queries are not judged, and not in the figures")
+    if not any(qrels[result.id].keys() & {*result.ranking, *result.unranked} for result in judged):
+        one = judged[0]
+        said.append(
+            f"none of the passages is judged: those of query {one.id!r} are {(*one.ranking, *one.unranked)[0]!r}, ..., "
+            f"judged are {next(iter(qrels[one.id]))!r}, ..."
+        )
+    lost = sum(not result.ranking for result in judged)
+    if lost:
+        said.append(f"{lost} of {len(judged)} judged queries have no ranking and count 0 (as trec_eval -c counts them)")
+    return said

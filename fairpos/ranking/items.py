@@ -1,0 +1,164 @@
+"""What is to be ranked: records, or a run with its queries and corpus, as requests. One record's fault is that record's.
+
+A passage without any text, or one that the corpus lacks, can't be shown: it is left out of the request, stays
+unranked, and the record's notes say so. A record of which nothing can be shown is kept with its fault, and asked about by nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fairpos.errors import InvalidRequest
+from fairpos.files.items import Item, passage_item, read_items
+from fairpos.files.records import Bad, Json, Record, read
+from fairpos.files.trec import Qrels, Texts, read_corpus, read_queries, read_run
+from fairpos.types import Request, Segment, as_segments
+
+
+@dataclass(frozen=True, slots=True)
+class RankItem:
+    """One record to be ranked.
+
+    Attributes:
+        id: Unique in its file.
+        request: Its passages in the file's order; None where it can't be asked about.
+        hidden: Ids of the passages that can't be shown.
+        fault: Why it can't be asked about; empty where it can.
+    """
+
+    id: str
+    request: Request | None
+    hidden: tuple[str, ...] = ()
+    fault: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of its passages."""
+        if not self.hidden:
+            return ()
+        some = ", ".join(self.hidden[:5]) + (", ..." if len(self.hidden) > 5 else "")
+        return (f"{len(self.hidden)} passages have no text and were not shown: {some}",)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All passage ids: those shown in the file's order, then those that can't be."""
+        return (*(self.request.ids if self.request else ()), *self.hidden)
+
+
+@dataclass(slots=True)
+class RankInput:
+    """What files hold.
+
+    Attributes:
+        items: In the file's order.
+        gold: Grades by record and passage, as the records themselves have them.
+        bad: Lines that can't be used at all.
+        faults: Further things to be told, in words.
+    """
+
+    items: list[RankItem]
+    gold: Qrels = field(default_factory=dict)
+    bad: list[Bad] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def read_records(path: Path) -> RankInput:
+    """Reads JSONL: `id, query | question, passages`, optional `gold`, ids that need not be among the passages.
+
+    Raises:
+        InvalidRequest: the file can't be read.
+    """
+    hidden: dict[int, tuple[str, ...]] = {}
+
+    def build(line: int, record: Record) -> Iterable[Item]:
+        shown, hidden[line] = _with_text(record)
+        return [passage_item(line, shown, absent="keep")]
+
+    items, bad = read_items(read(path), build)
+    gold: Qrels = {item.id: dict.fromkeys(item.relevant, 1.0) for item in items if item.relevant}
+    return RankInput([RankItem(item.id, item.request, hidden[item.line]) for item in items], gold, bad)
+
+
+def read_trec(run: Path, queries: Path, corpus: Path, depth: int) -> RankInput:
+    """Reads a run's queries and documents.
+
+    Args:
+        run: TREC's six columns or MS MARCO's three.
+        queries: See `fairpos.files.trec`.
+        corpus: Likewise; only the documents of the run are kept.
+        depth: Documents a query, the best of the run.
+
+    Raises:
+        InvalidRequest: a file can't be read, or a line of the run isn't one; or nothing of the run can be asked about.
+    """
+    found = read_run(run, depth)
+    texts = read_queries(queries)
+    documents = read_corpus(corpus, {document for scores in found.values() for document in scores})
+    items = [_of_run(query, scores, texts, documents) for query, scores in found.items()]
+    faults = [*texts.faults, *documents.faults]
+    if items and not any(item.request for item in items):
+        more = "".join(f"; {fault}" for fault in faults[:3])
+        raise InvalidRequest(f"nothing of {run} can be asked about: query {items[0].id!r} {items[0].fault}{more}")
+    lacking = {document for item in items for document in item.hidden if document not in documents.found}
+    if lacking:
+        faults.append(f"{corpus} lacks {len(lacking)} documents of the run, e.g. {min(lacking)!r}; they stay unranked")
+    faults += [f"query {item.id!r} {item.fault}" for item in items if item.fault]
+    return RankInput(items, faults=faults)
+
+
+def _of_run(query: str, scores: Mapping[str, float], texts: Texts, documents: Texts) -> RankItem:
+    shown = [
+        replace(documents.found[id], score=score)
+        for id, score in scores.items()
+        if id in documents.found and documents.found[id].text
+    ]
+    hidden = tuple(id for id in scores if id not in {segment.id for segment in shown})
+    asked = texts.found.get(query)
+    if asked is None or not asked.text:
+        fault = "has no text among the queries"
+    elif not shown:
+        fault = "has no document with a text in the corpus"
+    else:
+        return RankItem(query, Request("rank", asked.text, as_segments(shown)), hidden)
+    return RankItem(query, None, tuple(scores), fault)
+
+
+def _with_text(record: Record) -> tuple[Record, tuple[str, ...]]:
+    """A record without its passages that have no text, and their ids; those without an id keep their numbers."""
+    passages = record.get("passages")
+    if not isinstance(passages, list):
+        return record, ()
+    named = [_named(passage, number) for number, passage in enumerate(passages, 1)]
+    hidden = [str(passage["id"]) for passage in named if isinstance(passage, dict) and _is_blank(passage)]
+    shown = [passage for passage in named if not (isinstance(passage, dict) and _is_blank(passage))]
+    if not hidden or not shown:
+        return record, ()
+    _refuse_twice([*hidden, *(str(passage["id"]) for passage in shown if isinstance(passage, dict))])
+    return {**record, "passages": shown}, tuple(hidden)
+
+
+def _named(passage: Json, number: int) -> Json:
+    if isinstance(passage, str):
+        return {"id": str(number), "text": passage}
+    if isinstance(passage, dict) and passage.get("id") is None:
+        return {**passage, "id": str(number)}
+    return passage
+
+
+def _is_blank(passage: Mapping[str, Json]) -> bool:
+    texts = (passage.get("text"), passage.get("title"))
+    return all(text is None or (isinstance(text, str) and not text.strip()) for text in texts)
+
+
+def _refuse_twice(ids: Collection[str]) -> None:
+    if len(set(ids)) < len(ids):
+        raise InvalidRequest("a passage id appears twice; ids must be unique within a request")
+
+
+def unwritable_ids(items: Iterable[RankItem]) -> Iterable[str]:
+    """All ids that a run of these items would hold."""
+    for item in items:
+        yield item.id
+        yield from item.ids
