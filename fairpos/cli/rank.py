@@ -8,29 +8,37 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fairpos.cli import endpoint, options
+from fairpos.backends.base import Decoding
+from fairpos.cli import on_error as lines
+from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.outcome import reason
+from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import Column, errors, print_table, progress
 from fairpos.errors import BackendError, InvalidRequest
-from fairpos.files.items import passage_item, read_items
 from fairpos.files.journal import Journal
-from fairpos.files.records import Json, Record, read
-from fairpos.files.trec import Qrels, read_corpus, read_qrels, read_queries, read_run, write_run
+from fairpos.files.text import json_text
+from fairpos.files.trec import Qrels, read_qrels, refuse_unwritable, write_run
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.metrics import Interval
+from fairpos.model import FairModel
 from fairpos.rankers.base import find_ranker
-from fairpos.ranking.summary import FAILED, NO_VOTE, Tally, quality
-from fairpos.types import Output, Request, as_segments
+from fairpos.ranking.items import RankInput, RankItem, all_ids, read_records, read_trec, with_system
+from fairpos.ranking.result import RankResult
+from fairpos.ranking.run import rank_items
+from fairpos.ranking.summary import FAILED, NO_VOTE, Tally, coverage, quality
+
+_SHOWN = 5  # faults of files that are named one by one
 
 
 class OnError(enum.StrEnum):
-    """What to do with a record for which no ranking came back; lines that can't be read are errors unless SKIP."""
+    """As in the other commands; and INPUT, the order that came in, which says so."""
 
     KEEP = "keep"
     SKIP = "skip"
@@ -38,15 +46,80 @@ class OnError(enum.StrEnum):
     STOP = "stop"
 
 
+@dataclass(frozen=True)
+class Files:
+    """What a TREC run goes with, and what is written and judged."""
+
+    queries: Annotated[Path | None, typer.Option(help="Of a TREC run: JSONL, or id TAB text.")] = None
+    corpus: Annotated[Path | None, typer.Option(help="Of a TREC run: JSONL, or id TAB text.")] = None
+    depth: Annotated[int, typer.Option(min=1, help="Of a TREC run: passages a query, the best first.")] = 100
+    trec: Annotated[Path | None, typer.Option(help="Write the rankings as a TREC run, too.")] = None
+    qrels: Annotated[Path | None, typer.Option(help="Judgements: nDCG@10, MRR, MAP and Kendall tau are printed.")] = (
+        None
+    )
+
+    def read(self, file: Path) -> tuple[RankInput, Qrels]:
+        """What is to be ranked, and the grades of its passages.
+
+        Raises:
+            InvalidRequest: a file can't be read or used, or ids couldn't be written as a run.
+        """
+        if self.queries is not None and self.corpus is not None:
+            found = read_trec(file, self.queries, self.corpus, self.depth)
+        elif self.queries is not None or self.corpus is not None:
+            raise InvalidRequest("a TREC run needs both --queries and --corpus")
+        else:
+            found = read_records(file)
+        if self.trec is not None:
+            refuse_unwritable(list(all_ids(found.items)))
+        return found, found.gold if self.qrels is None else read_qrels(self.qrels)
+
+
+@dataclass(slots=True)
+class Ranking:
+    """One run: writes a line a record as it comes, and counts.
+
+    Attributes:
+        fair: The model.
+        on_error: What is done about records without a ranking.
+        journal: Where lines go; None: the terminal.
+        tally: Counts of this run.
+        fresh: Results of this run, where they went to the terminal.
+    """
+
+    fair: FairModel
+    on_error: OnError
+    journal: Journal | None
+    tally: Tally = field(default_factory=Tally)
+    fresh: list[RankResult] = field(default_factory=list)
+
+    def write(self, item: RankItem, result: RankResult) -> None:
+        """Writes a result, or what stands in for it."""
+        if not result.ranking and self.on_error is OnError.INPUT:
+            result = result.in_order_of(item)
+        if self.journal is None:
+            typer.echo(json_text(result.to_record()))
+            self.fresh.append(result)
+        else:
+            self.journal.append(result.to_record())
+
+    def results(self, items: Sequence[RankItem]) -> list[RankResult]:
+        """All results of these items, of runs before this one too, in the items' order."""
+        there = self.fresh if self.journal is None else map(RankResult.from_record, self.journal.results())
+        by_id = {result.id: result for result in there}
+        return [by_id[item.id] for item in items if item.id in by_id]
+
+
 @app.command()
+@grouped
 def rank(
     file: Annotated[
         Path,
         typer.Argument(help="JSONL: id, query, passages: [{id, title?, text, score?}], gold?. Or a TREC run."),
     ],
-    queries: Annotated[Path | None, typer.Option(help="Of a TREC run: JSONL, or id TAB text.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Of a TREC run: JSONL, or id TAB text.")] = None,
-    depth: Annotated[int, typer.Option(min=1, help="Of a TREC run: passages a query, the best first.")] = 100,
+    files: Files,
+    words: options.Words,
+    endpoint: EndpointOptions,
     model: options.Model = "smollm2",
     methods: options.Methods = "permutation:views=5",
     ranker: Annotated[
@@ -54,8 +127,6 @@ def rank(
     ] = "first_token",
     batch: Annotated[int, typer.Option(min=1, help="Records that run together.")] = 16,
     output: options.Out = None,
-    trec: Annotated[Path | None, typer.Option(help="Write the rankings as a TREC run, too.")] = None,
-    qrels: Annotated[Path | None, typer.Option(help="Judgements: nDCG@10, MRR and Kendall tau are printed.")] = None,
     resume: options.Resume = False,
     on_error: Annotated[
         OnError,
@@ -67,146 +138,71 @@ def rank(
     seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None,
     as_json: options.AsJson = False,
     dtype: options.Dtype = "float32",
-    cache: endpoint.Cache = None,
-    concurrency: endpoint.Concurrency = 16,
-    timeout: endpoint.Timeout = 120.0,
-    attempts: endpoint.Attempts = 6,
 ) -> None:
     """Rank passages for queries, with methods against position bias. Exit status 2 if no ranking at all came back."""
-    if queries or corpus:
-        requests, gold = _from_run(file, queries, corpus, depth)
-    else:
-        requests, gold = _from_records(file, skip=on_error is OnError.SKIP)
-    if qrels is not None:
-        gold = read_qrels(qrels)
-    chosen, how = with_seed(parse(methods), seed), find_ranker(ranker)
-    fresh: list[Record] = []
-    this_run = Tally()
-    lost: list[str] = []  # records without a ranking, and why
+    found, gold = files.read(file)
+    lines.report_bad(file, found.bad, lines.OnError.SKIP if on_error is OnError.SKIP else lines.OnError.KEEP)
+    _print_faults(found.faults)
+    items = with_system(found.items, words.system_text())
+    chosen, how, template = with_seed(parse(methods), seed), find_ranker(ranker), words.template_for("rank")
+    decoding = Decoding() if words.max_new_tokens is None else Decoding(max_new_tokens=words.max_new_tokens)
     started = time.perf_counter()
     with Journal(output, resume=resume) if output is not None else nullcontext() as journal:
-        todo = [id for id in requests if journal is None or id not in journal.done]
-        fair = endpoint.open_model(
+        todo = [item for item in items if journal is None or item.id not in journal.done]
+        fair = open_model(
             model,
             dtype=dtype,
-            cache=cache,
+            cache=endpoint.cache,
             output=output,
-            concurrency=concurrency,
-            timeout_s=timeout,
-            attempts=attempts,
+            concurrency=endpoint.concurrency,
+            timeout_s=endpoint.timeout,
+            attempts=endpoint.attempts,
         )
+        run = Ranking(fair, on_error, journal)
         with progress("ranking") as show:
-            for start in range(0, len(todo), batch):
-                ids = todo[start : start + batch]
-                outputs = fair.run([requests[id] for id in ids], chosen, ranker=how)
-                for id, found in zip(ids, outputs, strict=True):
-                    result = result_of(id, requests[id], found)
-                    this_run.add(result)
-                    if not found.ranking:
-                        why = reason(result["status"], result["calls"])
-                        lost.append(f"{id!r}: {why}")
-                        if on_error is OnError.STOP:
-                            raise BackendError(f"record {id!r} has no ranking: {why}; what was done is kept")
-                        if on_error is OnError.SKIP:
-                            fair.forget(found)
-                            continue
-                        if on_error is OnError.INPUT:
-                            result |= {"ranking": list(requests[id].ids), "unranked": [], "fallback": "input order"}
-                    if journal is None:
-                        typer.echo(json.dumps(result, ensure_ascii=False))
-                        fresh.append(result)
-                    else:
-                        journal.append(result)
-                show(start + len(ids), len(todo))
-    seconds = time.perf_counter() - started
-    results = {str(r["id"]): r for r in (fresh if journal is None else journal.results())}
-    results = {id: results[id] for id in requests if id in results}  # a resumed file may hold other records as well
-    if trec is not None:
-        write_run(trec, {id: (_ids(r["ranking"]), _ids(r["unranked"])) for id, r in results.items()})
-    _report(
-        this_run,
-        len(requests) - len(todo),
-        seconds,
-        quality(results.values(), gold),
+            asked = rank_items(
+                todo,
+                lambda requests: fair.run(requests, chosen, ranker=how, template=template, decoding=decoding),
+                batch=batch,
+            )
+            for item, found_one, result in asked:
+                run.tally.add(result)
+                show(run.tally.total, len(todo))
+                if not result.ranking and on_error is OnError.STOP:
+                    raise BackendError(f"record {item.id!r} has no ranking: {result.reason}; what was done is kept")
+                if not result.ranking and on_error is OnError.SKIP:
+                    fair.forget(found_one)
+                    continue
+                run.write(item, result)
+        results = run.results(items)
+    if files.trec is not None:
+        write_run(files.trec, {result.id: result.groups for result in results})
+    _print_summary(
+        run.tally,
+        len(items) - len(todo),
+        time.perf_counter() - started,
+        quality(results, gold),
+        coverage(results, gold) if gold or files.qrels is not None else [],
         as_json=as_json,
         apart=journal is not None,
     )
-    if lost and len(lost) == len(todo) and on_error is not OnError.INPUT:
-        raise BackendError(f"no ranking came back for any of {len(lost)} records; for {lost[0]}")
+    if run.tally.all_lost and on_error is not OnError.INPUT:
+        raise BackendError(f"no ranking came back for any of {len(todo)} records; for {run.tally.lost[0]}")
 
 
-def result_of(id: str, request: Request, output: Output) -> Record:
-    """The line that is written for a record: by id, with every call's status and the order that it saw."""
-    ranked = set(output.ranking)
-    calls: list[Json] = []
-    for view in output.views:
-        call: Record = {"order": list(view.order), "status": view.status}
-        if view.text is not None:
-            call["text"] = view.text
-        if view.detail:
-            call["detail"] = view.detail
-        if view.mass is not None:
-            call["mass"] = view.mass
-        if view.bounds:
-            call["bounds"] = dict(view.bounds)
-        calls.append(call)
-    return {
-        "id": id,
-        "ranking": list(output.ranking),
-        "unranked": [i for i in request.canonical().ids if i not in ranked],
-        "scores": dict(output.scores),
-        "status": output.status,
-        "calls": calls,
-        "usage": dataclasses.asdict(output.usage),
-        "notes": list(output.notes),
-    }
+def _print_faults(faults: Sequence[str]) -> None:
+    for fault in faults[:_SHOWN]:
+        errors.print(fault, markup=False, highlight=False, soft_wrap=True)
+    if len(faults) > _SHOWN:
+        errors.print(f"... and {len(faults) - _SHOWN} more of the like", markup=False, highlight=False)
 
 
-def _from_records(file: Path, *, skip: bool) -> tuple[dict[str, Request], Qrels]:
-    """Requests by id, and what `gold` says: the id of the right passage, or a list of such ids.
-
-    Raises:
-        InvalidRequest: lines that can't be used; with `skip` they are told and left out.
-    """
-    items, bad = read_items(read(file), lambda line, record: [passage_item(line, record, absent="keep")])
-    said = "; ".join(f"{file} line {line.line}: {line.reason}" for line in bad[:5])
-    if bad and not skip:
-        raise InvalidRequest(said)
-    if bad:
-        errors.print(f"skipped {len(bad)} lines: {said}", markup=False, highlight=False)
-    gold = {item.id: dict.fromkeys(item.relevant, 1.0) for item in items if item.relevant}
-    return {item.id: item.request for item in items}, gold
-
-
-def _from_run(file: Path, queries: Path | None, corpus: Path | None, depth: int) -> tuple[dict[str, Request], Qrels]:
-    if queries is None or corpus is None:
-        raise InvalidRequest("a TREC run needs both --queries and --corpus")
-    run = read_run(file, depth)
-    texts = read_queries(queries)
-    missing = [query for query in run if query not in texts]
-    if missing:
-        raise InvalidRequest(f"{queries} lacks {len(missing)} of the run's queries, e.g. {missing[0]!r}")
-    documents = read_corpus(corpus, {document for found in run.values() for document in found})
-    return {
-        query: Request(
-            "rank",
-            texts[query],
-            as_segments([dataclasses.replace(documents[id], score=score) for id, score in found.items()]),
-        )
-        for query, found in run.items()
-    }, {}
-
-
-def _ids(value: Json) -> Sequence[str]:
-    assert isinstance(value, list)
-    return [str(id) for id in value]
-
-
-def _report(
+def _print_summary(
     tally: Tally,
     there: int,
     seconds: float,
     measured: Mapping[str, tuple[Interval, int]],
+    unmeasured: Sequence[str],
     *,
     as_json: bool,
     apart: bool,
@@ -219,23 +215,25 @@ def _report(
             "quality": {
                 name: dataclasses.asdict(interval) | {"queries": n} for name, (interval, n) in measured.items()
             },
+            "quality_notes": list(unmeasured),
         }
         typer.echo(json.dumps(summary, indent=2), err=not apart)
         return
-    usage, ranked = tally.usage, tally.records["ok"] + tally.records["partial"]
+    usage, ranked = tally.usage, tally.total - len(tally.lost)
     lost = ", ".join(f"{status} {tally.views[status]}" for status in (*FAILED, *NO_VOTE) if tally.views[status])
     errors.print(
-        f"{ranked} ranked ({tally.records['partial']} partly), {tally.records.total() - ranked} not; "
+        f"{ranked} ranked ({tally.records['partial']} partly), {len(tally.lost)} not; "
         f"{there} were there already; {seconds:.1f} s\n"
         f"{usage.calls} calls made, {usage.cached} cached, {usage.prompt_tokens} + {usage.completion_tokens} tokens; "
         f"no vote: {lost or 'none'}",
         markup=False,
         highlight=False,
     )
-    if not measured:
-        return
-    rows = [
-        [name, f"{interval.estimate:.4f}", f"{interval.low:.4f} to {interval.high:.4f}", str(n)]
-        for name, (interval, n) in measured.items()
-    ]
-    print_table([Column(title) for title in ("measure", "mean", "95 % interval", "queries")], rows, to=errors)
+    if measured:
+        rows = [
+            [name, f"{interval.estimate:.4f}", f"{interval.low:.4f} to {interval.high:.4f}", str(n)]
+            for name, (interval, n) in measured.items()
+        ]
+        print_table([Column(title) for title in ("measure", "mean", "95 % interval", "queries")], rows, to=errors)
+    for note in unmeasured:
+        errors.print(note, markup=False, highlight=False, soft_wrap=True)

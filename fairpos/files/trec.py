@@ -113,8 +113,8 @@ def read_corpus(path: Path, wanted: Collection[str]) -> Texts:
 def run_lines(query: str, groups: Groups, tag: str = _TAG) -> Iterator[str]:
     """A query's lines of a run. Scores count down to 1, a step a group; tied documents share theirs.
 
-    What isn't ranked has no line: trec_eval counts it as not found. Whole numbers up to 2^24 differ in single precision,
-    in which trec_eval compares them; ties stand in its order, by descending id.
+    What isn't ranked has no line: trec_eval counts it as not found. Whole numbers up to 2^24 differ in single
+    precision, in which trec_eval compares them; ties stand in its order, by descending id.
     """
     rank = 0
     for place, group in enumerate(groups):

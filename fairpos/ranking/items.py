@@ -1,12 +1,13 @@
-"""What is to be ranked: records, or a run with its queries and corpus, as requests. One record's fault is that record's.
+"""What is to be ranked: records, or a run with its queries and corpus. One record's fault is that record's.
 
 A passage without any text, or one that the corpus lacks, can't be shown: it is left out of the request, stays
-unranked, and the record's notes say so. A record of which nothing can be shown is kept with its fault, and asked about by nobody.
+unranked, and the record's notes say so. A record of which nothing can be shown is kept with its fault, and nobody is
+asked about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item, passage_item, read_items
 from fairpos.files.records import Bad, Json, Record, read
 from fairpos.files.trec import Qrels, Texts, read_corpus, read_queries, read_run
-from fairpos.types import Request, Segment, as_segments
+from fairpos.types import Request, Turn, as_segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,18 @@ def _refuse_twice(ids: Collection[str]) -> None:
         raise InvalidRequest("a passage id appears twice; ids must be unique within a request")
 
 
-def unwritable_ids(items: Iterable[RankItem]) -> Iterable[str]:
+def with_system(items: Sequence[RankItem], text: str) -> list[RankItem]:
+    """The items with a system prompt before their queries; empty: as they are."""
+    if not text:
+        return list(items)
+    history = (Turn("system", text),)
+    return [
+        item if item.request is None else replace(item, request=replace(item.request, history=history))
+        for item in items
+    ]
+
+
+def all_ids(items: Iterable[RankItem]) -> Iterable[str]:
     """All ids that a run of these items would hold."""
     for item in items:
         yield item.id
