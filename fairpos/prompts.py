@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -86,8 +86,20 @@ class Template:
 
 
 def placeholders(text: str) -> set[str]:
-    """Names of the placeholders in a format string."""
-    return {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+    """Names of the placeholders in a format string.
+
+    Raises:
+        ValueError: a brace that is never closed, or a placeholder with a format or a conversion: a width in a template
+            would make text of any length.
+    """
+    found = set()
+    for _, field, form, conversion in string.Formatter().parse(text):
+        if field is None:
+            continue
+        if form or conversion:
+            raise ValueError(f"placeholder {field!r} must be a name alone, without a format or a conversion")
+        found.add(field)
+    return found
 
 
 TEMPLATES: dict[Task, Template] = {
@@ -297,24 +309,38 @@ def _first_tokens(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:
 
 def _encode_parts(tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str, bool]]) -> list[int]:
     """Tokens of the joined parts; control tokens are recognised only where they lie in trusted parts."""
-    text, trusted = "", []
-    for part, trust in parts:
-        if trust:
-            trusted.append((len(text), len(text) + len(part)))
-        text += part
-    cuts = [0]
-    pattern = _control_tokens(tokenizer)
-    if pattern is not None:
-        for match in pattern.finditer(text):
-            start, end = match.start(1), match.end(1)
-            if not any(first <= start and end <= last for first, last in trusted):
-                cuts.append(start + 1)  # inside the control token: neither half is one
-    cuts.append(len(text))
+    text = "".join(part for part, _ in parts)
     tokens: list[int] = []
-    for start, end in itertools.pairwise(cuts):
+    for start, end in itertools.pairwise(_cuts(text, parts, _control_tokens(tokenizer))):
         if end > start:
             tokens.extend(tokenizer(text[start:end], add_special_tokens=False)["input_ids"])
     return tokens
+
+
+def _cuts(text: str, parts: Sequence[tuple[str, bool]], control: re.Pattern[str] | None) -> list[int]:
+    """Where the joined parts are cut, ends included: inside of every control token that no trusted part wrote.
+
+    Linear in the text: matches and parts are met in the same order, each once.
+    """
+    cuts = [0]
+    spans = iter(_trusted_spans(parts))
+    first, last = next(spans, (len(text), len(text)))
+    for match in control.finditer(text) if control is not None else ():
+        start, end = match.start(1), match.end(1)
+        while last <= start:  # at the text's end there is nothing left to match
+            first, last = next(spans, (len(text), len(text) + 1))
+        if not (first <= start and end <= last):
+            cuts.append(start + 1)  # inside the control token: neither half is one
+    return [*cuts, len(text)]
+
+
+def _trusted_spans(parts: Sequence[tuple[str, bool]]) -> Iterator[tuple[int, int]]:
+    """Start and end of each part that the chat template wrote, in the joined text."""
+    end = 0
+    for part, trusted in parts:
+        start, end = end, end + len(part)
+        if trusted and part:
+            yield start, end
 
 
 @lru_cache(maxsize=16)
@@ -324,4 +350,19 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | Non
     added |= {str(token) for token in tokenizer.all_special_tokens if len(str(token)) > 1}
     if not added:
         return None
-    return re.compile("(?=(" + "|".join(re.escape(t) for t in sorted(added, key=len, reverse=True)) + "))")
+    return re.compile(f"(?=({_prefix_tree(added)}))")
+
+
+def _prefix_tree(words: Iterable[str]) -> str:
+    """An expression for the longest of some words at a place. Shared beginnings are tried once, so that thousands of
+    words (<unused0>, <unused1>, ...) cost no more than the longest of them.
+    """
+    tails: dict[str, set[str]] = {}
+    for word in words:
+        if word:
+            tails.setdefault(word[0], set()).add(word[1:])
+    branches = []
+    for letter in sorted(tails):
+        more = _prefix_tree(tails[letter])
+        branches.append(re.escape(letter) + (f"(?:{more})" + "?" * ("" in tails[letter]) if more else ""))
+    return "|".join(branches)

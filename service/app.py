@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 import fairpos
 from fairpos import FairModel
@@ -21,15 +22,18 @@ from fairpos import FairModel
 from .connection import CancelOnDisconnect
 from .errors import ServiceError, as_service_error
 from .gate import Gate
+from .keys import Keys
 from .logs import log
 from .metrics import Metrics
+from .quota import Quota
 from .replies import unfit
-from .routes import arrange, calibrations, chat, health, judge, methods, models, page, rerank
-from .schemas import ChatRequest
-from .settings import Settings
-from .state import State
+from .routes import arrange, calibrations, chat, health, judge, methods, models, page, proxied, rerank, score
+from .schemas import BODIES
+from .settings import Settings, refuse_unknown_names
+from .state import Load, State
 from .upstream import Upstream
 
+_SHOWN_HEADERS = ("methods", "order", "calls", "profile")
 _REFS = "#/components/schemas/{model}"
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
@@ -41,15 +45,19 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         settings: None: from the environment.
         models_loaded: Models that are there already, by name, beside those that the settings name.
     """
-    settings = settings or Settings()
+    if settings is None:
+        refuse_unknown_names()
+        settings = Settings()
     metrics = Metrics()
-    loads = {name: partial(_given, fair) for name, fair in (models_loaded or {}).items()}
+    loads: dict[str, Load] = {name: partial(_same, fair) for name, fair in (models_loaded or {}).items()}
     for entry in settings.models:
         name, _, where = entry.partition("=")
         if not where and Path(name).is_dir():
             name, where = Path(name).resolve().name, name
-        loads[name] = partial(_load, where or name, settings)
-    state = State(settings, metrics, loads)
+        loads[name] = partial(_load_local, where or name, settings)
+    keys = Keys(*([key.get_secret_value() for key in keys] for keys in (settings.api_keys, settings.admin_keys)))
+    quota = Quota(settings.rate_limit, settings.token_budget, settings.quota_storage)
+    state = State(settings, metrics, loads, keys, quota)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -78,24 +86,36 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         },
     )
     app.state.fairpos = state
-    for module in (health, chat, rerank, judge, arrange, calibrations, methods, models, page):
+    for module in (health, chat, rerank, score, judge, arrange, calibrations, methods, models, page):
         app.include_router(module.router)
-    app.add_exception_handler(Exception, _failed)
-    app.add_exception_handler(ServiceError, _told)
-    app.add_exception_handler(fairpos.FairposError, _told)
-    app.add_exception_handler(RequestValidationError, _unfit)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_middleware(CancelOnDisconnect, max_body=settings.max_body_bytes)
-    app.add_middleware(Gate, keys=[key.get_secret_value() for key in settings.api_keys], metrics=metrics)
+    if settings.upstream is not None:
+        app.include_router(proxied.router_of(settings.proxied))
+    app.add_exception_handler(ServiceError, _reply_to_error)
+    app.add_exception_handler(fairpos.FairposError, _reply_to_error)
+    app.add_exception_handler(ExceptionGroup, _reply_to_error)
+    app.add_exception_handler(RequestValidationError, _reply_to_unfit)
+    app.add_exception_handler(HTTPException, _reply_to_http)
+    app.add_middleware(
+        CancelOnDisconnect,
+        open_requests=state.open_requests,
+        max_body=settings.max_body_bytes,
+        body_timeout_s=settings.body_timeout_s,
+        send_timeout_s=settings.send_timeout_s,
+    )
+    app.add_middleware(Gate, keys=keys, quota=quota, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after", *(f"x-fairpos-{name}" for name in _SHOWN_HEADERS)],
+        )
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     return app
 
 
-def _given(fair: FairModel) -> FairModel:
-    return fair
-
-
-def _load(where: str, settings: Settings) -> FairModel:
+def _load_local(where: str, settings: Settings) -> FairModel:
     """A local model; a folder is meant as one only where it is there."""
     where = str(Path(where).expanduser()) if Path(where).expanduser().is_dir() else where
     fair = fairpos.load(where, dtype=settings.dtype, device=settings.device)
@@ -104,40 +124,38 @@ def _load(where: str, settings: Settings) -> FairModel:
     return fair
 
 
-async def _told(_: Request, error: Exception) -> JSONResponse:
+def _same(fair: FairModel) -> FairModel:
+    return fair
+
+
+async def _reply_to_error(_: Request, error: Exception) -> JSONResponse:
     told = as_service_error(error)
+    if told.status >= 500:
+        log.warning("refused", extra={"status": told.status, "code": told.code, "error": type(error).__name__})
     return JSONResponse(told.body, told.status, told.headers)
 
 
-async def _unfit(_: Request, error: Exception) -> JSONResponse:
+async def _reply_to_unfit(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    if any(e["type"] == "json_invalid" for e in error.errors()):
-        told = ServiceError(400, "invalid_json", "the body is not JSON")
-    else:
-        told = unfit(error.errors())
+    told = unfit(error.errors())
     return JSONResponse(told.body, told.status)
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _reply_to_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     told = ServiceError(error.status_code, _CODES.get(error.status_code, "http_error"), str(error.detail))
     return JSONResponse(told.body, told.status, error.headers)
 
 
-async def _failed(_: Request, error: Exception) -> JSONResponse:
-    log.error("request failed", exc_info=error)
-    told = as_service_error(error)
-    return JSONResponse(told.body, told.status)
-
-
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI; the chat body, which is passed on as it is, is described by hand."""
+    """OpenAPI; bodies, which routes read themselves, are described by hand."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
-        chat = ChatRequest.model_json_schema(ref_template=_REFS)
         parts = schema.setdefault("components", {}).setdefault("schemas", {})
-        for name, part in chat.pop("$defs", {}).items():
-            parts.setdefault(name, part)
-        parts["ChatRequest"] = chat
+        for model in BODIES:
+            body = model.model_json_schema(ref_template=_REFS)
+            for name, part in body.pop("$defs", {}).items():
+                parts.setdefault(name, part)
+            parts[model.__name__] = body
         app.openapi_schema = schema
     return app.openapi_schema

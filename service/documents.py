@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -22,13 +21,8 @@ from fairpos.types import Segment
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-_TEXT = ("text", "content", "snippet", "page_content", "contents")
-# What chat templates of common models take for a control token. An upstream's own set is not known here.
-_CONTROL = re.compile(
-    r"<\|[^|<>]{1,64}\|>|<｜[^｜<>]{1,64}｜>|</?s>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
-    r"|<</?SYS>>|</?(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>|</?(?:tool_call|tool_response|think)>",
-    re.IGNORECASE,
-)
+_TEXT_FIELDS = ("text", "content", "snippet", "page_content", "contents")
+_UNREADABLE = ("image", "image_url", "images", "audio", "input_audio", "video", "video_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +33,19 @@ class Document:
     original: Json
 
 
-def read(items: object, *, first: int = 1, param: str = "documents") -> list[Document]:
+def read_documents(items: object, *, first: int = 1, param: str = "documents") -> list[Document]:
     """Reads documents; those without an id get their number in the list.
 
     Raises:
         InvalidRequest: not a list, or an item that is no document.
     """
     if not isinstance(items, list):
-        raise InvalidRequest(f"{param} must be a list, got {_kind(items)}")
+        raise InvalidRequest(f"{param} must be a list, got {_type_name(items)}")
     try:
         json.dumps(items, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:  # infinite numbers, lone surrogates
         raise InvalidRequest(f"{param} can't be written as JSON: {error}") from None
-    return _named([_read(item, number, param) for number, item in enumerate(items, first)])
+    return _with_distinct_ids([_read_document(item, number, param) for number, item in enumerate(items, first)])
 
 
 def split_blocks(content: Json, first: int) -> tuple[list[Document], Json]:
@@ -69,12 +63,12 @@ def split_blocks(content: Json, first: int) -> tuple[list[Document], Json]:
     documents: list[Document] = []
     rest: list[Json] = []
     for block in content:
-        found = _block(block, first + len(documents)) if isinstance(block, dict) else None
+        found = _document_of_block(block, first + len(documents)) if isinstance(block, dict) else None
         if found is None:
             rest.append(block)
         else:
             documents.append(found)
-    return _named(documents), rest
+    return _with_distinct_ids(documents), rest
 
 
 def text_of(content: Json) -> str:
@@ -93,51 +87,46 @@ def text_of(content: Json) -> str:
             for part in content
             if isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("text"), str))
         )
-    raise InvalidRequest(f"a message's content must be text or a list of parts, got {_kind(content)}")
+    raise InvalidRequest(f"a message's content must be text or a list of parts, got {_type_name(content)}")
 
 
-def neutral(text: str) -> str:
-    """The text with a zero-width space inside of whatever looks like a control token.
-
-    For an upstream, whose tokenizer isn't ours to ask. A local model's own control tokens are broken up in tokens.
-    """
-    return _CONTROL.sub(lambda found: found[0][0] + "\u200b" + found[0][1:], text)
-
-
-def _read(item: object, number: int, param: str) -> Document:
+def _read_document(item: object, number: int, param: str) -> Document:
     name = f"{param}[{number - 1}]"
     if isinstance(item, str):
-        return Document(Segment(id=str(number), text=_clean(item, name)), item)
+        return Document(Segment(id=str(number), text=_valid_text(item, name)), item)
     if not isinstance(item, dict):
-        raise InvalidRequest(f"{name} must be text or an object, got {_kind(item)}")
-    block = _block(item, number)
+        raise InvalidRequest(f"{name} must be text or an object, got {_type_name(item)}")
+    block = _document_of_block(item, number)
     if block is not None:
         return block
+    for field in _UNREADABLE:
+        if item.get(field):
+            raise InvalidRequest(f"{name} has {field!r}; documents are read as text")
     fields: Mapping[str, Json] = item
     data = item.get("data")
     if isinstance(data, str):
         fields = {**item, "text": data}
     elif isinstance(data, dict):
         fields = {**data, **{key: item[key] for key in ("id", "score") if key in item}}
-    text = next((fields[key] for key in _TEXT if isinstance(fields.get(key), str)), None)
+    text = next((fields[key] for key in _TEXT_FIELDS if isinstance(fields.get(key), str)), None)
     if text is None and isinstance(data, dict) and data:
         # Cohere shows a document of any fields as its fields.
         text = "\n".join(f"{key}: {value}" for key, value in data.items() if key != "title")
     if not isinstance(text, str):
-        raise InvalidRequest(f"{name} has no text; it may be under one of: {', '.join(_TEXT)}, data")
+        raise InvalidRequest(f"{name} has no text; it may be under one of: {', '.join(_TEXT_FIELDS)}, data")
     title = fields.get("title") or fields.get("filename") or _metadata_title(fields)
     return Document(
         Segment(
-            id=_id(fields.get("id") if fields.get("id") is not None else fields.get("file_id"), number, name),
-            text=_clean(text, name),
-            title=_clean(title, name) if isinstance(title, str) else None,
-            score=_score(fields.get("score"), name),
+            id=_readable_id(fields.get("id") if fields.get("id") is not None else fields.get("file_id"), number, name),
+            text=_valid_text(text, name),
+            title=_valid_text(title, name) if isinstance(title, str) else None,
+            score=_readable_score(fields.get("score"), name),
         ),
         item,
     )
 
 
-def _block(block: Mapping[str, Json], number: int) -> Document | None:
+def _document_of_block(block: Mapping[str, Json], number: int) -> Document | None:
     """An Anthropic block as a document; None if it is none, or one whose text isn't in the request."""
     kind, source = block.get("type"), block.get("source")
     content: Json = None
@@ -153,15 +142,15 @@ def _block(block: Mapping[str, Json], number: int) -> Document | None:
     name = f"block {number}"
     return Document(
         Segment(
-            id=_id(id, number, name),
-            text=_clean(text, name),
-            title=_clean(title, name) if isinstance(title, str) and title else None,
+            id=_readable_id(id, number, name),
+            text=_valid_text(text, name),
+            title=_valid_text(title, name) if isinstance(title, str) and title else None,
         ),
         dict(block),
     )
 
 
-def _named(documents: Sequence[Document]) -> list[Document]:
+def _with_distinct_ids(documents: Sequence[Document]) -> list[Document]:
     """Chunks of one source may share its name; later ones get a number behind it."""
     counts: dict[str, int] = {}
     named = []
@@ -177,18 +166,18 @@ def _named(documents: Sequence[Document]) -> list[Document]:
     return named
 
 
-def _id(value: Json, number: int, name: str) -> str:
+def _readable_id(value: Json, number: int, name: str) -> str:
     if value is None or value == "":
         return str(number)
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InvalidRequest(f"{name}: id must be text or a whole number, got {_kind(value)}")
-    id = _clean(str(value), name)
+        raise InvalidRequest(f"{name}: id must be text or a whole number, got {_type_name(value)}")
+    id = _valid_text(str(value), name)
     if len(id) > 512:
         raise InvalidRequest(f"{name}: id has {len(id)} characters; at most 512 are allowed")
     return id
 
 
-def _score(value: Json, name: str) -> float | None:
+def _readable_score(value: Json, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -201,7 +190,7 @@ def _metadata_title(fields: Mapping[str, Json]) -> Json:
     return metadata.get("title") if isinstance(metadata, dict) else None
 
 
-def _clean(text: str, name: str) -> str:
+def _valid_text(text: str, name: str) -> str:
     """The text, which must be valid Unicode.
 
     Raises:
@@ -214,5 +203,5 @@ def _clean(text: str, name: str) -> str:
     return text
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return "null" if value is None else type(value).__name__

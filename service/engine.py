@@ -1,11 +1,10 @@
 """One worker owns one local model; the requests of all users wait in one queue and share its batches.
 
     submit(job) -> Ticket        in the event loop; 429 when the queue is full
-    ticket.events()              Started, Text, Text, ..., Finished; or the error, raised
 
-A job is the library's own work (`fairpos.runner.start`): it yields lists of calls and receives replies. The worker
-takes calls of one kind from all jobs, in turn between clients, as many as fit into one batch, runs them, and hands the
-replies back. So the views of one request and the requests of many users meet in one batch.
+The worker lets jobs yield their calls, takes calls of one kind from all jobs, in turn between clients, as many as fit
+into one batch, runs them, and hands the replies back. So the views of one request and the requests of many users meet
+in one batch. Prompts are counted in tokens beside the worker, so that a long one holds up nobody but its own client.
 
 A batch of generations runs until its longest is done; a row whose client goes away ends at its next token, and a job
 that waits is dropped at once.
@@ -18,153 +17,28 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
 
-from fairpos.backends.base import Backend, Call, Finish, Generate, Live, Reply
+from fairpos.backends.base import Call, Generate, Live, Reply
 from fairpos.backends.work import Work
-from fairpos.errors import TooLong
-from fairpos.prompts import Prompt
-from fairpos.types import Layout, Output
+from fairpos.types import Output
 
+from .batching import BatchItem, RunningJob, SizedCall, choose_batch, jobs_to_begin
 from .errors import ServiceError
 from .logs import log
 from .metrics import Metrics
+from .sizing import Limits, LocalBackend, check_number, sized_call
+from .tickets import Event, Finished, Job, Started, Text, Ticket
 
 T = TypeVar("T")
 
-
-class LocalBackend(Backend, Protocol):
-    """What the engine needs of a local model beyond running calls."""
-
-    @property
-    def context(self) -> int:
-        """Tokens that the model can hold."""
-
-    def layout(self, prompt: Prompt) -> Layout:
-        """The prompt in tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one engine; see the settings of these names."""
-
-    queue: int = 256
-    batch_tokens: int = 8192
-    batch_calls: int = 32
-    prompt_tokens: int = 32768
-    vote_tokens: int = 32768
-    calls: int = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The first batch with a generation of this job begins; the order in which each call shows the segments."""
-
-    orders: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A new piece of the reply."""
-
-    piece: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """All is done. `finish` is why the last generated text ended."""
-
-    outputs: tuple[Output, ...]
-    finish: Finish | None
-
-
-Event: TypeAlias = Started | Text | Finished | Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One request's work.
-
-    Attributes:
-        work: From `fairpos.runner.start`, not yet begun.
-        client: Whose it is; clients take turns.
-        stream: Whether pieces of text are wanted as they come. Only for work whose one generation is its answer.
-    """
-
-    work: Work[list[Output]]
-    client: str = ""
-    stream: bool = False
-
-
-class Ticket:
-    """A submitted job, seen from the event loop."""
-
-    def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
-        self.job = job
-        self.cancelled = threading.Event()
-        self.ended = False  # set by the worker
-        self._loop = loop
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-
-    def cancel(self) -> None:
-        """Gives the job up; its place in the queue and in the batch is free at the next token."""
-        self.cancelled.set()
-
-    def put(self, event: Event) -> None:
-        """Called in the worker's thread."""
-        if not self.cancelled.is_set():
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-    async def events(self) -> AsyncIterator[Started | Text | Finished]:
-        """What happens, up to `Finished`. Leaving early cancels the job.
-
-        Raises:
-            Exception: what the job failed with.
-        """
-        try:
-            while True:
-                event = await self._events.get()
-                if isinstance(event, Exception):
-                    raise event
-                yield event
-                if isinstance(event, Finished):
-                    return
-        finally:
-            self.cancel()
-
-    async def result(self) -> Finished:
-        """Waits for the end."""
-        async for event in self.events():
-            if isinstance(event, Finished):
-                return event
-        raise AssertionError("events end with Finished")
-
-
-@dataclass(eq=False)
-class _Running:
-    """A job in the worker's hands."""
-
-    ticket: Ticket
-    arrived: float
-    begun: bool = False
-    announced: bool = False
-    emitted: bool = False
-    todo: deque[tuple[int, Call, int]] = field(default_factory=deque)  # place, call, prompt tokens
-    replies: list[Reply | None] = field(default_factory=list)
-    orders: tuple[tuple[str, ...], ...] = ()  # of the generations in this step
-    finish: Finish | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One call of a batch."""
-
-    running: _Running
-    place: int
-    call: Call
-    tokens: int
+_SIZING_THREADS = 2
+_SIZING_S = 0.1  # how long a batch waits for prompts that are being counted
+_LOOK_S = 0.25  # how soon a cancelled job leaves an idle engine
+_JOIN_S = 1.0  # how long the end of the process waits for a batch that runs
 
 
 class Engine:
@@ -182,12 +56,13 @@ class Engine:
         self.backend = backend
         self.limits = limits
         self._metrics = metrics
-        self._clients: dict[str, deque[_Running]] = {}  # in the order of their turns
+        self._clients: dict[str, deque[RunningJob]] = {}  # in the order of their turns
         self._change = threading.Condition()
         self._open = 0  # jobs that wait or run
         self._state = "open"  # then "draining", "stopped"
         self._call_seconds = 0.1  # of one call in a batch, lately
-        self._thread = threading.Thread(target=self._loop, name=f"fairpos-engine-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._work_until_stopped, name=f"fairpos-engine-{name}", daemon=True)
+        self._sizers = ThreadPoolExecutor(_SIZING_THREADS, thread_name_prefix=f"fairpos-sizing-{name}")
         metrics.queue.labels(name).set_function(lambda: self._open)
 
     def start(self) -> None:
@@ -224,11 +99,11 @@ class Engine:
                     headers={"retry-after": str(wait)},
                 )
             self._open += 1
-            self._clients.setdefault(job.client, deque()).append(_Running(ticket, time.perf_counter()))
+            self._clients.setdefault(job.client, deque()).append(RunningJob(ticket, time.perf_counter()))
             self._change.notify()
         return ticket
 
-    async def alone(self, function: Callable[[], T], client: str) -> T:
+    async def run_alone(self, function: Callable[[], T], client: str) -> T:
         """Runs a function in the worker's thread, when its turn comes; nothing else runs meanwhile."""
         found: list[T] = []
 
@@ -248,149 +123,123 @@ class Engine:
         end = time.monotonic() + drain_s
         while self._open and self.alive and time.monotonic() < end:
             await asyncio.sleep(0.02)
+        self.cancel_all()
         with self._change:
             self._state = "stopped"
-            for running in itertools.chain(*self._clients.values()):
-                running.ticket.put(ServiceError(503, "shutting_down", "the service was shut down before this was done"))
-                running.ticket.cancel()
             self._change.notify()
-        await asyncio.to_thread(self._thread.join, 30.0)
+        await asyncio.to_thread(self._thread.join, _JOIN_S)
+        self._sizers.shutdown(wait=False, cancel_futures=True)
 
-    # Everything below runs in the worker's thread.
+    def cancel_all(self) -> None:
+        """Gives up every job; who waits for one is told that the service shuts down."""
+        with self._change:
+            for job in itertools.chain(*self._clients.values()):
+                job.ticket.put(ServiceError(503, "shutting_down", "the service was shut down before this was done"))
+                job.ticket.cancel()
+            self._change.notify()
 
-    def _loop(self) -> None:
+    # Everything below runs in the worker's thread, `_size_calls` in that of a sizer.
+
+    def _work_until_stopped(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._clients or self._state == "stopped")
+                self._change.wait_for(lambda: self._state == "stopped" or self._has_work(), _LOOK_S)
                 if self._state == "stopped" and not self._clients:
                     return
             self._drop_cancelled()
-            batch = self._batch()
+            batch = self._next_batch()
             if batch:
-                self._run(batch)
+                self._run_batch(batch)
+
+    def _has_work(self) -> bool:
+        return any(job.wants_worker for jobs in self._clients.values() for job in jobs)
 
     def _drop_cancelled(self) -> None:
         with self._change:
-            gone = [r for jobs in self._clients.values() for r in jobs if r.ticket.cancelled.is_set()]
-        for running in gone:
+            gone = [job for jobs in self._clients.values() for job in jobs if job.ticket.cancelled.is_set()]
+        for job in gone:
             self._metrics.cancelled.labels(self.name).inc()
-            self._end(running, None)
+            self._end_job(job, None)
 
-    def _batch(self) -> list[_Item]:
-        """Calls of one kind, one of each client in turn, as many as fit."""
-        batch: list[_Item] = []
+    def _next_batch(self) -> list[BatchItem]:
         with self._change:
-            turns = deque(self._clients)
-        while turns and len(batch) < self.limits.batch_calls:
-            client = turns.popleft()
-            item = self._next(client, batch)
-            if item is not None:
-                batch.append(item)
-                turns.append(client)
+            queues = {client: list(jobs) for client, jobs in self._clients.items()}
+        for job in jobs_to_begin(queues, self.limits):
+            self._advance_job(job)
+        with self._change:
+            # So that requests which came together run together; a prompt that takes longer waits for the next batch.
+            self._change.wait_for(lambda: not self._sizing_jobs(queues), _SIZING_S)
+        batch = choose_batch(queues, self.limits, self.backend.context)
         with self._change:  # whoever was first is last the next time
-            for client in dict.fromkeys(item.running.ticket.job.client for item in batch):
+            for client in dict.fromkeys(item.job.ticket.job.client for item in batch):
                 if client in self._clients:
                     self._clients[client] = self._clients.pop(client)
         return batch
 
-    def _next(self, client: str, batch: list[_Item]) -> _Item | None:
-        """The client's next call that can join the batch."""
-        with self._change:
-            jobs = list(self._clients.get(client, ()))
-        for running in jobs:
-            if running.ticket.cancelled.is_set():
-                continue
-            if not running.begun:
-                running.begun = True
-                self._advance(running, None)
-            for at, (place, call, tokens) in enumerate(running.todo):
-                if self._joins(call, tokens, batch):
-                    del running.todo[at]
-                    return _Item(running, place, call, tokens)
-        return None
+    def _sizing_jobs(self, queues: Mapping[str, Sequence[RunningJob]]) -> bool:
+        return any(job.sizing and not job.ended for jobs in queues.values() for job in jobs)
 
-    def _joins(self, call: Call, tokens: int, batch: list[_Item]) -> bool:
-        if not batch:
-            return True
-        if _kind(call) != _kind(batch[0].call):
-            return False
-        longest = max(tokens, *(item.tokens for item in batch))
-        new = max(_new(call), *(_new(item.call) for item in batch))
-        padded = (longest + new) * (len(batch) + 1)
-        return padded <= self.limits.batch_tokens and longest + new <= self.backend.context
-
-    def _advance(self, running: _Running, replies: list[Reply] | None) -> None:
+    def _advance_job(self, job: RunningJob, replies: list[Reply] | None = None) -> None:
         """Lets the job's work go on, to its next calls or to its end."""
-        work = running.ticket.job.work
+        job.begun = True
+        work = job.ticket.job.work
         try:
             calls = next(work) if replies is None else work.send(replies)
-            if len(calls) > self.limits.calls:
-                raise ServiceError(
-                    422,
-                    "too_many_calls",
-                    f"the methods want {len(calls)} calls of the model; at most {self.limits.calls} are allowed here",
-                )
-            sizes = [self._checked(call) for call in calls]
+            check_number(len(calls), self.limits)
         except StopIteration as stop:
-            self._end(running, Finished(tuple(stop.value), running.finish))
+            self._end_job(job, Finished(tuple(stop.value), job.finish))
         except Exception as error:
-            self._end(running, error)
+            self._end_job(job, error)
         else:
-            running.todo = deque(
-                (i, self._followed(running, c, calls), n) for i, (c, n) in enumerate(zip(calls, sizes, strict=True))
-            )
-            running.replies = [None] * len(calls)
-            running.orders = tuple(call.prompt.request.ids for call in calls if isinstance(call, Generate))
+            job.sizing = True
+            self._sizers.submit(self._size_calls, job, calls)
 
-    def _checked(self, call: Call) -> int:
-        """Tokens of the call's prompt.
+    def _size_calls(self, job: RunningJob, calls: list[Call]) -> None:
+        """Counts the calls' tokens, and lets them wait for their batch."""
+        given_up = job.ticket.cancelled.is_set
+        try:
+            fills = job.ticket.job.fills_context
+            sized = []
+            for place, call in enumerate(calls):
+                call, tokens = sized_call(call, self.backend, self.limits, fills_context=fills, given_up=given_up)
+                sized.append(SizedCall(place, self._followed(job, call, calls), tokens))
+        except Exception as error:
+            self._end_job(job, error)
+        else:
+            job.waiting.extend(sized)
+            job.replies = [None] * len(calls)
+            job.orders = tuple(call.prompt.request.ids for call in calls if isinstance(call, Generate))
+        with self._change:
+            job.sizing = False
+            self._change.notify()
 
-        Raises:
-            TooLong: over the service's limit, or more than the model can hold.
-        """
-        prompts = [call.prompt, *(call.voters if isinstance(call, Generate) else ())]
-        tokens = max(len(self.backend.layout(prompt)) for prompt in prompts)
-        padded = len(prompts) * (tokens + _new(call))
-        if len(prompts) > 1 and padded > self.limits.vote_tokens:
-            raise TooLong(
-                f"{len(prompts)} views that decode together take {padded} tokens; "
-                f"at most {self.limits.vote_tokens} are allowed here: ask for fewer views or documents"
-            )
-        if tokens > self.limits.prompt_tokens:
-            raise TooLong(f"got a prompt of {tokens} tokens; at most {self.limits.prompt_tokens} are allowed here")
-        if tokens + _new(call) > self.backend.context:
-            raise TooLong(
-                f"got a prompt of {tokens} tokens and up to {_new(call)} new ones; "
-                f"the model's context is {self.backend.context} tokens"
-            )
-        return tokens
-
-    def _followed(self, running: _Running, call: Call, step: list[Call]) -> Call:
+    def _followed(self, job: RunningJob, call: Call, step: list[Call]) -> Call:
         """Generations are followed row by row, so that they share a batch and can be cancelled."""
         if not isinstance(call, Generate) or call.listing:
             return call
         decoding = call.decoding
         if decoding.generation_config or decoding.logits_processor or decoding.stopping_criteria or decoding.streamer:
             return call  # transformers' own, chosen by the method
-        ticket = running.ticket
+        ticket = job.ticket
         streams = ticket.job.stream and len(step) == 1
 
         def on_text(piece: str) -> None:
             if streams:
-                running.emitted = True
+                job.emitted = True
                 ticket.put(Text(piece))
 
         return replace(call, decoding=replace(decoding, live=Live(on_text, ticket.cancelled.is_set)))
 
-    def _run(self, batch: list[_Item]) -> None:
-        for running in dict.fromkeys(item.running for item in batch):
-            self._announce(running)
-        kind = type(batch[0].call).__name__.lower()
+    def _run_batch(self, batch: list[BatchItem]) -> None:
+        jobs = list(dict.fromkeys(item.job for item in batch))
+        for job in jobs:
+            self._announce_start(job)
+        kind = type(batch[0].sized.call).__name__.lower()
         started = time.perf_counter()
         try:
-            replies = self.backend.run([item.call for item in batch])
+            replies = self.backend.run([item.sized.call for item in batch])
         except Exception as error:
-            self._failed(batch, error)
+            self._isolate_failure(batch, error)
             return
         seconds = time.perf_counter() - started
         self._call_seconds = 0.8 * self._call_seconds + 0.2 * seconds / len(batch)
@@ -399,63 +248,47 @@ class Engine:
         for item, reply in zip(batch, replies, strict=True):
             self._metrics.tokens.labels(self.name, "prompt").inc(reply.usage.prompt_tokens)
             self._metrics.tokens.labels(self.name, "completion").inc(reply.usage.completion_tokens)
-            item.running.replies[item.place] = reply
-            item.running.finish = reply.finish or item.running.finish
-        for running in dict.fromkeys(item.running for item in batch):
-            whole = [reply for reply in running.replies if reply is not None]
-            if (
-                not running.ticket.ended
-                and not running.ticket.cancelled.is_set()
-                and len(whole) == len(running.replies)
-            ):
-                self._advance(running, whole)
+            item.job.replies[item.sized.place] = reply
+            item.job.finish = reply.finish or item.job.finish
+        for job in jobs:
+            whole = [reply for reply in job.replies if reply is not None]
+            if not job.ended and not job.ticket.cancelled.is_set() and len(whole) == len(job.replies):
+                self._advance_job(job, whole)
 
-    def _announce(self, running: _Running) -> None:
-        if not running.announced:
-            self._metrics.wait_seconds.labels(self.name).observe(time.perf_counter() - running.arrived)
-            running.announced = True
-        if running.ticket.job.stream and running.orders:
-            running.ticket.put(Started(running.orders))
-            running.orders = ()
+    def _announce_start(self, job: RunningJob) -> None:
+        if not job.announced:
+            self._metrics.wait_seconds.labels(self.name).observe(time.perf_counter() - job.arrived)
+            job.announced = True
+        if job.ticket.job.stream and job.orders:
+            job.ticket.put(Started(job.orders))
+            job.orders = ()
 
-    def _failed(self, batch: list[_Item], error: Exception) -> None:
+    def _isolate_failure(self, batch: list[BatchItem], error: Exception) -> None:
         """One bad call must not take its neighbours with it: what has shown nothing yet runs again alone."""
-        if len(batch) == 1 or all(item.running is batch[0].running for item in batch):
+        if all(item.job is batch[0].job for item in batch):
             log.warning("batch failed", extra={"model": self.name, "calls": len(batch), "error": type(error).__name__})
-            self._end(batch[0].running, error)
+            self._end_job(batch[0].job, error)
             return
         for item in batch:
-            if item.running.ticket.ended:
+            if item.job.ended:
                 continue
-            if item.running.emitted:
-                self._end(item.running, error)
+            if item.job.emitted:
+                self._end_job(item.job, error)
             else:
-                self._run([item])
+                self._run_batch([item])
 
-    def _end(self, running: _Running, event: Event | None) -> None:
-        ticket = running.ticket
-        if ticket.ended:
-            return
-        ticket.ended = True
-        ticket.job.work.close()
-        running.todo.clear()
+    def _end_job(self, job: RunningJob, event: Event | None) -> None:
+        ticket = job.ticket
         with self._change:
+            if job.ended:
+                return
+            job.ended = True
+            job.waiting.clear()
             jobs = self._clients[ticket.job.client]
-            jobs.remove(running)
+            jobs.remove(job)
             if not jobs:
                 del self._clients[ticket.job.client]
             self._open -= 1
+        ticket.job.work.close()
         if event is not None:
             ticket.put(event)
-
-
-def _kind(call: Call) -> tuple[object, ...]:
-    """Calls of one kind go through the model together. Views that vote are a batch of their own."""
-    if isinstance(call, Generate):
-        return "generate", call.attend, bool(call.listing), id(call) if call.voters else None
-    return "score", call.attend
-
-
-def _new(call: Call) -> int:
-    """Tokens that the call may add to its prompt."""
-    return call.decoding.max_new_tokens if isinstance(call, Generate) else 0

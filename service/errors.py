@@ -56,7 +56,7 @@ class ServiceError(Exception):
     def body(self) -> dict[str, object]:
         """The JSON body."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
-        kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, kind)
+        kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(self.status, kind)
         return {
             "error": {"message": self.message, "type": kind, "param": self.param, "code": self.code},
             "detail": self.message,
@@ -64,10 +64,12 @@ class ServiceError(Exception):
         }
 
 
-def as_service_error(error: Exception) -> ServiceError:
+def as_service_error(error: BaseException) -> ServiceError:
     """What a client is told of this error; nothing of what it must not know."""
     if isinstance(error, ServiceError):
         return error
+    if isinstance(error, BaseExceptionGroup):  # of calls that were made together
+        return as_service_error(error.exceptions[0])
     if isinstance(error, errors.FairposError):
         for kind, status, code in _STATUS:
             if isinstance(error, kind):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import hmac
+import logging
 import secrets
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .connection import Gone
-from .errors import ServiceError
+from .connection import Gone, ReplyIncomplete
+from .errors import ServiceError, as_service_error
+from .keys import Keys
 from .logs import log, request_id
 from .metrics import Metrics
+from .quota import Quota
 
 _GONE = 499  # as nginx counts clients that went away
-_OPEN = ("/health/live", "/health/ready", "/", "/page.js", "/page.css")
+_PROBES = ("/health", "/health/live", "/health/ready", "/ping")
+_OPEN = (*_PROBES, "/", "/page.js", "/page.css")
 
 
 class Gate:
@@ -25,14 +28,16 @@ class Gate:
 
     Args:
         app: What is behind it.
-        keys: Empty: everybody may pass. Health probes and the page's own files need none.
+        keys: Who may pass. Health probes and the page's own files need none.
+        quota: How often each may.
         metrics: Where requests are counted.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys, quota: Quota, metrics: Metrics) -> None:
         self.app = app
+        self.keys = keys
+        self.quota = quota
         self.metrics = metrics
-        self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -40,65 +45,85 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        id = _clean(headers.get("x-request-id", "")) or f"req-{secrets.token_hex(12)}"
-        scope.setdefault("state", {})["request_id"] = id
-        token = request_id.set(id)
-        started = time.perf_counter()
-        status, first = 0, 0.0
-
-        async def answer(message: Message) -> None:
-            nonlocal status, first
-            if message["type"] == "http.response.start":
-                status, first = message["status"], time.perf_counter() - started
-                MutableHeaders(scope=message).setdefault("x-request-id", id)
-            await send(message)
-
+        passage = _Passage(
+            send, _usable_id(headers.get("x-request-id", "")) or f"req-{secrets.token_hex(12)}", time.perf_counter()
+        )
+        scope.setdefault("state", {})["request_id"] = passage.id
+        if scope["method"] == "HEAD":  # a GET whose body the server leaves out
+            scope = {**scope, "method": "GET"}
+        token = request_id.set(passage.id)
         self.metrics.open.inc()
         try:
-            if scope["path"] in _OPEN or self.passes(headers):
-                await self.app(scope, receive, answer)
-            else:
-                error = ServiceError(
-                    401,
-                    "invalid_api_key",
-                    "this service wants `Authorization: Bearer KEY` with one of its keys",
-                    headers={"www-authenticate": "Bearer"},
-                )
-                await JSONResponse(error.body, 401, error.headers)(scope, receive, answer)
+            await self._pass_through(scope, receive, passage, headers)
         except Gone:
-            status = _GONE
+            passage.status = _GONE
+        except ReplyIncomplete:
+            passage.broken = True
+        except Exception as error:
+            log.error("request failed", exc_info=error)
+            await self._tell(as_service_error(error), scope, receive, passage)
         finally:
             self.metrics.open.dec()
-            seconds = time.perf_counter() - started
-            # The template of the route, not the path that the client wrote: labels stay few.
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self.metrics.requests.labels(route, str(status)).inc()
-            self.metrics.seconds.labels(route).observe(seconds)
-            self.metrics.first_byte.labels(route).observe(first)
-            log.info(
-                "request",
-                extra={
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status,
-                    "ms": round(1000 * seconds, 1),
-                    "first_byte_ms": round(1000 * first, 1),
-                },
-            )
+            self._note(scope, passage)
             request_id.reset(token)
 
-    def passes(self, headers: Headers) -> bool:
-        """Whether the key is one of ours; compares with all of them, in constant time."""
-        if not self._keys:
-            return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        key = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key") or headers.get("api-key") or ""
-        found = False
-        for own in self._keys:
-            found |= hmac.compare_digest(own, key.encode())
-        return found
+    async def _pass_through(self, scope: Scope, receive: Receive, passage: _Passage, headers: Headers) -> None:
+        try:
+            client = self.keys.client_of(headers, scope["client"])
+            scope["state"]["client"] = client
+            if scope["path"] not in _OPEN:
+                self.keys.check(client)
+                await self.quota.check(client.name)
+        except ServiceError as error:
+            await self._tell(error, scope, receive, passage)
+            return
+        await self.app(scope, receive, passage.answer)
+
+    async def _tell(self, error: ServiceError, scope: Scope, receive: Receive, passage: _Passage) -> None:
+        """Sends an error; where a reply has begun, its connection is closed without an end."""
+        if passage.status:
+            passage.broken = True
+            return
+        await JSONResponse(error.body, error.status, error.headers)(scope, receive, passage.answer)
+
+    def _note(self, scope: Scope, passage: _Passage) -> None:
+        """The request's metrics and its log line."""
+        seconds = time.perf_counter() - passage.started
+        # The template of the route, not the path that the client wrote: labels stay few.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self.metrics.requests.labels(route, str(passage.status)).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        self.metrics.first_byte.labels(route).observe(passage.first_byte_s)
+        fields = {
+            "method": scope["method"],
+            "route": route,
+            "status": passage.status,
+            "ms": round(1000 * seconds, 1),
+            "first_byte_ms": round(1000 * passage.first_byte_s, 1),
+            **({"broken": True} if passage.broken else {}),
+        }
+        log.log(logging.DEBUG if route in _PROBES and passage.status < 500 else logging.INFO, "request", extra=fields)
 
 
-def _clean(id: str) -> str:
+@dataclass
+class _Passage:
+    """One request on its way, and what became of it so far."""
+
+    send: Send
+    id: str
+    started: float
+    status: int = 0
+    first_byte_s: float = 0.0
+    broken: bool = False
+
+    async def answer(self, message: Message) -> None:
+        """Sends a message on."""
+        if message["type"] == "http.response.start":
+            self.status, self.first_byte_s = message["status"], time.perf_counter() - self.started
+            MutableHeaders(scope=message).setdefault("x-request-id", self.id)
+        await self.send(message)
+
+
+def _usable_id(id: str) -> str:
     """A client's request id where it can go into a header and a log line."""
     return id if len(id) <= 128 and id.isascii() and id.isprintable() and " " not in id else ""

@@ -1,8 +1,7 @@
-"""What several routes share: reading a body, naming a reply, documenting errors."""
+"""What several routes share: fitting values to a schema, naming a reply, documenting bodies and errors."""
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any, TypeVar
 
@@ -19,8 +18,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, words in {
         400: "The body is no JSON object.",
         401: "No key, or a wrong one.",
+        403: "The key is not an administrator's.",
         404: "No such model.",
+        408: "The body did not come in time.",
         413: "The body is too large.",
+        415: "The body is packed in a way that is not known here.",
         422: "The request can't be served as it is; the message says why.",
         429: "Too many requests wait; see retry-after.",
         500: "The service or the model failed.",
@@ -35,21 +37,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def new_id(kind: str) -> str:
     """A name for a reply."""
     return f"{kind}-{secrets.token_hex(12)}"
-
-
-def parse_object(content: bytes) -> dict[str, Any]:
-    """The body as a JSON object.
-
-    Raises:
-        ServiceError: 400 it is none.
-    """
-    try:
-        value = json.loads(content, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise ServiceError(400, "invalid_json", f"the body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ServiceError(400, "invalid_json", f"the body must be a JSON object, got {type(value).__name__}")
-    return value
 
 
 def read_as(model: type[M], value: object, param: str = "") -> M:
@@ -72,5 +59,7 @@ def unfit(errors: Any, param: str = "") -> ServiceError:
     return ServiceError(422, "invalid_request", words, param=where[0] if where else None)
 
 
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+def body_of(name: str) -> dict[str, Any]:
+    """For OpenAPI: a route that reads its body itself, of this schema."""
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from fairpos.prompts import Template
 
 
-def _text(value: str) -> str:
+def _valid_text(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -17,14 +17,14 @@ def _text(value: str) -> str:
     return value
 
 
-def _filled(value: str) -> str:
+def _filled_text(value: str) -> str:
     if not value.strip():
         raise ValueError("is empty; it needs text")
     return value
 
 
-Text = Annotated[str, AfterValidator(_text)]
-FilledText = Annotated[Text, AfterValidator(_filled)]
+Text = Annotated[str, AfterValidator(_valid_text)]
+FilledText = Annotated[Text, AfterValidator(_filled_text)]
 
 
 class Loose(BaseModel):
@@ -108,17 +108,6 @@ class ChatRequest(Loose):
     n: int | None = Field(None, ge=1)
 
 
-class RerankDocument(Loose):
-    """A document as an object."""
-
-    text: Text | None = None
-    content: Text | None = None
-
-    def body(self) -> str:
-        """Its text."""
-        return self.text if self.text is not None else self.content or ""
-
-
 class RerankRequest(Loose):
     """The fields of Cohere, Jina, Voyage, vLLM, Infinity and TEI in one."""
 
@@ -140,13 +129,21 @@ class RerankRequest(Loose):
 
     model: str | None = None
     query: FilledText
-    documents: list[Text | RerankDocument] | None = Field(None, description="Or `texts`.")
+    documents: list[Text | dict[str, JsonValue]] | dict[str, JsonValue] | None = Field(
+        None, description="Texts, or objects with one of text, content, snippet, page_content; or `texts`."
+    )
     texts: list[Text] | None = Field(None, description="TEI's name; the reply is then TEI's bare array.")
     top_n: int | None = Field(None, description="null or 0: all.")
     top_k: int | None = Field(None, description="Voyage's name for `top_n`.")
     return_documents: bool | None = None
     return_text: bool | None = None
     raw_scores: bool | None = None
+    rank_fields: list[Text] | None = Field(None, description="Cohere's: the fields of an object that are its text.")
+    max_tokens_per_doc: int | None = Field(None, ge=1, description="Cohere's: longer documents are cut off (local).")
+    truncate_prompt_tokens: int | None = Field(None, ge=-1, description="vLLM's: of query and document (local).")
+    truncate: bool | None = Field(None, description="TEI's: cut documents off so that all fit, where they don't.")
+    truncation: bool | None = Field(None, description="Voyage's name for `truncate`.")
+    max_chunks_per_doc: int | None = Field(None, description="Cohere's; a document is one piece here, so 1 at most.")
     fairpos: Options | None = None
 
 
@@ -180,13 +177,22 @@ class RerankResult(BaseModel):
     document: dict[str, str] | None = None
 
 
+class VoyageResult(BaseModel):
+    """One document, in Voyage's shape."""
+
+    index: int
+    relevance_score: float
+    document: str | None = None
+
+
 class RerankReply(BaseModel):
-    """Cohere's and Jina's reply in one."""
+    """Cohere's, Jina's and Voyage's reply in one."""
 
     id: str
     object: Literal["list"] = "list"
     model: str
     results: list[RerankResult]
+    data: list[VoyageResult] | None = Field(None, description="The same, where the request has Voyage's names.")
     usage: Usage
     meta: dict[str, Any]
     fairpos: Done
@@ -198,6 +204,42 @@ class TeiRank(BaseModel):
     index: int
     score: float
     text: str | None = None
+
+
+class ScoreRequest(Loose):
+    """vLLM's score."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        json_schema_extra={
+            "examples": [{"model": "smollm2", "text_1": "Who wrote Emma?", "text_2": ["Emma is by Jane Austen."]}]
+        },
+    )
+
+    model: str | None = None
+    text_1: Text | list[Text] = Field(description="The query; or one for each text.")
+    text_2: Text | list[Text] = Field(description="What is scored.")
+
+
+class ScoreResult(BaseModel):
+    """One text's score."""
+
+    index: int
+    object: Literal["score"] = "score"
+    score: float = Field(ge=0, le=1)
+
+
+class ScoreReply(BaseModel):
+    """vLLM's reply."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[ScoreResult]
+    usage: Usage
 
 
 class Answer(Loose):
@@ -399,3 +441,14 @@ class ErrorReply(BaseModel):
     error: ErrorBody
     detail: str
     message: str
+
+
+# What routes read by themselves, so that limits come first and a body needs no content type.
+BODIES: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    RerankRequest,
+    ScoreRequest,
+    JudgeRequest,
+    ArrangeRequest,
+    CalibrationRequest,
+)

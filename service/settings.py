@@ -5,10 +5,14 @@ The environment wins over `.env`, and that over the TOML file.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -17,6 +21,11 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+_PREFIX = "FAIRPOS_"
+_OF_THE_LIBRARY = frozenset({"FAIRPOS_CONFIG", "FAIRPOS_CACHE", "FAIRPOS_PROFILES"})
+# What Kubernetes writes into every container where a Service is called fairpos.
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_(TCP|UDP)")
 
 
 class Settings(BaseSettings):
@@ -42,6 +51,23 @@ class Settings(BaseSettings):
     upstream_timeout_s: float = Field(300.0, gt=0, description="Longest silence of the upstream, in seconds.")
     upstream_connect_s: float = Field(5.0, gt=0, description="To reach the upstream, in seconds.")
     upstream_connections: int = Field(256, ge=1, description="Connections to the upstream at once.")
+    upstream_calls: int = Field(64, ge=1, description="Calls of methods that ask the upstream themselves, at once.")
+    upstream_calls_per_client: int = Field(16, ge=1, description="Those of one client, by key, else by address.")
+    proxied: Annotated[list[str], NoDecode] = Field(
+        [
+            "/v1/completions",
+            "/v1/embeddings",
+            "/v1/responses",
+            "/v1/messages",
+            "/v1/models/*",
+            "/v1/audio/*",
+            "/v1/images/*",
+            "/v1/moderations",
+            "/tokenize",
+            "/detokenize",
+        ],
+        description="Paths that are passed to the upstream as they are; `*` at the end stands for anything.",
+    )
 
     methods: str = Field("none", description="Methods of requests with documents that name none.")
     rerank_methods: str = Field("none", description="Methods of /rerank requests that name none.")
@@ -51,7 +77,24 @@ class Settings(BaseSettings):
     api_keys: Annotated[list[SecretStr], NoDecode] = Field(
         [], description="Bearer keys that may use the service; empty: everybody may."
     )
+    admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        [], description="Bearer keys that may also calibrate, see profiles and drain."
+    )
+    rate_limit: str = Field("", description="Requests of one client: 60/minute, 5/second; empty: no limit.")
+    token_budget: str = Field("", description="Tokens of one client: 100000/day; empty: no limit.")
+    quota_storage: str = Field(
+        "memory://", description="Where both are counted: memory:// (each process for itself), redis://host:6379."
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        [], description="Origins whose pages may call the service from a browser; * is all."
+    )
+    header_timeout_s: float = Field(10.0, gt=0, description="In which the head of a request must have come.")
+    body_timeout_s: float = Field(60.0, gt=0, description="In which the body of a request must have come; else 408.")
+    send_timeout_s: float = Field(60.0, gt=0, description="In which a client must take the next piece of a reply.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Of a request body; over it 413.")
+    max_values: int = Field(
+        200_000, ge=1000, description="Commas in a request body: a parser can't be interrupted; over it 422."
+    )
     max_documents: int = Field(1000, ge=1, description="In one request; over it 422.")
     max_prompt_tokens: int = Field(32768, ge=16, description="Of one prompt on a local model; over it 422.")
     max_new_tokens: int = Field(1024, ge=1, description="Of one completion on a local model; a request gets no more.")
@@ -63,13 +106,17 @@ class Settings(BaseSettings):
     batch_tokens: int = Field(8192, ge=64, description="Padded tokens of one batch, prompts and new ones.")
     batch_calls: int = Field(32, ge=1, description="Calls of one batch.")
     drain_s: float = Field(30.0, ge=0, description="On shutdown, how long requests may take to finish.")
+    drain_notice_s: float = Field(
+        0.0, ge=0, description="Of these, how long readiness says so before the port is closed; for load balancers."
+    )
+    workers: int = Field(1, ge=1, description="Processes that share the port; each loads its models itself.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error.")
     log_format: Literal["json", "text"] = Field("json", description="json: an object a line; or text.")
 
-    @field_validator("models", "api_keys", mode="before")
+    @field_validator("models", "api_keys", "admin_keys", "cors_origins", "proxied", mode="before")
     @classmethod
-    def _listed(cls, value: object) -> object:
+    def _as_list(cls, value: object) -> object:
         """`a,b` as a list."""
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
@@ -77,7 +124,7 @@ class Settings(BaseSettings):
 
     @field_validator("upstream")
     @classmethod
-    def _base_url(cls, value: str | None) -> str | None:
+    def _as_base_url(cls, value: str | None) -> str | None:
         if not value:
             return None
         value = value.rstrip("/")
@@ -104,3 +151,28 @@ class Settings(BaseSettings):
                 raise ValueError(f"FAIRPOS_CONFIG names {file}, and there is no such file")
             return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
         return sources
+
+
+def refuse_unknown_names(env_file: Path = Path(".env")) -> None:
+    """Refuses FAIRPOS_ names that mean nothing, in the environment, the `.env` file and the TOML file.
+
+    A misspelt name would leave the service without what it was meant to set: open, without its keys.
+
+    Raises:
+        ValueError: there is one; says where, and the nearest that exists.
+    """
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OF_THE_LIBRARY
+    places = {"the environment": list(os.environ)}
+    if env_file.is_file():
+        places[str(env_file)] = list(dotenv_values(env_file))
+    file = os.environ.get("FAIRPOS_CONFIG")
+    if file and Path(file).is_file():
+        with Path(file).open("rb") as opened:
+            places[file] = [_PREFIX + name for name in tomllib.load(opened)]
+    for place, names in places.items():
+        for name in names:
+            if name.upper().startswith(_PREFIX) and name.upper() not in known and not _OF_KUBERNETES.search(name):
+                near = difflib.get_close_matches(name.upper(), known, 1)
+                raise ValueError(
+                    f"{place} has {name}, which is no setting{f'; did you mean {near[0]}?' if near else ''}"
+                )

@@ -11,11 +11,16 @@ from starlette.requests import Request
 
 from fairpos import FairModel
 
-from .engine import Engine, Limits
+from .connection import OpenRequests
+from .endpoint import Endpoint
+from .engine import Engine
 from .errors import ServiceError
+from .keys import Client, Keys
 from .logs import log
 from .metrics import Metrics
+from .quota import Quota
 from .settings import Settings
+from .sizing import Limits
 from .upstream import Upstream
 
 Load = Callable[[], FairModel]
@@ -29,15 +34,21 @@ class State:
         loads: Local models by name, and how each is loaded.
         engines: Those that are loaded.
         failed: Those that could not be loaded, and why.
-        draining: Whether the process is about to end.
+        keys: Who may ask.
+        quota: How often.
+        open_requests: What is being answered.
+        draining: Whether no more requests should be sent here: the process is about to end, or was told to drain.
     """
 
     settings: Settings
     metrics: Metrics
     loads: Mapping[str, Load]
+    keys: Keys
+    quota: Quota
     upstream: Upstream | None = None
     engines: dict[str, Engine] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
     draining: bool = False
     started: int = field(default_factory=lambda: int(time.time()))
     _closing: bool = False
@@ -60,10 +71,18 @@ class State:
             self.engines[name] = engine
             log.info("model ready", extra={"model": name})
 
+    def end_requests(self) -> None:
+        """Ends what is being answered: streams with an error event, all others with a 503."""
+        self.draining = True
+        for engine in self.engines.values():
+            engine.cancel_all()
+        self.open_requests.end()
+
     async def close(self) -> None:
-        """Drains the engines, then closes the upstream's connections."""
+        """Stops the engines, after what is being answered, then closes the upstream's connections."""
         self._closing = self.draining = True
-        await asyncio.gather(*(engine.stop(self.settings.drain_s) for engine in self.engines.values()))
+        drain_s = 0.0 if self.open_requests.ending else self.settings.drain_s
+        await asyncio.gather(*(engine.stop(drain_s) for engine in self.engines.values()))
         if self.upstream is not None:
             await self.upstream.close()
 
@@ -110,6 +129,29 @@ def state_of(request: Request) -> State:
 
 
 def client_of(request: Request) -> str:
-    """Whose request it is, for turns in the queue: the key where there is one, else the address."""
-    key = request.headers.get("authorization") or request.headers.get("x-api-key")
-    return key or (request.client.host if request.client else "")
+    """Whose request it is, for turns and quotas: who the gate found it to be."""
+    client: Client = request.state.client
+    return client.name
+
+
+def check_admin(request: Request) -> None:
+    """Lets administrators in.
+
+    Raises:
+        ServiceError: 403.
+    """
+    state_of(request).keys.check_admin(request.state.client)
+
+
+def asked_by(request: Request, target: Engine | Upstream, model: str) -> Engine | Endpoint:
+    """Who answers this request, where the library makes the calls.
+
+    Raises:
+        ServiceError: the upstream didn't answer a moment ago.
+    """
+    return target if isinstance(target, Engine) else target.endpoint(model, client_of(request))
+
+
+async def spend_tokens(request: Request, tokens: int) -> None:
+    """Counts a reply's tokens against its client's budget."""
+    await state_of(request).quota.spend(client_of(request), tokens)

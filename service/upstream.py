@@ -6,19 +6,18 @@ chunk at once. When the client goes away, the upstream's connection is closed an
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
-from functools import lru_cache
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import httpx2
 from starlette.requests import Request
 
-from fairpos.backends.openai import OpenAIBackend
-from fairpos.backends.openai_client import OpenAIClient
-
 from .connection import Broken, Relay
+from .encoding import Decoder
+from .endpoint import Access, Endpoint
 from .errors import ServiceError
 from .logs import log
 from .metrics import Metrics
@@ -38,11 +37,14 @@ _HOP = frozenset(
         b"upgrade",
     }
 )
-_OURS = frozenset({b"host", b"content-length", b"expect"})
+# Of this request's first leg: the body goes up unpacked, with a length of its own.
+_OURS = frozenset({b"host", b"content-length", b"content-encoding", b"expect"})
 _SERVERS = frozenset({b"date", b"server"})  # written by our own server
 
 _EVENT = re.compile(rb"^data: ?(\{.*\})\r?\n\r?\n", re.MULTILINE)
+_STREAM = re.compile(rb'"stream"\s*:\s*true')
 _LONGEST_HEAD = 65536
+_STALE_S = 0.25  # a connection that ends later had its request read
 _POOLS = 16
 
 Edit = Callable[[dict[str, object]], dict[str, object]]
@@ -80,23 +82,29 @@ class Upstream:
             for _ in range(_POOLS)
         ]
         self._busy = [0] * _POOLS
-        self._calls = OpenAIClient(
+        self.access = Access(
             self.url,
-            api_key=self._key,
+            self._key,
+            own_key=bool(self._key) or self._own_keys,
             timeout_s=settings.upstream_timeout_s,
-            attempts=3,
+            overall=settings.upstream_calls,
+            per_client=settings.upstream_calls_per_client,
+            most_calls=settings.max_calls,
         )
-        self.model = lru_cache(maxsize=256)(self._model)
 
-    def _model(self, model: str) -> OpenAIBackend:
-        """The upstream's model as the library asks it, for methods that make several calls."""
-        return OpenAIBackend(self._calls, model or "default")
+    def endpoint(self, model: str, client: str) -> Endpoint:
+        """The upstream's model as the library asks it for one request, for methods that make calls of their own.
+
+        Raises:
+            ServiceError: it didn't answer a moment ago.
+        """
+        return Endpoint(self.access, model, client)
 
     async def close(self) -> None:
         """Closes its connections."""
         for pool in self._pools:
             await pool.aclose()
-        await asyncio.to_thread(self._calls.close)
+        await self.access.close()
 
     async def relay(
         self,
@@ -106,6 +114,7 @@ class Upstream:
         *,
         edit: Edit | None = None,
         headers: dict[str, str] | None = None,
+        root: bool = False,
     ) -> Relay:
         """Passes a request up, and its reply down.
 
@@ -115,21 +124,28 @@ class Upstream:
             content: The body.
             edit: Changes a JSON reply, or the first event of a stream; None: nothing is looked at.
             headers: More headers for the reply.
+            root: Whether the path begins at the server's root, not below the base URL: "/tokenize".
 
         Raises:
             ServiceError: 502 it can't be reached or answers nonsense; 504 it is silent.
         """
-        response = await self._open(request.method, path, content, self._headers(request, plain=edit is not None))
+        headers_up = self._headers(request, plain=edit is not None or _wants_stream(content))
+        response = await self._open(request.method, self._address(path, root=root), content, headers_up)
+        if response.status_code in (401, 403) and (self._key or self._own_keys):
+            await self._done(response)
+            raise self._error("key", "the upstream refuses the key that this service was given for it")
         streams = response.headers.get("content-type", "").startswith("text/event-stream")
-        raw = [
-            (name.lower(), value)
-            for name, value in response.headers.raw
-            if name.lower() not in _HOP | _SERVERS and not (edit is not None and name.lower() == b"content-length")
-        ]
-        chunks = self._chunks(response, streams)
+        encoded = response.headers.get("content-encoding", "identity").lower()
+        decoder = Decoder.of(encoded) if streams and encoded != "identity" else None
+        left = _HOP | _SERVERS | _named_in_connection(response.headers.raw)
+        left |= {b"content-length"} if edit is not None or decoder is not None else set()
+        left |= {b"content-encoding"} if decoder is not None else set()
+        raw = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in left]
+        # Nothing can be added to a stream that is packed in a way that we don't know.
+        chunks = self._chunks(response, decoder, can_tell=streams and (encoded == "identity" or decoder is not None))
         if edit is not None and response.status_code < 400:
             chunks = _first_event_edited(chunks, edit) if streams else _json_edited(chunks, edit)
-        return Relay(chunks, response.status_code, raw_headers=raw, headers=headers)
+        return Relay(chunks, response.status_code, raw_headers=raw, headers=headers, told_end=streams)
 
     async def models(self) -> list[dict[str, object]]:
         """The upstream's own list of models.
@@ -138,7 +154,7 @@ class Upstream:
             ServiceError: it can't be reached, or answers nonsense.
         """
         headers = [(b"authorization", f"Bearer {self._key}".encode())] if self._key else []
-        response = await self._open("GET", "/models", b"", headers)
+        response = await self._open("GET", self._address("/models"), b"", headers)
         try:
             found = json.loads(await response.aread())["data"]
             return [model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str)]
@@ -147,12 +163,27 @@ class Upstream:
         finally:
             await self._done(response)
 
-    async def _open(
-        self, method: str, path: str, content: bytes, headers: list[tuple[bytes, bytes]]
-    ) -> httpx2.Response:
-        request = httpx2.Request(
-            method, self.url + path, content=content, headers=headers, extensions=dict(self._extensions)
-        )
+    def _address(self, path: str, *, root: bool = False) -> str:
+        return (self.url.removesuffix("/v1") if root else self.url) + path
+
+    async def _open(self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
+        """Sends a request, and once more where the connection was an old one that the upstream closed meanwhile."""
+        try:
+            return await self._send(method, url, content, headers)
+        except _StaleConnection:
+            return await self._send(method, url, content, headers)
+
+    async def _send(self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
+        """Sends a request, and waits for the head of the reply.
+
+        Raises:
+            _StaleConnection: the connection had served before, and ended at once without a byte of a reply: the
+                upstream had closed it, and didn't read the request.
+            ServiceError: see `relay`.
+        """
+        watch = _ConnectionWatch()
+        extensions = {**self._extensions, "trace": watch.trace}
+        request = httpx2.Request(method, url, content=content, headers=headers, extensions=extensions)
         pool = min(range(_POOLS), key=self._busy.__getitem__)
         self._busy[pool] += 1
         try:
@@ -162,6 +193,8 @@ class Upstream:
             return response
         except BaseException as error:
             self._busy[pool] -= 1
+            if isinstance(error, httpx2.TransportError) and watch.was_stale(error):
+                raise _StaleConnection from None
             raise self._opening(error) from None
 
     def _opening(self, error: BaseException) -> BaseException:
@@ -181,14 +214,22 @@ class Upstream:
         self._busy[response.extensions["pool"]] -= 1
         await response.aclose()
 
-    async def _chunks(self, response: httpx2.Response, streams: bool) -> AsyncIterator[bytes]:
-        """The body as it comes. A stream that breaks off ends with an error event; anything else raises Broken."""
+    async def _chunks(
+        self, response: httpx2.Response, decoder: Decoder | None, *, can_tell: bool
+    ) -> AsyncIterator[bytes]:
+        """The body as it comes, unpacked by the decoder where there is one.
+
+        A stream that breaks off ends with an error event where it can be told so; anything else raises Broken.
+        """
         end = b"\n\n"
         try:
-            async for chunk in response.aiter_raw():
+            async for raw in response.aiter_raw():
+                chunk = raw if decoder is None else decoder.feed(raw)
                 end = (end + chunk)[-2:]
                 yield chunk
-        except httpx2.TransportError as error:
+            if decoder is not None and not decoder.complete:
+                raise httpx2.RemoteProtocolError("its packed stream ends too early")
+        except (httpx2.TransportError, zlib.error) as error:
             timeout = isinstance(error, httpx2.TimeoutException)
             told = self._error(
                 "stream_timeout" if timeout else "stream_broken",
@@ -197,7 +238,7 @@ class Upstream:
                 else f"the upstream broke off in the middle of the reply: {_words(error)}",
                 504 if timeout else 502,
             )
-            if not streams:
+            if not can_tell:
                 raise Broken from None
             yield (b"" if end == b"\n\n" else b"\n\n") + b"data: " + json.dumps(told.body).encode() + b"\n\n"
         finally:
@@ -205,7 +246,7 @@ class Upstream:
 
     def _headers(self, request: Request, *, plain: bool) -> list[tuple[bytes, bytes]]:
         """The client's headers as they go up; `plain`: the reply must not be compressed, because it is read."""
-        left = _HOP | _OURS
+        left = _HOP | _OURS | _named_in_connection(request.headers.raw)
         if self._key or self._own_keys:  # a key of ours is none of the upstream's business
             left |= {b"authorization", b"x-api-key", b"api-key"}
         if plain:
@@ -225,6 +266,42 @@ class Upstream:
         self._metrics.upstream_errors.labels(kind).inc()
         log.warning("upstream failed", extra={"kind": kind, "reason": message})
         return ServiceError(status, f"upstream_{kind}", message)
+
+
+class _StaleConnection(Exception):
+    """A connection that had served before was closed by the upstream before it read the request."""
+
+
+class _ConnectionWatch:
+    """What the transport tells of one request: whether its connection is a new one."""
+
+    def __init__(self) -> None:
+        self.is_new = False
+        self._sent = 0.0
+
+    async def trace(self, event: str, _: Mapping[str, object]) -> None:
+        """Called at every step."""
+        if event == "connection.connect_tcp.started":
+            self.is_new = True
+        elif event == "http11.send_request_headers.started":
+            self._sent = time.monotonic()
+
+    def was_stale(self, error: httpx2.TransportError) -> bool:
+        """Whether the request may be sent again: nobody has read it."""
+        closed = isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError)
+        nothing_came = "without sending" in str(error) or not isinstance(error, httpx2.RemoteProtocolError)
+        return closed and nothing_came and not self.is_new and time.monotonic() - self._sent < _STALE_S
+
+
+def _named_in_connection(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Headers that belong to one connection because its Connection header names them."""
+    values = [value for name, value in headers if name.lower() == b"connection"]
+    return frozenset(name.strip().lower() for value in values for name in value.split(b","))
+
+
+def _wants_stream(content: bytes) -> bool:
+    """Whether a body asks for a stream; such a reply must not be packed, or nothing could be said at its end."""
+    return _STREAM.search(content) is not None
 
 
 def _words(error: Exception) -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_S = 10.0
+_MODELS = 1024  # whose dialects are kept
 _RETRIED_STATUS = frozenset({408, 409, 429})  # and 5xx
 
 OnCompletion: TypeAlias = Callable[[str, Completion], object]  # a call's key, and what came of it
@@ -151,8 +152,11 @@ class Dialects:
     by_model: dict[str, Dialect] = field(default_factory=dict)
 
     def of(self, request: CompletionRequest) -> Dialect:
-        """The dialect of the model that a request names."""
-        return self.by_model.setdefault(str(request.body["model"]), Dialect())
+        """The dialect of the model that a request names; of so many models at most, because strangers may name them."""
+        model = str(request.body["model"])
+        if model not in self.by_model and len(self.by_model) >= _MODELS:
+            del self.by_model[next(iter(self.by_model))]
+        return self.by_model.setdefault(model, Dialect())
 
 
 class AsyncOpenAIClient:
@@ -304,9 +308,10 @@ class AsyncOpenAIClient:
 def _read_attempt(response: httpx2.Response) -> _Attempt:
     status = response.status_code
     if not response.is_success:
-        failed = read_error(status, response.content.decode("utf-8", "replace"))
+        asked_s = retry_after_s(response.headers, time.time())
+        failed = replace(read_error(status, response.content.decode("utf-8", "replace")), retry_after_s=asked_s)
         again = status in _RETRIED_STATUS or status >= 500
-        return _Attempt(failed, again=again, asked_s=retry_after_s(response.headers, time.time()))
+        return _Attempt(failed, again=again, asked_s=asked_s)
     try:
         raw = response.content.decode("utf-8")
         completion = replace(read_response(raw), http_status=status)

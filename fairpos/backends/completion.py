@@ -108,6 +108,7 @@ class Completion:
         attempts: Calls made for this in this run; 0 if cached.
         latency_s: Seconds of the last call; of the original one if cached.
         http_status: Status code of the last response; None if there was none, and if cached.
+        retry_after_s: Seconds after which a server that refused wants to be asked again; None: it didn't say.
         detail: What went wrong, or the words of the refusal.
         key: Under which the response is cached; empty before it is known.
     """
@@ -123,6 +124,7 @@ class Completion:
     attempts: int = 0
     latency_s: float = 0.0
     http_status: int | None = None
+    retry_after_s: float | None = None
     detail: str = ""
     key: str = ""
 

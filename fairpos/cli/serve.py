@@ -20,6 +20,7 @@ def serve(
     methods: Annotated[str | None, typer.Option(help="Methods of requests with documents that name none.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the port, each with its models.")] = None,
     config: Annotated[str | None, typer.Option(help="A TOML file with settings.")] = None,
 ) -> None:
     """Serve chat, rerank and judge over HTTP, to clients as they are.
@@ -31,13 +32,14 @@ def serve(
         from pydantic import ValidationError
 
         from fairpos_service.serving import run
-        from fairpos_service.settings import Settings
+        from fairpos_service.settings import Settings, refuse_unknown_names
     except ImportError as error:
         raise MissingDependency(f"the service needs its packages: pip install 'fairpos[service]' ({error})") from None
     if config is not None:
         os.environ["FAIRPOS_CONFIG"] = config
-    given = {"models": model, "upstream": upstream, "methods": methods, "host": host, "port": port}
+    given = {"models": model, "upstream": upstream, "methods": methods, "host": host, "port": port, "workers": workers}
     try:
+        refuse_unknown_names()
         settings = Settings(**{name: value for name, value in given.items() if value not in (None, [])})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

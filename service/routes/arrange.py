@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request
 
 from fairpos import Request as Question
 from fairpos.types import as_segments
 
 from .. import documents
-from ..asking import CHAT, Ask, count, done, on_target
-from ..errors import ServiceError
-from ..replies import ERRORS, new_id
+from ..answering import answer
+from ..asking import CHAT, Ask, count_methods
+from ..bodies import read_body
+from ..outcome import done
+from ..replies import ERRORS, body_of, new_id
 from ..schemas import ArrangeReply, ArrangeRequest, Options
-from ..state import client_of, state_of
+from ..state import asked_by, client_of, state_of
 
 router = APIRouter(tags=["arrange"], responses=ERRORS)
 
 
-@router.post("/v1/arrange")
-async def arrange(request: Request, body: ArrangeRequest) -> ArrangeReply:
+@router.post("/v1/arrange", openapi_extra=body_of("ArrangeRequest"))
+async def arrange(request: Request) -> ArrangeReply:
     """Puts documents in order with the methods that act on the order; nothing is generated.
 
     The reply's `orders` has every view that the methods want; `documents` and `order` are the first.
     """
     state = state_of(request)
-    if len(body.documents) > state.settings.max_documents:
-        raise ServiceError(
-            422,
-            "too_many_documents",
-            f"got {len(body.documents)} documents; at most {state.settings.max_documents} are allowed",
-        )
-    found = documents.read(body.documents)
+    body = await read_body(request, ArrangeRequest, state.settings)
+    found = await asyncio.to_thread(documents.read_documents, body.documents)
     target, name = state.target(body.model)
     ask = Ask.of(
         Question("answer", body.query, as_segments([document.segment for document in found])),
@@ -40,8 +39,8 @@ async def arrange(request: Request, body: ArrangeRequest) -> ArrangeReply:
         template=CHAT,
         arrange_only=True,
     )
-    count(state.metrics, ask)
-    ask, finished = await on_target(target, name, ask, client_of(request))
+    count_methods(state.metrics, ask)
+    ask, finished = await answer(asked_by(request, target, name), ask, client_of(request))
     orders = [view.order for view in finished.outputs[0].views]
     places = {document.segment.id: i for i, document in enumerate(found)}
     indices = [places[id] for id in orders[0]]

@@ -9,43 +9,42 @@ from fastapi import APIRouter, Request
 from fairpos import Request as Question
 from fairpos.types import Segment, as_segments
 
-from ..asking import Ask, checked, count, done, on_target, usage
+from ..answering import answer
+from ..asking import Ask, count_methods
+from ..bodies import read_body
 from ..errors import ServiceError
-from ..replies import ERRORS, new_id
+from ..outcome import done, usable_output, usage
+from ..replies import ERRORS, body_of, new_id
 from ..schemas import Answer, JudgeReply, JudgeRequest, Options
-from ..state import client_of, state_of
+from ..state import asked_by, client_of, spend_tokens, state_of
 
 router = APIRouter(tags=["judge"], responses=ERRORS)
 
 
-@router.post("/v1/judge")
-async def judge(request: Request, body: JudgeRequest) -> JudgeReply:
+@router.post("/v1/judge", openapi_extra=body_of("JudgeRequest"))
+async def judge(request: Request) -> JudgeReply:
     """Which answer follows the instruction best; `winner` is null for a tie."""
     state = state_of(request)
-    segments = _answers(body)
-    if len(segments) > state.settings.max_documents:
-        raise ServiceError(
-            422,
-            "too_many_documents",
-            f"got {len(segments)} answers; at most {state.settings.max_documents} are allowed",
-        )
+    body = await read_body(request, JudgeRequest, state.settings)
     target, name = state.target(body.model)
     ask = Ask.of(
-        Question("judge", body.instruction, as_segments(segments)),
+        Question("judge", body.instruction, as_segments(_answers(body))),
         body.fairpos or Options(),
         state.settings,
         default=state.settings.judge_methods,
     )
-    count(state.metrics, ask)
-    ask, found = await on_target(target, name, ask, client_of(request))
-    output = checked(state.metrics, "judge", found.outputs)
+    count_methods(state.metrics, ask)
+    ask, found = await answer(asked_by(request, target, name), ask, client_of(request))
+    output = usable_output(state.metrics, "judge", found.outputs)
+    tokens = usage(found.outputs)
+    await spend_tokens(request, tokens.total_tokens)
     return JudgeReply(
         id=new_id("judge"),
         model=name,
         winner=output.winner,
         ranking=list(output.ranking),
         scores={id: score for id, score in output.scores.items() if math.isfinite(score)},
-        usage=usage(found.outputs),
+        usage=tokens,
         fairpos=done(ask, found.outputs),
     )
 

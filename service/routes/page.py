@@ -11,7 +11,7 @@ router = APIRouter(include_in_schema=False)
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
 
 
-def _file(name: str, kind: str) -> Response:
+def _static_file(name: str, kind: str) -> Response:
     content = files(__package__.rpartition(".")[0]).joinpath("static", name).read_bytes()
     return Response(content, media_type=kind, headers={"content-security-policy": _POLICY, "cache-control": "no-cache"})
 
@@ -19,16 +19,16 @@ def _file(name: str, kind: str) -> Response:
 @router.get("/")
 async def page() -> Response:
     """The page."""
-    return _file("page.html", "text/html; charset=utf-8")
+    return _static_file("page.html", "text/html; charset=utf-8")
 
 
 @router.get("/page.js")
 async def script() -> Response:
     """Its script."""
-    return _file("page.js", "text/javascript; charset=utf-8")
+    return _static_file("page.js", "text/javascript; charset=utf-8")
 
 
 @router.get("/page.css")
 async def style() -> Response:
     """Its style."""
-    return _file("page.css", "text/css; charset=utf-8")
+    return _static_file("page.css", "text/css; charset=utf-8")

@@ -2,87 +2,79 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 
 from fairpos import Request as Question
 from fairpos.types import Segment
 
-from ..asking import Ask, checked, count, done, on_target, usage
+from ..answering import answer
+from ..asking import Ask, count_methods
+from ..bodies import read_body
+from ..engine import Engine
 from ..errors import ServiceError
-from ..replies import ERRORS, new_id
-from ..schemas import Options, RerankDocument, RerankReply, RerankRequest, RerankResult, TeiRank
-from ..state import client_of, state_of
+from ..outcome import done, usable_output, usage
+from ..replies import ERRORS, body_of, new_id
+from ..rerank_texts import Texts, read_texts, shorten
+from ..schemas import Done, Options, RerankReply, RerankRequest, RerankResult, TeiRank, Usage, VoyageResult
+from ..state import State, asked_by, client_of, spend_tokens, state_of
+from ..upstream import Upstream
 
 router = APIRouter(tags=["rerank"], responses=ERRORS)
 
 
-@router.post("/rerank", response_model_exclude_none=True)
-@router.post("/v1/rerank", response_model_exclude_none=True)
-@router.post("/v2/rerank", response_model_exclude_none=True)
-async def rerank(request: Request, body: RerankRequest) -> RerankReply | list[TeiRank]:
+@router.post("/rerank", response_model_exclude_none=True, openapi_extra=body_of("RerankRequest"))
+@router.post("/v1/rerank", response_model_exclude_none=True, openapi_extra=body_of("RerankRequest"))
+@router.post("/v2/rerank", response_model_exclude_none=True, openapi_extra=body_of("RerankRequest"))
+async def rerank(request: Request) -> RerankReply | list[TeiRank]:
     """Ranks documents for a query, best first.
 
     `texts` instead of `documents` gets TEI's reply, a bare array. Documents without text come last.
     """
     state = state_of(request)
-    texts = _texts(body)
+    body = await read_body(request, RerankRequest, state.settings)
+    _check_options(body)
+    texts = read_texts(body)
     if len(texts) > state.settings.max_documents:
         raise ServiceError(
             422, "too_many_documents", f"got {len(texts)} documents; at most {state.settings.max_documents} are allowed"
         )
-    segments = tuple(Segment(id=str(i), text=text) for i, text in enumerate(texts) if text.strip())
-    if not segments:
+    if not any(text.strip() for text in texts):
         raise ServiceError(422, "invalid_request", "no document has text", param="documents")
     target, name = state.target(body.model)
+    shown = await asyncio.to_thread(_shortened, texts, body, target, state)
+    segments = tuple(Segment(id=str(i), text=text) for i, text in enumerate(shown.texts) if text.strip())
     ask = Ask.of(
         Question("rank", body.query, segments),
         body.fairpos or Options(),
         state.settings,
         default=state.settings.rerank_methods,
     )
-    count(state.metrics, ask)
-    ask, found = await on_target(target, name, ask, client_of(request))
-    output = checked(state.metrics, "rank", found.outputs)
+    ask = replace(ask, notes=(*ask.notes, *shown.notes))
+    count_methods(state.metrics, ask)
+    ask, found = await answer(asked_by(request, target, name), ask, client_of(request))
+    output = usable_output(state.metrics, "rank", found.outputs)
+    tokens = usage(found.outputs)
+    await spend_tokens(request, tokens.total_tokens)
     ranking = [int(id) for id in output.ranking]
-    left = [i for i in range(len(texts)) if i not in set(ranking)]
+    ranked = set(ranking)
+    left = [i for i in range(len(texts)) if i not in ranked]
     what = done(ask, found.outputs)
     if left:
         what.notes.append(f"documents {left} have no text or no rank; they come last")
     raw = {int(id): score for id, score in output.scores.items() if math.isfinite(score)}
     scores = relevance(ranking, left, raw)
-    top = body.top_n or body.top_k or len(texts)
-    if top < 0:
-        raise ServiceError(422, "invalid_request", f"top_n must be at least 0, got {top}", param="top_n")
-    order = [*ranking, *left][:top]
+    order = [*ranking, *left][: body.top_n or body.top_k or len(texts)]
     if body.texts is not None:
-        shown = raw if body.raw_scores else scores
+        given = raw if body.raw_scores else scores
         return [
-            TeiRank(index=i, score=shown.get(i, scores[i]), text=texts[i] if body.return_text else None) for i in order
+            TeiRank(index=i, score=given.get(i, scores[i]), text=texts[i] if body.return_text else None) for i in order
         ]
-    tokens = usage(found.outputs)
-    return RerankReply(
-        id=new_id("rerank"),
-        model=name,
-        results=[
-            RerankResult(
-                index=i,
-                relevance_score=scores[i],
-                raw_score=raw.get(i),
-                document={"text": texts[i]} if body.return_documents else None,
-            )
-            for i in order
-        ],
-        usage=tokens,
-        meta={
-            "api_version": {"version": "2"},
-            "billed_units": {"search_units": 1},
-            "tokens": {"input_tokens": tokens.prompt_tokens, "output_tokens": tokens.completion_tokens},
-        },
-        fairpos=what,
-    )
+    return _reply(name, body, texts, order, scores, raw, tokens, what)
 
 
 def relevance(ranking: Sequence[int], left: Sequence[int], raw: Mapping[int, float]) -> dict[int, float]:
@@ -113,11 +105,64 @@ def relevance(ranking: Sequence[int], left: Sequence[int], raw: Mapping[int, flo
     return {i: (1 - mix) * share + mix * step for i, share, step in zip(order, shares, descent, strict=True)}
 
 
-def _texts(body: RerankRequest) -> list[str]:
-    if body.texts is not None and body.documents is not None:
-        raise ServiceError(422, "invalid_request", "got both documents and texts; one of them is enough", param="texts")
-    if body.texts is not None:
-        return list(body.texts)
-    if body.documents is None:
-        raise ServiceError(422, "invalid_request", "there are no documents (or texts)", param="documents")
-    return [item.body() if isinstance(item, RerankDocument) else item for item in body.documents]
+def _check_options(body: RerankRequest) -> None:
+    """Refuses what can't be honoured.
+
+    Raises:
+        ServiceError: 422.
+    """
+    for name, value in (("top_n", body.top_n), ("top_k", body.top_k)):
+        if value is not None and value < 0:
+            raise ServiceError(422, "invalid_request", f"{name} must be at least 0, got {value}", param=name)
+    if body.max_chunks_per_doc not in (None, 0, 1):
+        raise ServiceError(
+            422,
+            "unsupported_parameter",
+            f"a document is ranked in one piece; got max_chunks_per_doc {body.max_chunks_per_doc}",
+            param="max_chunks_per_doc",
+        )
+
+
+def _shortened(texts: Sequence[str], body: RerankRequest, target: Engine | Upstream, state: State) -> Texts:
+    if not isinstance(target, Engine):
+        return shorten(texts, body, None, 0)
+    most = min(state.settings.max_prompt_tokens, target.backend.context)
+    return shorten(texts, body, getattr(target.backend, "tokenizer", None), most)
+
+
+def _reply(
+    model: str,
+    body: RerankRequest,
+    texts: Sequence[str],
+    order: Sequence[int],
+    scores: Mapping[int, float],
+    raw: Mapping[int, float],
+    tokens: Usage,
+    what: Done,
+) -> RerankReply:
+    shown = {i: texts[i] if body.return_documents else None for i in order}
+    results = [
+        RerankResult(
+            index=i,
+            relevance_score=scores[i],
+            raw_score=raw.get(i),
+            document=None if (text := shown[i]) is None else {"text": text},
+        )
+        for i in order
+    ]
+    # Voyage's client reads `data`; the names that only it sends tell it from the others.
+    is_voyage = body.truncation is not None or body.top_k is not None
+    data = [VoyageResult(index=i, relevance_score=scores[i], document=shown[i]) for i in order]
+    return RerankReply(
+        id=new_id("rerank"),
+        model=model,
+        results=results,
+        data=data if is_voyage else None,
+        usage=tokens,
+        meta={
+            "api_version": {"version": "2"},
+            "billed_units": {"search_units": 1},
+            "tokens": {"input_tokens": tokens.prompt_tokens, "output_tokens": tokens.completion_tokens},
+        },
+        fairpos=what,
+    )

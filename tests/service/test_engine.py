@@ -16,9 +16,11 @@ from fairpos.methods.catalogue import parse
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import start
 from fairpos.types import Layout, Usage, as_segments
-from fairpos_service.engine import Engine, Finished, Job, Limits, Started, Text
+from fairpos_service.engine import Engine
 from fairpos_service.errors import ServiceError
 from fairpos_service.metrics import Metrics
+from fairpos_service.sizing import Limits
+from fairpos_service.tickets import Finished, Job, Started, Text
 from tests.service.running import tiny
 
 

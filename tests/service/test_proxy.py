@@ -159,10 +159,10 @@ def test_a_stream_with_documents_tells_what_was_done_in_its_first_chunk(proxy):
 
 
 def test_citations_by_place_are_counted_as_the_client_sent_the_documents():
-    from fairpos_service.routes.chat import _unpermute
+    from fairpos_service.chat_upstream import recount_citations
 
     reply = whole("x", citations=[{"document_index": 0}, {"search_result_index": 2}, {"document_index": 9}, "odd"])
-    _unpermute(reply, [2, 0, 1])
+    recount_citations(reply, [2, 0, 1])
     citations = reply["choices"][0]["message"]["citations"]
     assert citations == [{"document_index": 2}, {"search_result_index": 1}, {"document_index": 9}, "odd"]
 

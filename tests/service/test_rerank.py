@@ -66,7 +66,7 @@ def test_documents_without_text_come_last(service):
             {"documents": ["a", "b"], "fairpos": {"methods": "permutation:views=9999"}},
             "views must be at most 2000 here",
         ),
-        ({"documents": ["a"], "fairpos": {"methods": "permutation:seed=x"}}, "must be of type int"),
+        ({"documents": ["a"], "fairpos": {"methods": "permutation:seed=x"}}, "seed must be a whole number"),
         ({"documents": ["a"] * 1001}, "at most 1000"),
     ],
 )

@@ -1,0 +1,192 @@
+"""A model of the upstream as the library asks it, for methods that make calls of their own.
+
+The calls are asynchronous all the way; each takes a place among all calls to the upstream and among its client's.
+Control tokens in whatever the library writes are broken up. What an upstream says when it refuses is kept, so that the
+client can be told that and not only that something failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fairpos.backends.backoff import Backoff
+from fairpos.backends.base import Call, Reply
+from fairpos.backends.completion import Completion, CompletionRequest
+from fairpos.backends.openai import OpenAIBackend, read_reply
+from fairpos.backends.openai_client import OpenAIClient
+from fairpos.errors import BackendError
+from fairpos.prompts import Prompt
+from fairpos.types import Capability
+
+from .bodies import beside
+from .control_tokens import neutral
+from .errors import ServiceError
+from .probes import Probes
+from .sizing import Limits
+from .turns import Turns
+
+_PROBE_S = 30.0  # for a reply of one token
+_FAILED = ("http_error", "timeout", "malformed")
+_RETRY = Backoff(first_s=0.25, most_s=2.0)  # a client waits, and may decide itself to wait longer
+_ATTEMPTS = 2
+
+
+class CapabilityUnknown(Exception):
+    """The library wants to know what the endpoint can do; that is found out without blocking, and then it may ask."""
+
+
+class Endpoint(OpenAIBackend):
+    """One model, for one request.
+
+    Args:
+        access: Shared by all requests.
+        model: Its name there.
+        client: Whose request it is.
+    """
+
+    def __init__(self, access: Access, model: str, client: str) -> None:
+        super().__init__(access.calls, model or "default", logprobs=access.probes.known(model or "default"))
+        self.limits = access.limits
+        self.refusal: Completion | None = None
+        self._access = access
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._given_up = False
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do, if that is known.
+
+        Raises:
+            CapabilityUnknown: it isn't, and this is no place to wait for it.
+        """
+        known = self._known()
+        if known is None:
+            raise CapabilityUnknown
+        return known
+
+    async def find_capabilities(self) -> None:
+        """Finds out what it can do.
+
+        Raises:
+            ServiceError: it doesn't answer.
+        """
+        self._logprobs = await self._access.probes.find(self.model)
+
+    async def run_async(self, calls: Sequence[Call]) -> list[Reply]:
+        """One reply per call. Cancelling it breaks off its calls.
+
+        Raises:
+            ServiceError: none of them was answered; with what the upstream said.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._run_one(call)) for call in calls]
+        replies = [task.result() for task in tasks]
+        if self.refusal is not None and all(reply.status in _FAILED for reply in replies):
+            raise refused(self.refusal, own_key=self._access.own_key)
+        return replies
+
+    def run(self, calls: Sequence[Call]) -> list[Reply]:
+        """The same for the library's own code, in a thread; the calls are made in the event loop.
+
+        Raises:
+            ServiceError: see `run_async`; or the client has gone.
+        """
+        if self._given_up:
+            raise ServiceError(499, "client_gone", "the client went away")
+        return asyncio.run_coroutine_threadsafe(self.run_async(calls), self._loop).result()
+
+    def give_up(self) -> None:
+        """Lets `run` make no more calls."""
+        self._given_up = True
+
+    def request(self, call: Call) -> CompletionRequest:
+        """The call as it is sent: without control tokens in what was written into its prompt."""
+        return super().request(replace(call, prompt=guarded(call.prompt)))
+
+    async def lists_alternatives(self) -> bool:
+        """Asks for one token, to see whether its alternatives come with it.
+
+        Raises:
+            ServiceError: it doesn't answer.
+        """
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                [completion] = await self.client.run([self._body("Reply with the letter A.", self._scoring())])
+        except TimeoutError:
+            raise ServiceError(504, "upstream_timeout", "the upstream did not answer in time") from None
+        try:
+            return "score" in self._found(completion)
+        except BackendError:
+            raise refused(completion, own_key=self._access.own_key) from None
+
+    async def _run_one(self, call: Call) -> Reply:
+        request = await beside(len(call.prompt.text), lambda: self.request(call))
+        async with self._access.turns.place(self._client):
+            [completion] = await self.client.run([request])
+        if completion.status in _FAILED:
+            self.refusal = completion
+        return read_reply(call, completion)
+
+
+class Access:
+    """What the requests of one upstream share: its connections, the places for calls, what its models can do.
+
+    Args:
+        url: Of the upstream.
+        key: Sent to it; empty: none.
+        own_key: Whether the operator, not the client, is to blame for a key that is refused.
+        timeout_s: For one call.
+        overall: Calls at once.
+        per_client: Of one client at once.
+        most_calls: In one step of one request.
+    """
+
+    def __init__(
+        self, url: str, key: str, *, own_key: bool, timeout_s: float, overall: int, per_client: int, most_calls: int
+    ) -> None:
+        self.own_key = own_key
+        self.limits = Limits(calls=most_calls)
+        self.turns = Turns(overall, per_client)
+        self.calls = OpenAIClient(
+            url, api_key=key, timeout_s=timeout_s, attempts=_ATTEMPTS, backoff=_RETRY, concurrency=overall
+        )
+        self.probes = Probes(lambda model: Endpoint(self, model, "").lists_alternatives())
+
+    async def close(self) -> None:
+        """Breaks off what is on its way and closes the connections."""
+        await self.probes.close()
+        await asyncio.to_thread(self.calls.close)
+
+
+def refused(completion: Completion, *, own_key: bool) -> ServiceError:
+    """What a client is told of an upstream that refused, fell silent or spoke nonsense: its status, words and wait."""
+    status, words = completion.http_status, completion.detail
+    if completion.status == "timeout":
+        return ServiceError(504, "upstream_timeout", f"the upstream did not answer in time: {words}")
+    if completion.status == "malformed" or status is None or status < 400:
+        return ServiceError(502, "upstream_broken", f"the upstream's reply can't be used: {words}")
+    if status in (401, 403) and own_key:
+        return ServiceError(502, "upstream_key", "the upstream refuses the key that this service was given for it")
+    wait = completion.retry_after_s
+    return ServiceError(
+        status,
+        "upstream_refused",
+        f"the upstream says {words}",
+        headers=None if wait is None else {"retry-after": str(math.ceil(wait))},
+    )
+
+
+def guarded(prompt: Prompt) -> Prompt:
+    """The prompt without control tokens."""
+    history = tuple(replace(turn, content=neutral(turn.content)) for turn in prompt.request.history)
+    return replace(
+        prompt,
+        request=replace(prompt.request, history=history),
+        instruction=neutral(prompt.instruction),
+        segments=tuple(map(neutral, prompt.segments)),
+        question=neutral(prompt.question),
+    )

@@ -1,0 +1,92 @@
+"""What an upstream's models can do, found out once for all who ask at the same time, and remembered for a while.
+
+Failures are remembered too, for a few seconds, so that an upstream that is down isn't asked by every request. Model
+names come from clients: only so many are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from .errors import ServiceError
+
+_KEPT = 256
+_GOOD_S = 3600.0
+_FAILED_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What came of a probe, and until when it holds."""
+
+    found: bool | ServiceError
+    until: float
+
+
+class Probes:
+    """Whether each model lists the alternatives of a token, which is what scoring takes.
+
+    Args:
+        ask: Asks a model; raises `ServiceError` if it doesn't answer.
+        clock: Seconds; for tests.
+    """
+
+    def __init__(self, ask: Callable[[str], Awaitable[bool]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[bool]] = {}
+
+    def known(self, model: str) -> bool | None:
+        """What is known without asking.
+
+        Raises:
+            ServiceError: what a probe that failed a moment ago failed with.
+        """
+        known = self._known.get(model)
+        if known is None or known.until < self._clock():
+            return None
+        if isinstance(known.found, ServiceError):
+            raise known.found
+        return known.found
+
+    async def find(self, model: str) -> bool:
+        """What is known, or what the model says; who asks meanwhile waits for the same answer.
+
+        Raises:
+            ServiceError: it doesn't answer.
+        """
+        known = self.known(model)
+        if known is not None:
+            return known
+        task = self._asking.get(model)
+        if task is None:
+            task = self._asking[model] = asyncio.ensure_future(self._ask_and_remember(model))
+            task.add_done_callback(lambda _: self._asking.pop(model, None))
+        return await asyncio.shield(task)  # one client that goes away doesn't end it for the others
+
+    async def close(self) -> None:
+        """Gives up what is being asked."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_and_remember(self, model: str) -> bool:
+        try:
+            found = await self._ask(model)
+        except ServiceError as error:
+            self._remember(model, _Known(error, self._clock() + _FAILED_S))
+            raise
+        self._remember(model, _Known(found, self._clock() + _GOOD_S))
+        return found
+
+    def _remember(self, model: str, known: _Known) -> None:
+        self._known[model] = known
+        self._known.move_to_end(model)
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)

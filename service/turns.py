@@ -1,0 +1,84 @@
+"""Places for work that goes on at once: so many overall, so many for each client, and clients take turns.
+
+async with turns.place(client): ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Turns:
+    """Hands out places. Whoever waits longest of the client whose turn it is gets the next one.
+
+    Args:
+        overall: Places, at least 1.
+        per_client: Of one client at once, at least 1.
+    """
+
+    def __init__(self, overall: int, per_client: int) -> None:
+        self._free = overall
+        self._per_client = per_client
+        self._held: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of their turns
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return sum(map(len, self._waiting.values()))
+
+    @asynccontextmanager
+    async def place(self, client: str) -> AsyncIterator[None]:
+        """Waits for a place, and holds it."""
+        await self._take_place(client)
+        try:
+            yield
+        finally:
+            self._give_back(client)
+
+    async def _take_place(self, client: str) -> None:
+        if self._free and not self._waiting.get(client) and self._held.get(client, 0) < self._per_client:
+            self._hold(client)
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was given a place at the same moment
+                self._give_back(client)
+            else:
+                self._forget(client, turn)
+            raise
+
+    def _hold(self, client: str) -> None:
+        self._free -= 1
+        self._held[client] = self._held.get(client, 0) + 1
+
+    def _give_back(self, client: str) -> None:
+        self._free += 1
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]
+        self._serve_next()
+
+    def _serve_next(self) -> None:
+        """Gives a free place to the next client that may have one; that client's next turn comes last."""
+        for client in list(self._waiting) if self._free else []:
+            if self._held.get(client, 0) < self._per_client:
+                queue = self._waiting.pop(client)
+                turn = queue.popleft()
+                if queue:
+                    self._waiting[client] = queue
+                self._hold(client)
+                turn.set_result(None)
+                return
+
+    def _forget(self, client: str, turn: asyncio.Future[None]) -> None:
+        queue = self._waiting[client]
+        queue.remove(turn)
+        if not queue:
+            del self._waiting[client]
