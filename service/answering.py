@@ -74,7 +74,7 @@ async def submit(engine: Engine, ask: Ask, client: str, *, stream: bool = False)
         stream: Whether pieces of text are wanted as they come, where the methods give one text.
     """
     check_request(ask.request, engine.limits, engine.backend.context)
-    ready, work = await asyncio.to_thread(_begin, ask, engine.backend)
+    ready, work = await asyncio.to_thread(_begin_work, ask, engine.backend)
     stream = stream and ready.one_text(engine.backend)
     return ready, engine.submit(Job(work, client, stream=stream, fills_context=ask.fills_context))
 
@@ -106,7 +106,7 @@ async def _run_on_endpoint(endpoint: Endpoint, ask: Ask) -> tuple[Ask, Finished]
 
 
 async def _begin_on_endpoint(endpoint: Endpoint, ask: Ask) -> tuple[Ask, Work[list[Output]]]:
-    return await asyncio.to_thread(_begin, ask, endpoint)
+    return await asyncio.to_thread(_begin_work, ask, endpoint)
 
 
 async def _with_capabilities(endpoint: Endpoint, run: Callable[[], Awaitable[T]]) -> T:
@@ -118,7 +118,7 @@ async def _with_capabilities(endpoint: Endpoint, run: Callable[[], Awaitable[T]]
         return await run()
 
 
-def _begin(ask: Ask, backend: Backend) -> tuple[Ask, Work[list[Output]]]:
+def _begin_work(ask: Ask, backend: Backend) -> tuple[Ask, Work[list[Output]]]:
     """What is asked with its calibrations at hand, and its work."""
     ready = ask.ready(backend)
     return ready, ready.work(backend)

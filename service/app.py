@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -28,11 +29,23 @@ from .metrics import Metrics
 from .quota import Quota
 from .replies import unfit
 from .routes import arrange, calibrations, chat, health, judge, methods, models, page, proxied, rerank, score
-from .schemas import BODIES
+from .schemas.calibrations import CalibrationRequest
+from .schemas.chat import ChatRequest
+from .schemas.judge import ArrangeRequest, JudgeRequest
+from .schemas.rerank import RerankRequest, ScoreRequest
 from .settings import Settings, refuse_unknown_names
 from .state import Load, State
 from .upstream import Upstream
 
+# What routes read by themselves, so that limits come first and a body needs no content type.
+_BODIES: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    RerankRequest,
+    ScoreRequest,
+    JudgeRequest,
+    ArrangeRequest,
+    CalibrationRequest,
+)
 _SHOWN_HEADERS = ("methods", "order", "calls", "profile")
 _REFS = "#/components/schemas/{model}"
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
@@ -49,7 +62,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         refuse_unknown_names()
         settings = Settings()
     metrics = Metrics()
-    loads: dict[str, Load] = {name: partial(_same, fair) for name, fair in (models_loaded or {}).items()}
+    loads: dict[str, Load] = {name: partial(_loaded_already, fair) for name, fair in (models_loaded or {}).items()}
     for entry in settings.models:
         name, _, where = entry.partition("=")
         if not where and Path(name).is_dir():
@@ -90,11 +103,23 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         app.include_router(module.router)
     if settings.upstream is not None:
         app.include_router(proxied.router_of(settings.proxied))
+    _add_error_replies(app)
+    _add_middleware(app, state)
+    app.openapi = partial(_openapi_schema, app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_error_replies(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _reply_to_error)
     app.add_exception_handler(fairpos.FairposError, _reply_to_error)
     app.add_exception_handler(ExceptionGroup, _reply_to_error)
     app.add_exception_handler(RequestValidationError, _reply_to_unfit)
     app.add_exception_handler(HTTPException, _reply_to_http)
+
+
+def _add_middleware(app: FastAPI, state: State) -> None:
+    """What is around every request, the innermost first."""
+    settings = state.settings
     app.add_middleware(
         CancelOnDisconnect,
         open_requests=state.open_requests,
@@ -102,7 +127,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         body_timeout_s=settings.body_timeout_s,
         send_timeout_s=settings.send_timeout_s,
     )
-    app.add_middleware(Gate, keys=keys, quota=quota, metrics=metrics)
+    app.add_middleware(Gate, keys=state.keys, quota=state.quota, metrics=state.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -111,8 +136,6 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after", *(f"x-fairpos-{name}" for name in _SHOWN_HEADERS)],
         )
-    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
-    return app
 
 
 def _load_local(where: str, settings: Settings) -> FairModel:
@@ -124,7 +147,7 @@ def _load_local(where: str, settings: Settings) -> FairModel:
     return fair
 
 
-def _same(fair: FairModel) -> FairModel:
+def _loaded_already(fair: FairModel) -> FairModel:
     return fair
 
 
@@ -147,12 +170,12 @@ async def _reply_to_http(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(told.body, told.status, error.headers)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi_schema(app: FastAPI) -> dict[str, Any]:
     """OpenAPI; bodies, which routes read themselves, are described by hand."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         parts = schema.setdefault("components", {}).setdefault("schemas", {})
-        for model in BODIES:
+        for model in _BODIES:
             body = model.model_json_schema(ref_template=_REFS)
             for name, part in body.pop("$defs", {}).items():
                 parts.setdefault(name, part)

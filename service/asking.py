@@ -20,7 +20,7 @@ from fairpos.types import Output, Request, Usage, View
 
 from .errors import ServiceError
 from .metrics import Metrics
-from .schemas import Options
+from .schemas.options import Options
 from .settings import Settings
 
 # The client's own words say what is wanted; documents come before them.
@@ -76,7 +76,7 @@ class Ask:
         spec = given if isinstance(given, str) else "+".join(given)
         if spec.count("+") >= _METHODS:
             raise InvalidOption(f"methods must be at most {_METHODS}, got {spec.count('+') + 1}")
-        methods = tuple(_with_seed(_restricted(method, settings), options.seed) for method in parse(spec))
+        methods = tuple(_with_seed(_fit_for_service(method, settings), options.seed) for method in parse(spec))
         template = options.template.template() if options.template is not None else template
         _check_calls(methods, request, template, settings)
         return cls(
@@ -168,7 +168,7 @@ def _check_calls(methods: tuple[Method, ...], request: Request, template: Templa
             "too_many_calls",
             f"the methods want {product} calls of the model; at most {settings.max_calls} are allowed here",
         )
-    shown = _characters(request, template)
+    shown = _characters_of(request, template)
     if calls * shown > _SHOWN:
         raise ServiceError(
             422,
@@ -177,7 +177,7 @@ def _check_calls(methods: tuple[Method, ...], request: Request, template: Templa
         )
 
 
-def _characters(request: Request, template: Template | None) -> int:
+def _characters_of(request: Request, template: Template | None) -> int:
     """Characters of one prompt, at most: a template may show the same text many times."""
     parts = "" if template is None else template.instruction + template.question
     times = max(1, parts.count("{query}"))
@@ -200,7 +200,7 @@ def _with_seed(method: Method, seed: int) -> Method:
     return method
 
 
-def _restricted(method: Method, settings: Settings) -> Method:
+def _fit_for_service(method: Method, settings: Settings) -> Method:
     """The method, if its options are fit for a service.
 
     File names are kept to the directory of profiles: clients have no business elsewhere on the disk. Numbers of calls

@@ -101,13 +101,13 @@ def _next_item(
         if job.ticket.cancelled.is_set() or job.sizing:
             continue
         for at, sized in enumerate(job.waiting):
-            if _fits(sized, batch, limits, context):
+            if _fits_batch(sized, batch, limits, context):
                 del job.waiting[at]
                 return BatchItem(job, sized)
     return None
 
 
-def _fits(sized: SizedCall, batch: Sequence[BatchItem], limits: Limits, context: int) -> bool:
+def _fits_batch(sized: SizedCall, batch: Sequence[BatchItem], limits: Limits, context: int) -> bool:
     if not batch:
         return True
     if kind_of(sized.call) != kind_of(batch[0].sized.call):

@@ -36,14 +36,14 @@ class ChatEvents:
         """A piece of the reply."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         usage = {"usage": None} if self.with_usage else {}
-        return event({**self._shared, "choices": [choice], **usage, **more})
+        return event({**self._shared_fields, "choices": [choice], **usage, **more})
 
     def last(self, usage: dict[str, Any]) -> bytes:
         """What comes after the reply: its tokens, where they are wanted, and the end."""
-        return (event({**self._shared, "choices": [], "usage": usage}) if self.with_usage else b"") + END
+        return (event({**self._shared_fields, "choices": [], "usage": usage}) if self.with_usage else b"") + END
 
     @property
-    def _shared(self) -> dict[str, object]:
+    def _shared_fields(self) -> dict[str, object]:
         return {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
 
 

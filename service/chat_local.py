@@ -25,7 +25,7 @@ from .errors import ServiceError, as_service_error
 from .logs import log
 from .outcome import done, full_text, headers, usable_output, usage
 from .replies import new_id
-from .schemas import ChatRequest
+from .schemas.chat import ChatRequest
 from .state import State, client_of, spend_tokens
 from .tickets import Finished, Started, Text, Ticket
 
@@ -183,7 +183,7 @@ async def _chunks_of(
     yield shape.chunk({"role": "assistant", "content": ""})
     told = False
     try:
-        async for found in _joined(opening, events):
+        async for found in _all_events(opening, events):
             if isinstance(found, Text):
                 told = True
                 yield shape.chunk({"content": found.piece})
@@ -213,7 +213,7 @@ async def _open_events(ticket: Ticket) -> Opened:
     return opening, events, ticket
 
 
-async def _joined(
+async def _all_events(
     opening: Sequence[Started | Text | Finished], events: AsyncIterator[Started | Text | Finished]
 ) -> AsyncIterator[Started | Text | Finished]:
     for found in opening:

@@ -28,7 +28,8 @@ from .endpoint import Endpoint, guarded
 from .errors import ServiceError
 from .outcome import done, full_text, headers, usable_output, usage
 from .replies import new_id, read_as
-from .schemas import ChatRequest, Done, Options
+from .schemas.chat import ChatRequest
+from .schemas.options import Done, Options
 from .state import State, client_of, spend_tokens
 from .upstream import Upstream
 

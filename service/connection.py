@@ -75,7 +75,7 @@ class CancelOnDisconnect:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, receive, send)
+        exchange = _RequestExchange(self, scope, receive, send)
         task = asyncio.ensure_future(self.app(scope, exchange.next_message, exchange.answer))
         exchange.task = task
         listener = asyncio.ensure_future(exchange.listen())
@@ -96,7 +96,7 @@ class CancelOnDisconnect:
             listener.cancel()
 
 
-class _Exchange:
+class _RequestExchange:
     """One request's messages, in and out."""
 
     task: asyncio.Future[None]

@@ -9,7 +9,7 @@ from . import documents
 from .documents import Document
 from .errors import ServiceError
 from .replies import read_as
-from .schemas import Options
+from .schemas.options import Options
 from .settings import Settings
 
 

@@ -202,7 +202,7 @@ class Engine:
             sized = []
             for place, call in enumerate(calls):
                 call, tokens = sized_call(call, self.backend, self.limits, fills_context=fills, given_up=given_up)
-                sized.append(SizedCall(place, self._followed(job, call, calls), tokens))
+                sized.append(SizedCall(place, self._followed_by_client(job, call, calls), tokens))
         except Exception as error:
             self._end_job(job, error)
         else:
@@ -213,7 +213,7 @@ class Engine:
             job.sizing = False
             self._change.notify()
 
-    def _followed(self, job: RunningJob, call: Call, step: list[Call]) -> Call:
+    def _followed_by_client(self, job: RunningJob, call: Call, step: list[Call]) -> Call:
         """Generations are followed row by row, so that they share a batch and can be cancelled."""
         if not isinstance(call, Generate) or call.listing:
             return call

@@ -45,7 +45,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        passage = _Passage(
+        passage = _RequestPassage(
             send, _usable_id(headers.get("x-request-id", "")) or f"req-{secrets.token_hex(12)}", time.perf_counter()
         )
         scope.setdefault("state", {})["request_id"] = passage.id
@@ -61,13 +61,13 @@ class Gate:
             passage.broken = True
         except Exception as error:
             log.error("request failed", exc_info=error)
-            await self._tell(as_service_error(error), scope, receive, passage)
+            await self._tell_error(as_service_error(error), scope, receive, passage)
         finally:
             self.metrics.open.dec()
-            self._note(scope, passage)
+            self._note_request(scope, passage)
             request_id.reset(token)
 
-    async def _pass_through(self, scope: Scope, receive: Receive, passage: _Passage, headers: Headers) -> None:
+    async def _pass_through(self, scope: Scope, receive: Receive, passage: _RequestPassage, headers: Headers) -> None:
         try:
             client = self.keys.client_of(headers, scope["client"])
             scope["state"]["client"] = client
@@ -75,18 +75,18 @@ class Gate:
                 self.keys.check(client)
                 await self.quota.check(client.name)
         except ServiceError as error:
-            await self._tell(error, scope, receive, passage)
+            await self._tell_error(error, scope, receive, passage)
             return
         await self.app(scope, receive, passage.answer)
 
-    async def _tell(self, error: ServiceError, scope: Scope, receive: Receive, passage: _Passage) -> None:
+    async def _tell_error(self, error: ServiceError, scope: Scope, receive: Receive, passage: _RequestPassage) -> None:
         """Sends an error; where a reply has begun, its connection is closed without an end."""
         if passage.status:
             passage.broken = True
             return
         await JSONResponse(error.body, error.status, error.headers)(scope, receive, passage.answer)
 
-    def _note(self, scope: Scope, passage: _Passage) -> None:
+    def _note_request(self, scope: Scope, passage: _RequestPassage) -> None:
         """The request's metrics and its log line."""
         seconds = time.perf_counter() - passage.started
         # The template of the route, not the path that the client wrote: labels stay few.
@@ -106,7 +106,7 @@ class Gate:
 
 
 @dataclass
-class _Passage:
+class _RequestPassage:
     """One request on its way, and what became of it so far."""
 
     send: Send

@@ -51,8 +51,8 @@ class Keys:
             return Client(where, may_use=True, may_administer=True)
         scheme, _, given = headers.get("authorization", "").partition(" ")
         key = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key") or headers.get("api-key") or ""
-        is_admin = _matches(key.encode(), self._admins)
-        is_user = _matches(key.encode(), self._users) or is_admin
+        is_admin = _matches_one(key.encode(), self._admins)
+        is_user = _matches_one(key.encode(), self._users) or is_admin
         name = f"key {hashlib.sha256(key.encode()).hexdigest()[:12]}" if is_user else where
         # With keys for administrators alone, everybody may use what needs none.
         return Client(name, may_use=is_user or not self._users, may_administer=is_admin)
@@ -83,7 +83,7 @@ class Keys:
             )
 
 
-def _matches(key: bytes, own: Sequence[bytes]) -> bool:
+def _matches_one(key: bytes, own: Sequence[bytes]) -> bool:
     """Whether a key is among ours; compares with all of them, in constant time."""
     found = False
     for candidate in own:

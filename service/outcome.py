@@ -12,8 +12,8 @@ from fairpos.types import Output, Task
 from .asking import Ask
 from .errors import ServiceError
 from .metrics import Metrics
-from .schemas import Done
-from .schemas import Usage as TokenUsage
+from .schemas.base import Usage as TokenUsage
+from .schemas.options import Done
 
 _LONGEST_HEADER = 4096  # of x-fairpos-order; the body always has it
 

@@ -20,7 +20,7 @@ _FAILED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownAnswer:
     """What came of a probe, and until when it holds."""
 
     found: bool | ServiceError
@@ -38,7 +38,7 @@ class Probes:
     def __init__(self, ask: Callable[[str], Awaitable[bool]], clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._clock = clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[str, _KnownAnswer] = OrderedDict()
         self._asking: dict[str, asyncio.Task[bool]] = {}
 
     def known(self, model: str) -> bool | None:
@@ -80,12 +80,12 @@ class Probes:
         try:
             found = await self._ask(model)
         except ServiceError as error:
-            self._remember(model, _Known(error, self._clock() + _FAILED_S))
+            self._remember_answer(model, _KnownAnswer(error, self._clock() + _FAILED_S))
             raise
-        self._remember(model, _Known(found, self._clock() + _GOOD_S))
+        self._remember_answer(model, _KnownAnswer(found, self._clock() + _GOOD_S))
         return found
 
-    def _remember(self, model: str, known: _Known) -> None:
+    def _remember_answer(self, model: str, known: _KnownAnswer) -> None:
         self._known[model] = known
         self._known.move_to_end(model)
         while len(self._known) > _KEPT:

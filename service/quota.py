@@ -60,16 +60,16 @@ class Quota:
             ServiceError: 429 with the time when the window ends.
         """
         if self._requests is not None and not await self._windows.hit(self._requests, "requests", client):
-            raise await self._refusal(self._requests, "requests", client)
+            raise await self._refusal_of(self._requests, "requests", client)
         if self._tokens is not None and not await self._windows.test(self._tokens, "tokens", client):
-            raise await self._refusal(self._tokens, "tokens", client)
+            raise await self._refusal_of(self._tokens, "tokens", client)
 
     async def spend(self, client: str, tokens: int) -> None:
         """Counts the tokens of a reply. The last one may go over the budget: it isn't known beforehand."""
         if self._tokens is not None and tokens > 0:
             await self._windows.hit(self._tokens, "tokens", client, cost=tokens)
 
-    async def _refusal(self, window: RateLimitItem, what: str, client: str) -> ServiceError:
+    async def _refusal_of(self, window: RateLimitItem, what: str, client: str) -> ServiceError:
         ends, _ = await self._windows.get_window_stats(window, what, client)
         wait = max(1, math.ceil(ends - time.time()))
         return ServiceError(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import ServiceError
-from .schemas import ErrorReply
+from .schemas.base import ErrorReply
 
 M = TypeVar("M", bound=BaseModel)
 

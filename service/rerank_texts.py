@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from .errors import ServiceError
-from .schemas import RerankRequest
+from .schemas.rerank import RerankRequest
 
 _TEXT_FIELDS = ("text", "content", "snippet", "page_content", "contents")
 _ROOM_FOR_WORDS = 128  # tokens of the template around all documents
@@ -28,17 +28,19 @@ class Texts:
     """What is to be ranked.
 
     Attributes:
-        texts: In the client's order; empty where a document has no text.
-        shortened: Places of those that were cut off.
+        originals: In the client's order; empty where a document has no text.
+        texts: The same, cut off where they are longer than they may be.
     """
 
+    originals: tuple[str, ...]
     texts: tuple[str, ...]
-    shortened: tuple[int, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What a user should know."""
-        return [f"documents {list(self.shortened)} were cut off"] if self.shortened else []
+        pairs = enumerate(zip(self.originals, self.texts, strict=True))
+        shortened = [i for i, (original, text) in pairs if text != original]
+        return [f"documents {shortened} were cut off"] if shortened else []
 
 
 def read_texts(body: RerankRequest) -> list[str]:
@@ -84,15 +86,13 @@ def shorten(texts: Sequence[str], body: RerankRequest, tokenizer: Tokenizer | No
             422, "unsupported_parameter", "max_tokens_per_doc and truncate_prompt_tokens need a local model's tokenizer"
         )
     if tokenizer is None:
-        return Texts(tuple(texts))
+        return Texts(tuple(texts), tuple(texts))
     if body.truncate or body.truncation or body.truncate_prompt_tokens == -1:
         room = most_tokens - _ROOM_FOR_WORDS - len(_tokens_of(body.query, tokenizer))
         limits.append(max(1, room // max(1, len(texts)) - _ROOM_FOR_LABEL))
     if not limits:
-        return Texts(tuple(texts))
-    cut = [_first_tokens(text, min(limits), tokenizer) for text in texts]
-    shortened = tuple(i for i, (old, new) in enumerate(zip(texts, cut, strict=True)) if old != new)
-    return Texts(tuple(cut), shortened)
+        return Texts(tuple(texts), tuple(texts))
+    return Texts(tuple(texts), tuple(_first_tokens(text, min(limits), tokenizer) for text in texts))
 
 
 def _first_tokens(text: str, count: int, tokenizer: Tokenizer) -> str:

@@ -70,7 +70,7 @@ class Server(uvicorn.Server):
             timer.daemon = True
             timer.start()
         self._ending = True
-        self._state.draining = True
+        self._app_state.draining = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Closes the port, waits for what is being answered, and tells it to end when its time is over."""
@@ -80,16 +80,16 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _begin_drain(self, notice_s: float) -> None:
-        self._state.draining = True
+        self._app_state.draining = True
         loop = asyncio.get_running_loop()
         loop.call_later(notice_s, self._close_port)
-        loop.call_later(self._settings.drain_s, self._state.end_requests)
+        loop.call_later(self._settings.drain_s, self._app_state.end_requests)
 
     def _close_port(self) -> None:
         self.should_exit = True
 
     @property
-    def _state(self) -> State:
+    def _app_state(self) -> State:
         app = self.config.app
         assert isinstance(app, FastAPI)
         state: State = app.state.fairpos
@@ -120,7 +120,7 @@ def run(settings: Settings) -> None:
         InvalidOption: the address is taken, or not ours.
     """
     configure(settings.log_level, settings.log_format)
-    listening = _listen(settings)
+    listening = _open_port(settings)
     host, port = listening.getsockname()[:2]
     log.info("serving", extra={"url": f"http://{f'[{host}]' if ':' in host else host}:{port}/"})
     if settings.host in ("0.0.0.0", "::") and not (settings.api_keys or settings.admin_keys):
@@ -131,7 +131,7 @@ def run(settings: Settings) -> None:
         Workers(settings, listening).run()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _open_port(settings: Settings) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -177,7 +177,7 @@ class Workers:
     def run(self) -> None:
         """Keeps them running until SIGTERM or SIGINT, which they are sent too; then waits for them."""
         for sig in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sig, self._stop)
+            signal.signal(sig, self._stop_workers)
         self._processes = [self._start_process() for _ in range(self._settings.workers)]
         while not self._stopping.wait(0.5):
             for place, process in enumerate(self._processes):
@@ -195,7 +195,7 @@ class Workers:
         process.start()
         return process
 
-    def _stop(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _stop_workers(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self._stopping.set()
         for process in self._processes:
             with suppress(ProcessLookupError, AttributeError):

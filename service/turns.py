@@ -41,7 +41,7 @@ class Turns:
 
     async def _take_place(self, client: str) -> None:
         if self._free and not self._waiting.get(client) and self._held.get(client, 0) < self._per_client:
-            self._hold(client)
+            self._hold_place(client)
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
@@ -51,10 +51,10 @@ class Turns:
             if turn.done() and not turn.cancelled():  # it was given a place at the same moment
                 self._give_back(client)
             else:
-                self._forget(client, turn)
+                self._forget_turn(client, turn)
             raise
 
-    def _hold(self, client: str) -> None:
+    def _hold_place(self, client: str) -> None:
         self._free -= 1
         self._held[client] = self._held.get(client, 0) + 1
 
@@ -73,11 +73,11 @@ class Turns:
                 turn = queue.popleft()
                 if queue:
                     self._waiting[client] = queue
-                self._hold(client)
+                self._hold_place(client)
                 turn.set_result(None)
                 return
 
-    def _forget(self, client: str, turn: asyncio.Future[None]) -> None:
+    def _forget_turn(self, client: str, turn: asyncio.Future[None]) -> None:
         queue = self._waiting[client]
         queue.remove(turn)
         if not queue:

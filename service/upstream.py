@@ -129,11 +129,11 @@ class Upstream:
         Raises:
             ServiceError: 502 it can't be reached or answers nonsense; 504 it is silent.
         """
-        headers_up = self._headers(request, plain=edit is not None or _wants_stream(content))
-        response = await self._open(request.method, self._address(path, root=root), content, headers_up)
+        headers_up = self._headers_up(request, plain=edit is not None or _wants_stream(content))
+        response = await self._open_reply(request.method, self._address_of(path, root=root), content, headers_up)
         if response.status_code in (401, 403) and (self._key or self._own_keys):
-            await self._done(response)
-            raise self._error("key", "the upstream refuses the key that this service was given for it")
+            await self._give_back(response)
+            raise self._noted_error("key", "the upstream refuses the key that this service was given for it")
         streams = response.headers.get("content-type", "").startswith("text/event-stream")
         encoded = response.headers.get("content-encoding", "identity").lower()
         decoder = Decoder.of(encoded) if streams and encoded != "identity" else None
@@ -142,7 +142,7 @@ class Upstream:
         left |= {b"content-encoding"} if decoder is not None else set()
         raw = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in left]
         # Nothing can be added to a stream that is packed in a way that we don't know.
-        chunks = self._chunks(response, decoder, can_tell=streams and (encoded == "identity" or decoder is not None))
+        chunks = self._chunks_of(response, decoder, can_tell=streams and (encoded == "identity" or decoder is not None))
         if edit is not None and response.status_code < 400:
             chunks = _first_event_edited(chunks, edit) if streams else _json_edited(chunks, edit)
         return Relay(chunks, response.status_code, raw_headers=raw, headers=headers, told_end=streams)
@@ -154,26 +154,30 @@ class Upstream:
             ServiceError: it can't be reached, or answers nonsense.
         """
         headers = [(b"authorization", f"Bearer {self._key}".encode())] if self._key else []
-        response = await self._open("GET", self._address("/models"), b"", headers)
+        response = await self._open_reply("GET", self._address_of("/models"), b"", headers)
         try:
             found = json.loads(await response.aread())["data"]
             return [model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str)]
         except (ValueError, KeyError, TypeError, httpx2.TransportError):
-            raise self._error("garbage", "the upstream's list of models can't be read") from None
+            raise self._noted_error("garbage", "the upstream's list of models can't be read") from None
         finally:
-            await self._done(response)
+            await self._give_back(response)
 
-    def _address(self, path: str, *, root: bool = False) -> str:
+    def _address_of(self, path: str, *, root: bool = False) -> str:
         return (self.url.removesuffix("/v1") if root else self.url) + path
 
-    async def _open(self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
+    async def _open_reply(
+        self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> httpx2.Response:
         """Sends a request, and once more where the connection was an old one that the upstream closed meanwhile."""
         try:
-            return await self._send(method, url, content, headers)
+            return await self._send_once(method, url, content, headers)
         except _StaleConnection:
-            return await self._send(method, url, content, headers)
+            return await self._send_once(method, url, content, headers)
 
-    async def _send(self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
+    async def _send_once(
+        self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> httpx2.Response:
         """Sends a request, and waits for the head of the reply.
 
         Raises:
@@ -195,26 +199,26 @@ class Upstream:
             self._busy[pool] -= 1
             if isinstance(error, httpx2.TransportError) and watch.was_stale(error):
                 raise _StaleConnection from None
-            raise self._opening(error) from None
+            raise self._opening_error(error) from None
 
-    def _opening(self, error: BaseException) -> BaseException:
+    def _opening_error(self, error: BaseException) -> BaseException:
         """What went wrong before there were headers."""
         if isinstance(error, httpx2.ConnectTimeout):
-            return self._error("connect_timeout", "the upstream can't be reached in time", 504)
+            return self._noted_error("connect_timeout", "the upstream can't be reached in time", 504)
         if isinstance(error, httpx2.TimeoutException):
-            return self._error("timeout", "the upstream did not answer in time", 504)
+            return self._noted_error("timeout", "the upstream did not answer in time", 504)
         if isinstance(error, httpx2.ConnectError):
-            return self._error("refused", f"the upstream can't be reached: {error}")
+            return self._noted_error("refused", f"the upstream can't be reached: {error}")
         if isinstance(error, httpx2.TransportError):
-            return self._error("broken", f"the upstream broke off: {_words(error)}")
+            return self._noted_error("broken", f"the upstream broke off: {_words_of(error)}")
         return error
 
-    async def _done(self, response: httpx2.Response) -> None:
+    async def _give_back(self, response: httpx2.Response) -> None:
         """Gives the connection back, or closes it if the reply isn't whole."""
         self._busy[response.extensions["pool"]] -= 1
         await response.aclose()
 
-    async def _chunks(
+    async def _chunks_of(
         self, response: httpx2.Response, decoder: Decoder | None, *, can_tell: bool
     ) -> AsyncIterator[bytes]:
         """The body as it comes, unpacked by the decoder where there is one.
@@ -231,20 +235,20 @@ class Upstream:
                 raise httpx2.RemoteProtocolError("its packed stream ends too early")
         except (httpx2.TransportError, zlib.error) as error:
             timeout = isinstance(error, httpx2.TimeoutException)
-            told = self._error(
+            told = self._noted_error(
                 "stream_timeout" if timeout else "stream_broken",
                 "the upstream fell silent in the middle of the reply"
                 if timeout
-                else f"the upstream broke off in the middle of the reply: {_words(error)}",
+                else f"the upstream broke off in the middle of the reply: {_words_of(error)}",
                 504 if timeout else 502,
             )
             if not can_tell:
                 raise Broken from None
             yield (b"" if end == b"\n\n" else b"\n\n") + b"data: " + json.dumps(told.body).encode() + b"\n\n"
         finally:
-            await self._done(response)
+            await self._give_back(response)
 
-    def _headers(self, request: Request, *, plain: bool) -> list[tuple[bytes, bytes]]:
+    def _headers_up(self, request: Request, *, plain: bool) -> list[tuple[bytes, bytes]]:
         """The client's headers as they go up; `plain`: the reply must not be compressed, because it is read."""
         left = _HOP | _OURS | _named_in_connection(request.headers.raw)
         if self._key or self._own_keys:  # a key of ours is none of the upstream's business
@@ -262,7 +266,7 @@ class Upstream:
             headers.append((b"x-request-id", request.state.request_id.encode()))
         return headers
 
-    def _error(self, kind: str, message: str, status: int = 502) -> ServiceError:
+    def _noted_error(self, kind: str, message: str, status: int = 502) -> ServiceError:
         self._metrics.upstream_errors.labels(kind).inc()
         log.warning("upstream failed", extra={"kind": kind, "reason": message})
         return ServiceError(status, f"upstream_{kind}", message)
@@ -304,14 +308,14 @@ def _wants_stream(content: bytes) -> bool:
     return _STREAM.search(content) is not None
 
 
-def _words(error: Exception) -> str:
+def _words_of(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
 async def _json_edited(chunks: AsyncIterator[bytes], edit: Edit) -> AsyncIterator[bytes]:
     """A JSON object changed; anything else as it is."""
     body = b"".join([chunk async for chunk in chunks])
-    yield _edited(body, edit)
+    yield _edited_json(body, edit)
 
 
 async def _first_event_edited(chunks: AsyncIterator[bytes], edit: Edit) -> AsyncIterator[bytes]:
@@ -326,7 +330,7 @@ async def _first_event_edited(chunks: AsyncIterator[bytes], edit: Edit) -> Async
         found = _EVENT.search(head)
         if found is not None:
             seen = True
-            yield head[: found.start(1)] + _edited(found[1], edit) + head[found.end(1) :]
+            yield head[: found.start(1)] + _edited_json(found[1], edit) + head[found.end(1) :]
         elif len(head) > _LONGEST_HEAD:  # no event that we know
             seen = True
             yield head
@@ -334,7 +338,7 @@ async def _first_event_edited(chunks: AsyncIterator[bytes], edit: Edit) -> Async
         yield head
 
 
-def _edited(body: bytes, edit: Edit) -> bytes:
+def _edited_json(body: bytes, edit: Edit) -> bytes:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

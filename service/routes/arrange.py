@@ -15,7 +15,8 @@ from ..asking import CHAT, Ask, count_methods
 from ..bodies import read_body
 from ..outcome import done
 from ..replies import ERRORS, body_of, new_id
-from ..schemas import ArrangeReply, ArrangeRequest, Options
+from ..schemas.judge import ArrangeReply, ArrangeRequest
+from ..schemas.options import Options
 from ..state import asked_by, client_of, state_of
 
 router = APIRouter(tags=["arrange"], responses=ERRORS)

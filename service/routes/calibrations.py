@@ -21,7 +21,7 @@ from ..bodies import read_body
 from ..engine import Engine
 from ..errors import ServiceError
 from ..replies import ERRORS, body_of, read_as
-from ..schemas import Calibration, CalibrationList, CalibrationRequest
+from ..schemas.calibrations import Calibration, CalibrationList, CalibrationRequest
 from ..state import asked_by, check_admin, client_of, state_of
 
 router = APIRouter(tags=["calibrations"], responses=ERRORS)

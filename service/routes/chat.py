@@ -17,7 +17,7 @@ from ..conversation import read_conversation
 from ..engine import Engine
 from ..errors import ServiceError
 from ..replies import ERRORS, body_of, read_as
-from ..schemas import ChatRequest
+from ..schemas.chat import ChatRequest
 from ..sizing import check_messages
 from ..state import state_of
 

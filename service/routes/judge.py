@@ -15,7 +15,8 @@ from ..bodies import read_body
 from ..errors import ServiceError
 from ..outcome import done, usable_output, usage
 from ..replies import ERRORS, body_of, new_id
-from ..schemas import Answer, JudgeReply, JudgeRequest, Options
+from ..schemas.judge import Answer, JudgeReply, JudgeRequest
+from ..schemas.options import Options
 from ..state import asked_by, client_of, spend_tokens, state_of
 
 router = APIRouter(tags=["judge"], responses=ERRORS)
@@ -28,7 +29,7 @@ async def judge(request: Request) -> JudgeReply:
     body = await read_body(request, JudgeRequest, state.settings)
     target, name = state.target(body.model)
     ask = Ask.of(
-        Question("judge", body.instruction, as_segments(_answers(body))),
+        Question("judge", body.instruction, as_segments(_answers_of(body))),
         body.fairpos or Options(),
         state.settings,
         default=state.settings.judge_methods,
@@ -49,7 +50,7 @@ async def judge(request: Request) -> JudgeReply:
     )
 
 
-def _answers(body: JudgeRequest) -> list[Segment | str]:
+def _answers_of(body: JudgeRequest) -> list[Segment | str]:
     pair = (body.response_a, body.response_b)
     if body.answers is not None and pair == (None, None):
         return [

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fairpos.methods.catalogue import all_methods, described
 
 from ..replies import ERRORS
-from ..schemas import MethodCard, MethodList
+from ..schemas.listings import MethodCard, MethodList
 
 router = APIRouter(tags=["methods"], responses=ERRORS)
 

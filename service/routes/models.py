@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from ..errors import ServiceError
 from ..replies import ERRORS
-from ..schemas import ModelCard, ModelList
+from ..schemas.listings import ModelCard, ModelList
 from ..state import state_of
 
 router = APIRouter(tags=["models"], responses=ERRORS)

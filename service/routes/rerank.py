@@ -20,7 +20,9 @@ from ..errors import ServiceError
 from ..outcome import done, usable_output, usage
 from ..replies import ERRORS, body_of, new_id
 from ..rerank_texts import Texts, read_texts, shorten
-from ..schemas import Done, Options, RerankReply, RerankRequest, RerankResult, TeiRank, Usage, VoyageResult
+from ..schemas.base import Usage
+from ..schemas.options import Done, Options
+from ..schemas.rerank import RerankReply, RerankRequest, RerankResult, TeiRank, VoyageResult
 from ..state import State, asked_by, client_of, spend_tokens, state_of
 from ..upstream import Upstream
 
@@ -38,23 +40,9 @@ async def rerank(request: Request) -> RerankReply | list[TeiRank]:
     state = state_of(request)
     body = await read_body(request, RerankRequest, state.settings)
     _check_options(body)
-    texts = read_texts(body)
-    if len(texts) > state.settings.max_documents:
-        raise ServiceError(
-            422, "too_many_documents", f"got {len(texts)} documents; at most {state.settings.max_documents} are allowed"
-        )
-    if not any(text.strip() for text in texts):
-        raise ServiceError(422, "invalid_request", "no document has text", param="documents")
     target, name = state.target(body.model)
-    shown = await asyncio.to_thread(_shortened, texts, body, target, state)
-    segments = tuple(Segment(id=str(i), text=text) for i, text in enumerate(shown.texts) if text.strip())
-    ask = Ask.of(
-        Question("rank", body.query, segments),
-        body.fairpos or Options(),
-        state.settings,
-        default=state.settings.rerank_methods,
-    )
-    ask = replace(ask, notes=(*ask.notes, *shown.notes))
+    texts = await asyncio.to_thread(_texts_for, target, body, state)
+    ask = _ask_of(texts, body, state)
     count_methods(state.metrics, ask)
     ask, found = await answer(asked_by(request, target, name), ask, client_of(request))
     output = usable_output(state.metrics, "rank", found.outputs)
@@ -62,19 +50,43 @@ async def rerank(request: Request) -> RerankReply | list[TeiRank]:
     await spend_tokens(request, tokens.total_tokens)
     ranking = [int(id) for id in output.ranking]
     ranked = set(ranking)
-    left = [i for i in range(len(texts)) if i not in ranked]
+    left = [i for i in range(len(texts.texts)) if i not in ranked]
+    raw = {int(id): score for id, score in output.scores.items() if math.isfinite(score)}
+    scores = relevance(ranking, left, raw)
+    order = [*ranking, *left][: body.top_n or body.top_k or None]
+    if body.texts is not None:
+        given = raw if body.raw_scores else scores
+        shown = body.texts if body.return_text else None
+        return [TeiRank(index=i, score=given.get(i, scores[i]), text=shown[i] if shown else None) for i in order]
     what = done(ask, found.outputs)
     if left:
         what.notes.append(f"documents {left} have no text or no rank; they come last")
-    raw = {int(id): score for id, score in output.scores.items() if math.isfinite(score)}
-    scores = relevance(ranking, left, raw)
-    order = [*ranking, *left][: body.top_n or body.top_k or len(texts)]
-    if body.texts is not None:
-        given = raw if body.raw_scores else scores
-        return [
-            TeiRank(index=i, score=given.get(i, scores[i]), text=texts[i] if body.return_text else None) for i in order
-        ]
-    return _reply(name, body, texts, order, scores, raw, tokens, what)
+    return _reply_of(name, body, texts.originals, order, scores, raw, tokens, what)
+
+
+def _texts_for(target: Engine | Upstream, body: RerankRequest, state: State) -> Texts:
+    """What is to be ranked, within the limits, and cut off where the client asked for it."""
+    texts = read_texts(body)
+    most = state.settings.max_documents
+    if len(texts) > most:
+        raise ServiceError(422, "too_many_documents", f"got {len(texts)} documents; at most {most} are allowed")
+    if not any(text.strip() for text in texts):
+        raise ServiceError(422, "invalid_request", "no document has text", param="documents")
+    if not isinstance(target, Engine):
+        return shorten(texts, body, None, 0)
+    most_tokens = min(state.settings.max_prompt_tokens, target.backend.context)
+    return shorten(texts, body, getattr(target.backend, "tokenizer", None), most_tokens)
+
+
+def _ask_of(texts: Texts, body: RerankRequest, state: State) -> Ask:
+    segments = tuple(Segment(id=str(i), text=text) for i, text in enumerate(texts.texts) if text.strip())
+    ask = Ask.of(
+        Question("rank", body.query, segments),
+        body.fairpos or Options(),
+        state.settings,
+        default=state.settings.rerank_methods,
+    )
+    return replace(ask, notes=(*ask.notes, *texts.notes))
 
 
 def relevance(ranking: Sequence[int], left: Sequence[int], raw: Mapping[int, float]) -> dict[int, float]:
@@ -123,14 +135,7 @@ def _check_options(body: RerankRequest) -> None:
         )
 
 
-def _shortened(texts: Sequence[str], body: RerankRequest, target: Engine | Upstream, state: State) -> Texts:
-    if not isinstance(target, Engine):
-        return shorten(texts, body, None, 0)
-    most = min(state.settings.max_prompt_tokens, target.backend.context)
-    return shorten(texts, body, getattr(target.backend, "tokenizer", None), most)
-
-
-def _reply(
+def _reply_of(
     model: str,
     body: RerankRequest,
     texts: Sequence[str],

@@ -18,7 +18,8 @@ from ..bodies import read_body
 from ..errors import ServiceError
 from ..outcome import usable_output, usage
 from ..replies import ERRORS, body_of, new_id
-from ..schemas import Options, ScoreReply, ScoreRequest, ScoreResult
+from ..schemas.options import Options
+from ..schemas.rerank import ScoreReply, ScoreRequest, ScoreResult
 from ..state import asked_by, client_of, spend_tokens, state_of
 
 router = APIRouter(tags=["rerank"], responses=ERRORS)
@@ -65,7 +66,7 @@ async def score(request: Request) -> ScoreReply:
         id=new_id("score"),
         created=int(time.time()),
         model=name,
-        data=[ScoreResult(index=i, score=_probability(odds.get(i, -math.inf))) for i in range(len(texts))],
+        data=[ScoreResult(index=i, score=_probability_of(odds.get(i, -math.inf))) for i in range(len(texts))],
         usage=tokens,
     )
 
@@ -74,6 +75,6 @@ def _as_list(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _probability(odds: float) -> float:
+def _probability_of(odds: float) -> float:
     """Of "yes", from the log-odds."""
     return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))

@@ -107,7 +107,7 @@ def test_what_is_refused(service, body, words):
 def test_without_documents_nothing_is_applied_and_said_so(service):
     reply = chat(service, documents=[], fairpos={"methods": "set_based"})
     assert reply.json()["fairpos"]["methods"] == "none"
-    assert reply.json()["fairpos"]["notes"] == ["no documents: no method was applied"]
+    assert "no documents: no method was applied" in reply.json()["fairpos"]["notes"]
 
 
 def test_sampling_repeats_by_seed(service):

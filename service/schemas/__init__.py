@@ -1,0 +1,1 @@
+"""Requests and replies as OpenAPI shows them. Fields that aren't named are ignored, or handed on upstream."""

@@ -1,0 +1,51 @@
+"""The `fairpos` field: of requests what is wanted, of replies what was done."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from fairpos.prompts import Template
+
+from .base import Strict, Text
+
+
+class Words(Strict):
+    """How documents are put into words; placeholders {query}, {count}, {label}, {title}, {heading}, {text}."""
+
+    instruction: Text = ""
+    segment: Text = "{text}"
+    question: Text = "{query}"
+
+    def template(self) -> Template:
+        """As the library wants it."""
+        return Template(self.instruction, self.segment, self.question)
+
+
+class Options(Strict):
+    """The `fairpos` field of a request."""
+
+    methods: Text | list[Text] | None = Field(
+        None, description="`name:key=value,...`, joined by `+`, outermost first; see /v1/methods.", examples=["none"]
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Of everything random.")
+    on_unsupported: Literal["error", "pass"] = Field(
+        "error", description="What to do if the model can't do a method: a 422, or the plain model."
+    )
+    ranker: Text | None = Field(None, description="How one order is asked to rank.")
+    template: Words | None = Field(None, description="How documents and question are put into words.")
+    documents: Literal["inline", "pass"] = Field(
+        "inline", description="For an upstream: write documents into the message, or hand the field on, reordered."
+    )
+
+
+class Done(BaseModel):
+    """What the service did with the documents."""
+
+    methods: str = Field(description="The methods that were applied.")
+    order: list[str] | None = Field(None, description="Ids in the order shown, where there was one order.")
+    orders: list[list[str]] = Field([], description="The order of each call.")
+    calls: int = Field(0, description="Calls of the model.")
+    profile: str | None = Field(None, description="The calibration that was used.")
+    notes: list[str] = Field([], description="What a user should know of this reply.")
