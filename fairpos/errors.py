@@ -68,7 +68,18 @@ class NonFiniteLogits(FairposError):
 
 
 class BackendError(FairposError):
-    """An endpoint failed after its retries."""
+    """An endpoint failed after its retries.
+
+    Args:
+        message: What went wrong.
+        http_status: Of its last response; None: there was none.
+        retry_after_s: Seconds after which it wants to be asked again; None: it didn't say.
+    """
+
+    def __init__(self, message: str, *, http_status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
 
 
 class MissingDependency(FairposError, ImportError):

@@ -11,11 +11,11 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from fairpos.backends.backoff import Backoff
-from fairpos.backends.base import Call, Reply
-from fairpos.backends.completion import Completion, CompletionRequest
-from fairpos.backends.openai import OpenAIBackend, read_reply
+from fairpos.backends.base import Call, Generate, Reply
+from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import OpenAIClient
 from fairpos.errors import BackendError
 from fairpos.prompts import Prompt
@@ -28,17 +28,18 @@ from .probes import Probes
 from .sizing import Limits
 from .turns import Turns
 
-_PROBE_S = 30.0  # for a reply of one token
+_PROBE_S = 30.0  # for a few small calls
 _FAILED = ("http_error", "timeout", "malformed")
 _RETRY = Backoff(first_s=0.25, most_s=2.0)  # a client waits, and may decide itself to wait longer
 _ATTEMPTS = 2
+_MODELS = 256  # of which something is remembered: their names come from clients
 
 
 class CapabilityUnknown(Exception):
     """The library wants to know what the endpoint can do; that is found out without blocking, and then it may ask."""
 
 
-class Endpoint(OpenAIBackend):
+class Endpoint:
     """One model, for one request.
 
     Args:
@@ -48,13 +49,17 @@ class Endpoint(OpenAIBackend):
     """
 
     def __init__(self, access: Access, model: str, client: str) -> None:
-        super().__init__(access.calls, model or "default", logprobs=access.probes.known(model or "default"))
+        self.model = model or "default"
         self.limits = access.limits
-        self.refusal: Completion | None = None
         self._access = access
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._given_up = False
+
+    @property
+    def name(self) -> str:
+        """What the model is called in messages and profiles."""
+        return self._access.backend(self.model).name
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -62,8 +67,9 @@ class Endpoint(OpenAIBackend):
 
         Raises:
             CapabilityUnknown: it isn't, and this is no place to wait for it.
+            ServiceError: it didn't answer a moment ago.
         """
-        known = self._known()
+        known = self._access.probes.known(self.model)
         if known is None:
             raise CapabilityUnknown
         return known
@@ -74,7 +80,7 @@ class Endpoint(OpenAIBackend):
         Raises:
             ServiceError: it doesn't answer.
         """
-        self._logprobs = await self._access.probes.find(self.model)
+        await self._access.probes.find(self.model)
 
     async def run_async(self, calls: Sequence[Call]) -> list[Reply]:
         """One reply per call. Cancelling it breaks off its calls.
@@ -85,8 +91,8 @@ class Endpoint(OpenAIBackend):
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._run_one(call)) for call in calls]
         replies = [task.result() for task in tasks]
-        if self.refusal is not None and all(reply.status in _FAILED for reply in replies):
-            raise refused(self.refusal, own_key=self._access.own_key)
+        if replies and all(reply.status in _FAILED for reply in replies):
+            raise refused(replies[-1], own_key=self._access.own_key)
         return replies
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
@@ -103,33 +109,11 @@ class Endpoint(OpenAIBackend):
         """Lets `run` make no more calls."""
         self._given_up = True
 
-    def request(self, call: Call) -> CompletionRequest:
-        """The call as it is sent: without control tokens in what was written into its prompt."""
-        return super().request(replace(call, prompt=guarded(call.prompt)))
-
-    async def lists_alternatives(self) -> bool:
-        """Asks for one token, to see whether its alternatives come with it.
-
-        Raises:
-            ServiceError: it doesn't answer.
-        """
-        try:
-            async with asyncio.timeout(_PROBE_S):
-                [completion] = await self.client.run([self._body("Reply with the letter A.", self._scoring())])
-        except TimeoutError:
-            raise ServiceError(504, "upstream_timeout", "the upstream did not answer in time") from None
-        try:
-            return "score" in self._found(completion)
-        except BackendError:
-            raise refused(completion, own_key=self._access.own_key) from None
-
     async def _run_one(self, call: Call) -> Reply:
-        request = await beside(len(call.prompt.text), lambda: self.request(call))
+        safe = await beside(len(call.prompt.text), lambda: guarded_call(call))
         async with self._access.turns.place(self._client):
-            [completion] = await self.client.run([request])
-        if completion.status in _FAILED:
-            self.refusal = completion
-        return read_reply(call, completion)
+            [reply] = await self._access.backend(self.model).run_async([safe])
+        return reply
 
 
 class Access:
@@ -151,33 +135,58 @@ class Access:
         self.own_key = own_key
         self.limits = Limits(calls=most_calls)
         self.turns = Turns(overall, per_client)
-        self.calls = OpenAIClient(
+        self.probes: Probes[frozenset[Capability]] = Probes(self._probe_model)
+        self.backend = lru_cache(maxsize=_MODELS)(self._backend_of)
+        self._calls = OpenAIClient(
             url, api_key=key, timeout_s=timeout_s, attempts=_ATTEMPTS, backoff=_RETRY, concurrency=overall
         )
-        self.probes = Probes(lambda model: Endpoint(self, model, "").lists_alternatives())
 
     async def close(self) -> None:
         """Breaks off what is on its way and closes the connections."""
         await self.probes.close()
-        await asyncio.to_thread(self.calls.close)
+        await asyncio.to_thread(self._calls.close)
+
+    def _backend_of(self, model: str) -> OpenAIBackend:
+        return OpenAIBackend(self._calls, model)
+
+    async def _probe_model(self, model: str) -> frozenset[Capability]:
+        """Asks what a model can do.
+
+        Raises:
+            ServiceError: it doesn't answer.
+        """
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                return await self.backend(model).probe()
+        except TimeoutError:
+            raise ServiceError(504, "upstream_timeout", "the upstream did not answer in time") from None
+        except BackendError as error:
+            reply = Reply("http_error", detail=str(error), http_status=error.http_status)
+            raise refused(replace(reply, retry_after_s=error.retry_after_s), own_key=self.own_key) from None
 
 
-def refused(completion: Completion, *, own_key: bool) -> ServiceError:
+def refused(reply: Reply, *, own_key: bool) -> ServiceError:
     """What a client is told of an upstream that refused, fell silent or spoke nonsense: its status, words and wait."""
-    status, words = completion.http_status, completion.detail
-    if completion.status == "timeout":
+    status, words = reply.http_status, reply.detail
+    if reply.status == "timeout":
         return ServiceError(504, "upstream_timeout", f"the upstream did not answer in time: {words}")
-    if completion.status == "malformed" or status is None or status < 400:
+    if reply.status == "malformed" or status is None or status < 400:
         return ServiceError(502, "upstream_broken", f"the upstream's reply can't be used: {words}")
     if status in (401, 403) and own_key:
         return ServiceError(502, "upstream_key", "the upstream refuses the key that this service was given for it")
-    wait = completion.retry_after_s
+    wait = reply.retry_after_s
     return ServiceError(
         status,
         "upstream_refused",
         f"the upstream says {words}",
         headers=None if wait is None else {"retry-after": str(math.ceil(wait))},
     )
+
+
+def guarded_call(call: Call) -> Call:
+    """The call without control tokens in its prompts."""
+    safe = replace(call, prompt=guarded(call.prompt))
+    return replace(safe, voters=tuple(map(guarded, safe.voters))) if isinstance(safe, Generate) else safe
 
 
 def guarded(prompt: Prompt) -> Prompt:

@@ -11,8 +11,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from .errors import ServiceError
+
+T = TypeVar("T")
 
 _KEPT = 256
 _GOOD_S = 3600.0
@@ -20,28 +23,28 @@ _FAILED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _KnownAnswer:
+class _KnownAnswer(Generic[T]):
     """What came of a probe, and until when it holds."""
 
-    found: bool | ServiceError
+    found: T | ServiceError
     until: float
 
 
-class Probes:
-    """Whether each model lists the alternatives of a token, which is what scoring takes.
+class Probes(Generic[T]):
+    """What each model can do.
 
     Args:
         ask: Asks a model; raises `ServiceError` if it doesn't answer.
         clock: Seconds; for tests.
     """
 
-    def __init__(self, ask: Callable[[str], Awaitable[bool]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Callable[[str], Awaitable[T]], clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._clock = clock
-        self._known: OrderedDict[str, _KnownAnswer] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._known: OrderedDict[str, _KnownAnswer[T]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[T]] = {}
 
-    def known(self, model: str) -> bool | None:
+    def known(self, model: str) -> T | None:
         """What is known without asking.
 
         Raises:
@@ -54,7 +57,7 @@ class Probes:
             raise known.found
         return known.found
 
-    async def find(self, model: str) -> bool:
+    async def find(self, model: str) -> T:
         """What is known, or what the model says; who asks meanwhile waits for the same answer.
 
         Raises:
@@ -76,7 +79,7 @@ class Probes:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask_and_remember(self, model: str) -> bool:
+    async def _ask_and_remember(self, model: str) -> T:
         try:
             found = await self._ask(model)
         except ServiceError as error:
@@ -85,7 +88,7 @@ class Probes:
         self._remember_answer(model, _KnownAnswer(found, self._clock() + _GOOD_S))
         return found
 
-    def _remember_answer(self, model: str, known: _KnownAnswer) -> None:
+    def _remember_answer(self, model: str, known: _KnownAnswer[T]) -> None:
         self._known[model] = known
         self._known.move_to_end(model)
         while len(self._known) > _KEPT:

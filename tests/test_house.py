@@ -33,23 +33,13 @@ LAYERS = [
     *("fairpos_service", "integrations", "cli"),
 ]
 
-<<<<<<< HEAD
-ONE_WORD_NAMES = {"fairpos": 6.5, "fairpos_service": 18.8}  # per thousand lines, at most
-=======
-ONE_WORD_NAMES = {"fairpos": 12.1, "fairpos_service": 3.0}  # per thousand lines, at most
->>>>>>> 0170db2 (Service: schemas, error replies and rerank in parts; names that can be searched for)
+ONE_WORD_NAMES = {"fairpos": 6.5, "fairpos_service": 3.0}  # per thousand lines, at most
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400
 _TO_BE_SPLIT = "longer than it should be, and to be split"
 LONG_FUNCTIONS = dict.fromkeys(
     (
         "fairpos.cli.rank.rank",
-<<<<<<< HEAD
-        "fairpos_service.routes.chat._streamed",
-        "fairpos_service.routes.rerank.rerank",
-=======
-        "fairpos.metrics.bradley_terry.bradley_terry",
->>>>>>> 0170db2 (Service: schemas, error replies and rerank in parts; names that can be searched for)
     ),
     _TO_BE_SPLIT,
 )

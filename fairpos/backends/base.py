@@ -209,6 +209,8 @@ class Reply:
             `fairpos.backends.resolution`.
         started: Whether the reply was made to start with the prompt's `answer_start`; some endpoints can't do that.
         key: Under which an endpoint's response is cached.
+        http_status: Of an endpoint's last response; None: there was none, or a local model replied.
+        retry_after_s: Seconds after which an endpoint that refused wants to be asked again; None: it didn't say.
     """
 
     status: Status = "ok"
@@ -223,6 +225,8 @@ class Reply:
     resolution: float = 0.0
     started: bool = True
     key: str = ""
+    http_status: int | None = None
+    retry_after_s: float | None = None
 
     @property
     def mass(self) -> float | None:

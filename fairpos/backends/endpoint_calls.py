@@ -91,6 +91,8 @@ def plain_reply(completion: Completion) -> Reply:
         detail=completion.detail,
         started=False,
         key=completion.key,
+        http_status=completion.http_status,
+        retry_after_s=completion.retry_after_s,
     )
 
 

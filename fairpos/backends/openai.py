@@ -287,7 +287,11 @@ class OpenAIBackend:
         )
         refused = completion.http_status in (400, 422) and "logprob" in completion.detail
         if completion.status in ("http_error", "timeout", "malformed", "cancelled") and not refused:
-            raise BackendError(f"{self.name} doesn't answer: {completion.detail}")
+            raise BackendError(
+                f"{self.name} doesn't answer: {completion.detail}",
+                http_status=completion.http_status,
+                retry_after_s=completion.retry_after_s,
+            )
         listed = max((len(token.top) for token in completion.logprobs or ()), default=0)
         return Abilities(server, alternatives=listed, reasons=completion.reasoned)
 
