@@ -38,15 +38,11 @@ LONGEST_FUNCTION = 60
 LONGEST_FILE = 400
 _TO_BE_SPLIT = "longer than it should be, and to be split"
 LONG_FUNCTIONS = dict.fromkeys(
-    (
-        "fairpos.cli.rank.rank",
-    ),
+    ("fairpos.cli.rank.rank",),
     _TO_BE_SPLIT,
 )
 LONG_FILES = dict.fromkeys(
-    (
-        "fairpos.backends.hf",
-    ),
+    ("fairpos.backends.hf",),
     _TO_BE_SPLIT,
 )
 
