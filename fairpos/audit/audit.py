@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fairpos.audit.advice import LABEL_CURE, Advice, advise
 from fairpos.audit.attention import attention_by_slot
+from fairpos.audit.gate import Gate, GateResult
 from fairpos.audit.runs import Plan, run_trials
 from fairpos.audit.statistics import MethodFigures, figures_of
 from fairpos.audit.tasks import AuditTask
@@ -25,6 +26,8 @@ from fairpos.files.journal import Journal
 from fairpos.files.records import Bad
 from fairpos.judging.budget import Budget
 from fairpos.metrics import Interval
+
+MOST_CONTROLS = 100  # items that are asked again as a control
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Audit:
         skipped: Lines and items that could not be used.
         attention: Share of the plain model's attention by slot; empty where it can't be read.
         unfinished: Items that a spent budget left undone.
+        gates: What came of a gate, one a method; empty where none was set.
     """
 
     task: AuditTask
@@ -69,6 +73,24 @@ class Audit:
     skipped: Sequence[Bad] = ()
     attention: Sequence[Interval] = ()
     unfinished: int = 0
+    gates: Sequence[GateResult] = ()
+
+    def gated(
+        self, gate: Gate, methods: Sequence[str], again: Callable[[str, Sequence[Item]], Sequence[Trial]] | None = None
+    ) -> Audit:
+        """The same with a gate's results.
+
+        Args:
+            gate: What is allowed.
+            methods: Whose effects are looked at.
+            again: Asks items once more, the very same inputs, under a method: the control. None: there is no control.
+        """
+        sample = self.items[:MOST_CONTROLS]
+        results = [
+            gate.result(method, self.trials, self.items, [] if again is None else again(method, sample))
+            for method in methods
+        ]
+        return replace(self, gates=results)
 
     @property
     def segments(self) -> int:

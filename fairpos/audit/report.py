@@ -55,6 +55,7 @@ def report_of(audit: Audit, version: str) -> dict[str, object]:
         "test_level": TEST_LEVEL,
         "methods": [_method_report(method) for method in audit.methods],
         "advice": asdict(audit.advice),
+        "gates": [gate.to_record() for gate in audit.gates],
         "attention_by_slot": [{"slot": i, **_finite(value)} for i, value in enumerate(audit.attention)],
         "worst_flips": [_flip_report(item, trials) for item, trials in worst_flips(audit)],
     }

@@ -137,6 +137,23 @@ def run_trials(
     return trials
 
 
+def ask_again(
+    backend: Backend, task: AuditTask, items: Sequence[Item], method: str, plan: Plan = Plan()
+) -> list[Trial]:
+    """The first order of every item once more, the very same inputs: what flips here isn't the order's doing.
+
+    COST: the calls of one order of every item.
+
+    Args:
+        backend: The model, without a cache that would give the first reply back.
+        task, items, method, plan: As in `run_trials`.
+    """
+    session = _Session(backend, task, items, plan, None)
+    first = [plan.asked(task, item)[0] for item in items]
+    outputs = session.ask([asked.view for asked in first], session.ready(method))
+    return [Trial.of(method, task, asked, output, seconds=0.0) for asked, output in zip(first, outputs, strict=True)]
+
+
 @dataclass(slots=True)
 class _Session:
     """One run: what is known already, which methods are calibrated, what was spent."""
@@ -184,7 +201,7 @@ class _Session:
         missing = [each for each, trial in known if trial is None]
         if missing:
             started = self.once.seconds
-            outputs = self._ask([each.view for each in missing], self._ready(method))
+            outputs = self.ask([each.view for each in missing], self.ready(method))
             seconds = (self.once.seconds - started) / len(missing)
             for each, output in zip(missing, outputs, strict=True):
                 trial = Trial.of(method, self.task, each, output, seconds=seconds)
@@ -201,16 +218,17 @@ class _Session:
     def _known_trial(self, method: str, asked: Asked) -> Trial | None:
         return self.known.get(trial_key(method, asked.item.id, asked.order, asked.labels))
 
-    def _ready(self, method: str) -> tuple[Method, ...]:
+    def ready(self, method: str) -> tuple[Method, ...]:
         """The method, calibrated; nothing is calibrated for one that is done already."""
         if method not in self.methods:
             sample = random.Random(self.plan.seed).sample(list(self.items), min(_LEARNED_FROM, len(self.items)))
-            learn = partial(self._ask, learning=True)
+            learn = partial(self.ask, learning=True)
             chosen = with_seed(parse(method), self.plan.seed or None)
             self.methods[method] = calibrated(chosen, [self.plan.instructed(item).request for item in sample], learn)
         return self.methods[method]
 
-    def _ask(self, requests: Sequence[Request], methods: Sequence[Method], *, learning: bool = False) -> list[Output]:
+    def ask(self, requests: Sequence[Request], methods: Sequence[Method], *, learning: bool = False) -> list[Output]:
+        """Runs requests as the plan says."""
         decoding = self.task.decoding
         if self.plan.max_new_tokens is not None:
             decoding = replace(decoding, max_new_tokens=self.plan.max_new_tokens)

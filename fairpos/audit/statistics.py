@@ -102,7 +102,7 @@ def figures_of(
     """
     table = TrialTable.of(method, trials, items)
     bootstrap: Bootstrap = partial(bootstrap_interval, seed=seed, resamples=resamples)
-    same = np.array([float(metrics.is_consistent([_said(trial) for trial in row])) for row in table.main])
+    same = np.array([float(metrics.is_consistent([trial.said for trial in row])) for row in table.main])
     scores = table.column(lambda trial: trial.score)
     figures = {"consistency": _rate(same), "flip_rate": _rate(1 - same)}
     per_item = {"consistency": same}
@@ -192,12 +192,3 @@ def _rstd(table: Array, k: int) -> Array:
     stacked = np.stack(recalls)
     missing = np.isnan(stacked).all(axis=0)  # impossible with at least one item
     return np.asarray(100.0 * np.nanstd(np.where(missing, 0.0, stacked), axis=0))
-
-
-def _said(trial: Trial) -> str | None:
-    """What must stay when the order changes; an order without a verdict agrees with no other."""
-    if trial.picked is not None:
-        return trial.picked
-    if trial.status != "ok" and not trial.ranking:
-        return f"no verdict in order {trial.order}"
-    return None if trial.text is None else f"text: {trial.text.strip()}"

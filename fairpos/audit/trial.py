@@ -98,6 +98,15 @@ class Trial:
         return self.status != "ok" and self.picked is None and not self.ranking and self.text is None
 
     @property
+    def said(self) -> str | None:
+        """What must stay when the order changes; an order without a verdict agrees with no other."""
+        if self.picked is not None:
+            return self.picked
+        if self.status != "ok" and not self.ranking:
+            return f"no verdict in order {self.order}"
+        return None if self.text is None else f"text: {self.text.strip()}"
+
+    @property
     def is_worth_asking_again(self) -> bool:
         """Whether the endpoint, and not the model, is why nothing came of it."""
         return self.is_lost and self.status in _WORTH_ASKING_AGAIN

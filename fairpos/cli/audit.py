@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -12,9 +13,11 @@ import typer
 
 from fairpos import __version__
 from fairpos.audit.audit import Audit, AuditRun, Source
+from fairpos.audit.gate import Gate
 from fairpos.audit.report import report_of, write_report
-from fairpos.audit.runs import Plan
+from fairpos.audit.runs import Plan, ask_again
 from fairpos.audit.tasks import TASKS, AuditTask, read_items
+from fairpos.audit.trial import Trial
 from fairpos.backends.base import Backend
 from fairpos.cli import options
 from fairpos.cli.app import app
@@ -33,6 +36,8 @@ from fairpos.methods.catalogue import parse
 from fairpos.rankers.verdict import VerdictForm
 
 _SPENT = 3  # exit status where the budget ended the run
+_FAILED, _UNDECIDED = 1, 4  # of a gate
+_GATE = "Gate"
 TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv"]
 
 
@@ -104,6 +109,30 @@ class Design:
         }
 
 
+@dataclass(frozen=True)
+class GateOptions:
+    """A gate for continuous integration: a group of options."""
+
+    max_effect: Annotated[
+        float | None,
+        typer.Option(help="Largest effect of position, or label, that is allowed, like .05.", rich_help_panel=_GATE),
+    ] = None
+    power: Annotated[
+        float, typer.Option(help="Of the number of items that the gate says it needs.", rich_help_panel=_GATE)
+    ] = 0.8
+    control: Annotated[
+        bool, typer.Option(help="Ask identical inputs twice, past every cache: A/A.", rich_help_panel=_GATE)
+    ] = True
+
+    def gate(self) -> Gate | None:
+        """The gate, where one is set.
+
+        Raises:
+            InvalidOption: an effect or a power outside of what is possible.
+        """
+        return None if self.max_effect is None else Gate(self.max_effect, self.power)
+
+
 @app.command()
 @grouped
 def audit(
@@ -112,6 +141,7 @@ def audit(
     design: Design,
     words: options.Words,
     endpoint: EndpointOptions,
+    gating: GateOptions,
     model: options.Model = "smollm2",
     methods: Annotated[
         str, typer.Option(help="Methods beside the plain model: a;b or a,b (with options: a:x=1,y=2;b).")
@@ -127,10 +157,10 @@ def audit(
 ) -> None:
     """Measure position and label bias, with and without methods; writes report.json and report.html.
 
-    Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with --resume.
+    Exit status 1: a gate failed. 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with
+    --resume. 4: a gate can't tell.
     """
-    kind = TASKS[task]
-    names = method_names(methods)
+    gate, kind, names = gating.gate(), TASKS[task], method_names(methods)
     items, bad = items_of(kind, data, design, on_error)
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     budget = design.what_may_be_spent()
@@ -158,14 +188,13 @@ def audit(
             progress=show,
         )
         found = run.audit(items, names, source=source, skipped=bad)
+    if gate is not None:
+        fresh = _without_cache(model, backend, endpoint)
+        again = partial(_asked_again, fresh, kind, plan) if gating.control else None
+        found = found.gated(gate, names[1:] or names, again)
     write_report(found, output, __version__)
     _print_result(found, output, as_json=as_json)
-    if found.unfinished:
-        errors.print(
-            f"The budget of {design.budget} is spent; {found.unfinished} items are left. Go on with --resume.",
-            markup=False,
-        )
-        raise typer.Exit(_SPENT)
+    _end(found, design)
 
 
 def items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> tuple[list[Item], list[Bad]]:
@@ -179,6 +208,38 @@ def items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> 
     if not items:
         raise InvalidRequest(f"{data} has no item that can be used")
     return items, bad
+
+
+def _without_cache(model: str, backend: Backend, endpoint: EndpointOptions) -> Backend:
+    """The same model, which is really asked; a local one has no cache."""
+    if not model.startswith("openai:"):
+        return backend
+    return open_model(
+        model,
+        dtype="float32",
+        cache=None,
+        output=None,
+        concurrency=endpoint.concurrency,
+        timeout_s=endpoint.timeout,
+        attempts=endpoint.attempts,
+    ).backend
+
+
+def _asked_again(backend: Backend, task: AuditTask, plan: Plan, method: str, items: Sequence[Item]) -> list[Trial]:
+    return ask_again(backend, task, items, method, plan)
+
+
+def _end(found: Audit, design: Design) -> None:
+    """Ends with the status that the result has."""
+    if found.unfinished:
+        errors.print(
+            f"The budget of {design.budget} is spent; {found.unfinished} items are left. Go on with --resume.",
+            markup=False,
+        )
+        raise typer.Exit(_SPENT)
+    outcomes = {gate.outcome for gate in found.gates}
+    if outcomes - {"passed"}:
+        raise typer.Exit(_FAILED if "failed" in outcomes else _UNDECIDED)
 
 
 def _print_result(found: Audit, output: Path, *, as_json: bool) -> None:

@@ -34,6 +34,8 @@ def print_audit(audit: Audit) -> None:
             )
     console.print(audit.advice.difficulty_note, markup=False, highlight=False)
     console.print(f"{audit.advice.headline}. {audit.advice.reason}", markup=False, highlight=False)
+    for gate in audit.gates:
+        console.print(gate.words, markup=False, highlight=False)
 
 
 def _figure_column(name: str) -> Column:

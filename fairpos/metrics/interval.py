@@ -7,11 +7,11 @@ import math
 from fairpos.errors import InvalidRequest
 
 
-def wilson_interval(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """The Wilson score interval of a proportion (Wilson 1927).
 
     Args:
-        successes: How often it happened, 0 to n.
+        successes: How often it happened, 0 to n; parts count in parts, which widens the interval.
         n: Out of how many, at least 1.
         z: Quantile of the normal distribution; the default is for 95 %.
 
