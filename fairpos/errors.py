@@ -13,9 +13,11 @@
     ├── NotCalibrated            a method that needs a profile which is missing or was made for something else
     ├── NonFiniteLogits          the model returned NaN or no finite logit at all
     ├── BackendError             an endpoint failed after its retries
+    ├── BrokenPlugin             a module of others that can't be loaded, or registers nothing
     └── MissingDependency        an optional package that isn't installed (also an ImportError)
 
-Each message says what was got and what is allowed. Nothing else is raised for a user's mistake.
+Each message says what was got and what is allowed. Nothing else is raised for a user's mistake. `PluginWarning` tells
+of an installed plugin that was left out because it is broken.
 """
 
 
@@ -80,6 +82,14 @@ class BackendError(FairposError):
         super().__init__(message)
         self.http_status = http_status
         self.retry_after_s = retry_after_s
+
+
+class BrokenPlugin(FairposError):
+    """A module that was named as a plugin can't be loaded, or registers nothing."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin is broken and was left out; the message says which, from which package, and why."""
 
 
 class MissingDependency(FairposError, ImportError):

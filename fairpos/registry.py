@@ -2,7 +2,8 @@
 
 A registry belongs to one package. Whatever a module of that package registers is found, because the registry imports
 all of the package's modules when it is first asked; nobody keeps a list of them, so none can be forgotten. Installed
-packages add to it through an entry-point group of their own.
+packages add to it through an entry-point group; one of theirs that is broken is left out, with a warning that says why.
+`fairpos.plugins` loads modules that aren't installed.
 
 `build` reads the text form that the Python API, the command line and the service share: `name`,
 `name:key=value,key=value`.
@@ -15,11 +16,13 @@ import importlib
 import importlib.metadata
 import pkgutil
 import threading
+import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Generic, Protocol, TypeVar
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Generic, Protocol, TypeVar
 
-from fairpos.errors import UnknownName
+from fairpos.errors import PluginWarning, UnknownName
 from fairpos.options import read_options
 
 
@@ -41,11 +44,19 @@ class Registry(Mapping[str, T], Generic[T]):
     Args:
         kind: What is registered, for messages: "method", "ranker", ...
         package: Its modules are imported when the registry is first asked.
-        group: Entry points of this group are loaded then too; each names a module or a class that registers itself.
+        group: Entry points of this group are loaded then too; each names a module that registers something, or what is
+            to be registered.
+        needs: Attributes that everything registered must have.
+
+    Attributes:
+        broken: Why an entry point was left out, by "name of package".
     """
 
-    def __init__(self, kind: str, package: str, group: str) -> None:
-        self.kind, self.package, self.group = kind, package, group
+    registered: ClassVar[int] = 0  # in all registries, so that a plugin that registers nothing is noticed
+
+    def __init__(self, kind: str, package: str, group: str, needs: Sequence[str] = ()) -> None:
+        self.kind, self.package, self.group, self.needs = kind, package, group, tuple(needs)
+        self.broken: dict[str, str] = {}
         self._items: dict[str, T] = {}
         self._is_complete = False
         self._lock = threading.RLock()  # modules that are being imported register in the same thread
@@ -54,13 +65,20 @@ class Registry(Mapping[str, T], Generic[T]):
         """Makes an item known under its `name`; returns it, so that it can stand above a class.
 
         Raises:
+            TypeError: it lacks what everything of its kind must have.
             ValueError: the name is taken by something else.
         """
+        lacking = [name for name in ("name", *self.needs) if not hasattr(item, name)]
+        if lacking:
+            raise TypeError(f"{item!r} is no {self.kind}: it has no {', '.join(lacking)}")
+        if not str(getattr(item, "__module__", self.package)).startswith(f"{self.package}."):
+            self._import_all()  # a plugin mustn't take a name before those have theirs that come with the package
         name = typing.cast(Named, item).name
         taken = self._items.get(name)
         if taken is not None and taken is not item:
             raise ValueError(f"{self.kind} name {name!r} is taken by {taken!r}")
         self._items[name] = typing.cast(T, item)
+        Registry.registered += 1
         return item
 
     def build(self, text: str) -> object:
@@ -98,11 +116,23 @@ class Registry(Mapping[str, T], Generic[T]):
             try:
                 for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
                     importlib.import_module(f"{self.package}.{module.name}")
-                for entry in importlib.metadata.entry_points(group=self.group):
-                    entry.load()
             except BaseException:
                 self._is_complete = False  # the next who asks meets the same error, not a registry with gaps
                 raise
+            for entry in importlib.metadata.entry_points(group=self.group):
+                self._load_entry(entry)
+
+    def _load_entry(self, entry: importlib.metadata.EntryPoint) -> None:
+        """Loads what a package names; what is broken is left out and told."""
+        owner = f"{entry.name} of {entry.dist.name if entry.dist is not None else 'an unknown package'}"
+        try:
+            found = entry.load()
+            if not isinstance(found, types.ModuleType):  # a module registers by itself
+                self.register(found)
+        except Exception as error:
+            self.broken[owner] = f"{type(error).__name__}: {error}"
+            message = f"{self.kind} {owner} ({entry.value}) can't be loaded and is left out: {self.broken[owner]}"
+            warnings.warn(message, PluginWarning, stacklevel=2)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
@@ -110,7 +140,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}")
+    broken = known.broken if isinstance(known, Registry) else {}
+    left_out = "".join(f". Left out because it is broken: {owner} ({reason})" for owner, reason in broken.items())
+    return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}{left_out}")
 
 
 def build(kind: str, text: str, known: Mapping[str, type[T]]) -> T:

@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import fairpos
 from fairpos import FairModel
+from fairpos.plugins import load_plugins
 
 from .connection import CancelOnDisconnect
 from .errors import ServiceError, as_service_error
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
     if settings is None:
         refuse_unknown_names()
         settings = Settings()
+    load_plugins(settings.plugins)
     metrics = Metrics()
     loads: dict[str, Load] = {name: partial(_loaded_already, fair) for name, fair in (models_loaded or {}).items()}
     for entry in settings.models:

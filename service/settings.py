@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     judge_methods: str = Field("none", description="Methods of /v1/judge requests that name none.")
     ranker: str = Field("first_token", description="How a view is asked to rank, where a request doesn't say.")
 
+    plugins: Annotated[list[str], NoDecode] = Field(
+        [], description="Modules or files that register methods, rankers or relevances; installed packages need none."
+    )
+
     api_keys: Annotated[list[SecretStr], NoDecode] = Field(
         [], description="Bearer keys that may use the service; empty: everybody may."
     )
@@ -114,7 +118,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error.")
     log_format: Literal["json", "text"] = Field("json", description="json: an object a line; or text.")
 
-    @field_validator("models", "api_keys", "admin_keys", "cors_origins", "proxied", mode="before")
+    @field_validator("models", "api_keys", "admin_keys", "cors_origins", "proxied", "plugins", mode="before")
     @classmethod
     def _as_list(cls, value: object) -> object:
         """`a,b` as a list."""

@@ -10,9 +10,9 @@ import typer
 from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
 from fairpos.cli.terminal import Column, console, print_table, prose
-from fairpos.methods.catalogue import all_methods, described
+from fairpos.methods.base import METHODS
+from fairpos.methods.catalogue import described
 from fairpos.options import options_of
-from fairpos.registry import unknown
 
 
 @app.command()
@@ -21,10 +21,7 @@ def methods(
     as_json: AsJson = False,
 ) -> None:
     """List the methods, or show one in full."""
-    known = all_methods()
-    if name is not None and name not in known:
-        raise unknown("method", name, known)
-    chosen = [known[name]] if name is not None else list(known.values())
+    chosen = list(METHODS.values()) if name is None else [METHODS.find(name)]
     if as_json:
         typer.echo(json.dumps([described(cls) for cls in chosen], indent=2, default=str))
         return

@@ -116,5 +116,7 @@ class AttentionMethod(Method):
         """The attention of one call over these prompts; None where the options change nothing."""
 
 
-METHODS: Registry[type[Method]] = Registry("method", "fairpos.methods", "fairpos.methods")
+METHODS: Registry[type[Method]] = Registry(
+    "method", "fairpos.methods", "fairpos.methods", needs=("family", "summary", "tasks", "requires", "steps")
+)
 register = METHODS.register

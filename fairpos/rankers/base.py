@@ -56,7 +56,9 @@ class Ranker(Protocol):
         """Yields lists of calls, receives their replies, returns the view's output."""
 
 
-RANKERS: Registry[type[Ranker]] = Registry("ranker", "fairpos.rankers", "fairpos.rankers")
+RANKERS: Registry[type[Ranker]] = Registry(
+    "ranker", "fairpos.rankers", "fairpos.rankers", needs=("summary", "source", "requires", "__call__")
+)
 register = RANKERS.register
 
 

@@ -27,7 +27,9 @@ class Relevance(Protocol):
         """A finite score for every segment, by id; the same for every order of the segments."""
 
 
-RELEVANCE: Registry[type[Relevance]] = Registry("relevance", "fairpos.relevance", "fairpos.relevance")
+RELEVANCE: Registry[type[Relevance]] = Registry(
+    "relevance", "fairpos.relevance", "fairpos.relevance", needs=("summary", "source", "scores")
+)
 register = RELEVANCE.register
 
 

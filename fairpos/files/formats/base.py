@@ -81,7 +81,9 @@ class Format:
     holds_any: bool = False
 
 
-FORMATS: Registry[Format] = Registry("format", "fairpos.files.formats", "fairpos.formats")
+FORMATS: Registry[Format] = Registry(
+    "format", "fairpos.files.formats", "fairpos.formats", needs=("summary", "read", "write", "save")
+)
 register = FORMATS.register
 
 

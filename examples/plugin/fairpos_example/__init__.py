@@ -1,0 +1,1 @@
+"""A method, a ranker and a file format for fairpos."""
