@@ -34,8 +34,8 @@ import fairpos
 from benchmarks.memory import keep_freed_memory, peak_mb
 from benchmarks.pages import fill
 from fairpos.attention.cache import kept_in
+from fairpos.layout import Layout
 from fairpos.methods.catalogue import all_methods, parse
-from fairpos.types import Layout
 
 RESULTS = Path(__file__).parent / "results"
 PREFIX, SEGMENT, SUFFIX = 20, 100, 30

@@ -26,8 +26,8 @@ from benchmarks.cost import PREFIX, SEGMENT, SUFFIX, layouts
 from benchmarks.memory import keep_freed_memory
 from benchmarks.pages import fill
 from fairpos.attention.store import SegmentStore
+from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
-from fairpos.types import Layout
 
 RESULTS = Path(__file__).parent / "results"
 K, CORPUS, REQUESTS = 20, 100, 20

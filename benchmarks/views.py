@@ -26,8 +26,8 @@ from benchmarks.cost import layouts
 from benchmarks.memory import keep_freed_memory
 from benchmarks.pages import fill
 from fairpos.backends.hf import HFBackend
+from fairpos.layout import Layout
 from fairpos.orders import designs
-from fairpos.types import Layout
 
 RESULTS = Path(__file__).parent / "results"
 K = 5

@@ -38,11 +38,11 @@ from fairpos.calibration.samples import cyclic_views
 from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
+from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval, difference_interval
 from fairpos.orders import designs
 from fairpos.prompts import Template, continuation, render, tokenize
-from fairpos.types import Layout
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -9,9 +9,10 @@ Importing fairpos needs no torch; loading a local model does.
 from fairpos import aggregate, errors
 from fairpos.backends.base import Decoding
 from fairpos.errors import FairposError
+from fairpos.layout import Layout
 from fairpos.model import FairModel, load, wrap
 from fairpos.prompts import Template
-from fairpos.types import Layout, Output, Request, Segment, Usage, View
+from fairpos.types import Output, Request, Segment, Usage, View
 
 __version__ = "0.1.0"
 

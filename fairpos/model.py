@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fairpos.backends.base import Backend, BatchInvariance, Decoding, KeepsResponses
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
+from fairpos.layout import Layout, Span
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.models import embedded
@@ -18,7 +19,7 @@ from fairpos.prompts import EMPTY_ANSWER, Template
 from fairpos.rankers.base import Ranker, find_ranker
 from fairpos.rankers.verdict import VerdictForm
 from fairpos.runner import check, run
-from fairpos.types import Layout, Output, Request, Segment, Span, as_segments
+from fairpos.types import Output, Request, Segment, as_segments
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from fairpos.errors import InvalidLayout, InvalidOption, InvalidRequest
-from fairpos.types import Layout, Request, Task, Turn
+from fairpos.layout import Layout
+from fairpos.types import Request, Task, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

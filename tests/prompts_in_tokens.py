@@ -3,7 +3,7 @@
 import itertools
 import random
 
-from fairpos.types import Layout
+from fairpos.layout import Layout
 from tests.tiny_models import VOCAB
 
 

@@ -1,4 +1,4 @@
-"""Packages and modules of others: installed ones are found, named ones are loaded, broken ones are left out and told."""
+"""Modules of others: installed ones are found, named ones are loaded, broken ones are left out and told."""
 
 import json
 import os

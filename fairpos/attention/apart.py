@@ -20,7 +20,8 @@ from torch import Tensor
 from fairpos.attention.batch import Batch
 from fairpos.attention.layer import Attention, Layer, SegmentCache
 from fairpos.attention.ordinary import OrdinaryAttention
-from fairpos.types import Layout, Usage
+from fairpos.layout import Layout
+from fairpos.types import Usage
 
 
 class ApartAttention(Attention):

@@ -12,7 +12,7 @@ from fairpos.attention.kernel import scores, weighted
 from fairpos.attention.layer import Layer
 from fairpos.attention.segments import Row, visible
 from fairpos.attention.set_based import SetBasedAttention
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # Scores that are materialised at once, in elements.
 _CHUNK = 1 << 23

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 
 class Batch:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.set_based import SetBasedAttention
-from fairpos.types import Layout, Span
+from fairpos.layout import Layout, Span
 
 # Target to sources, by a segment's number in the layout, from 0.
 Graph = Mapping[int, Sequence[int]]

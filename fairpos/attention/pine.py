@@ -28,7 +28,7 @@ from fairpos.attention.segments import Row, SegmentAttention, visible
 from fairpos.attention.threads import one_by_one, side_by_side
 from fairpos.attention.tiles import Tiles
 from fairpos.errors import InvalidLayout
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 
 class PineAttention(SegmentAttention):

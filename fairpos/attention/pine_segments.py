@@ -26,7 +26,7 @@ from fairpos.attention.kernel import capped, precise, repeat_heads, softmax
 from fairpos.attention.layer import Layer
 from fairpos.attention.rope import Pairs
 from fairpos.attention.segments import Row
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # Scores that are materialised at once, in elements.
 _CHUNK = 1 << 23

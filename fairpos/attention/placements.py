@@ -32,7 +32,7 @@ from fairpos.attention.rope import Pairs
 from fairpos.attention.tiles import Tiles
 from fairpos.attention.window import Window
 from fairpos.errors import InvalidLayout
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 Order = tuple[int, ...]  # numbers of the segments in the canonical layout, as they stand one behind the other
 

@@ -22,7 +22,7 @@ from fairpos.attention.reading import Reading
 from fairpos.attention.seam import seam_of
 from fairpos.attention.segments import Row, SegmentAttention, visible
 from fairpos.errors import InvalidOption, NonFiniteLogits
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # Scores that are materialised at once, in elements.
 _CHUNK = 1 << 23

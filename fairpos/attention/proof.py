@@ -30,7 +30,7 @@ from fairpos.attention.hooks import Hooks
 from fairpos.attention.layer import Attention, Layer
 from fairpos.attention.plain import PlainAttention
 from fairpos.errors import NonFiniteLogits, UnsupportedModel
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # Largest relative error of a layer's output; half precision rounds queries, keys and weights to 8 or 11 bits.
 _TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}

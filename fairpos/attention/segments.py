@@ -12,7 +12,7 @@ from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import causal_mask
 from fairpos.attention.layer import Attention, Layer
 from fairpos.attention.window import Window
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairpos.attention.layer import Layer
 from fairpos.attention.segments import Row, SegmentAttention, visible
-from fairpos.types import Layout, Span
+from fairpos.layout import Layout, Span
 
 
 class SetBasedAttention(SegmentAttention):

@@ -22,7 +22,7 @@ from fairpos.attention.layer import SegmentCache
 from fairpos.attention.seam import seam_of
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.errors import InvalidOption
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 _PieceKey = tuple[
     tuple[int, ...], tuple[int, ...]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairpos.attention.kernel import precise
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # Tokens of a tile where segments differ in length. A segment's last tile is half empty on average.
 _SIZE = 32

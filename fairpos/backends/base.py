@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtim
 
 from fairpos.attention.reading import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
+from fairpos.layout import Layout
 from fairpos.prompts import Prompt
-from fairpos.types import Capability, Layout, Status, Usage
+from fairpos.types import Capability, Status, Usage
 
 # What to do about a reply that was cut off.
 MORE_TOKENS = "allow more new tokens (--max-new-tokens, max_new_tokens)"

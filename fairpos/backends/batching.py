@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Generic, TypeVar
 
 from fairpos.backends.base import AttentionOwner, Call, Decoding, Generate, Score
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 AnyCall = TypeVar("AnyCall", bound=Call)
 

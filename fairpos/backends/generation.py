@@ -20,7 +20,7 @@ from fairpos.backends.logits import RefuseNonFinite
 from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
 from fairpos.backends.voting import voting
 from fairpos.errors import InvalidOption
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # torch's generator is global: two sampled generations at once would draw from each other's stream.
 _sampling_lock = threading.Lock()

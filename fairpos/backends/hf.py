@@ -55,8 +55,9 @@ from fairpos.backends.scoring import (
 )
 from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decodes_side_by_side
 from fairpos.errors import InvalidOption
+from fairpos.layout import Layout
 from fairpos.prompts import Prompt, continuation
-from fairpos.types import Capability, Layout, Status, Usage
+from fairpos.types import Capability, Status, Usage
 
 Placing: TypeAlias = Iterator[tuple[int, Reply]]
 _Scorer: TypeAlias = Callable[

@@ -24,8 +24,8 @@ from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
 from fairpos.backends.voting import pooled
 from fairpos.errors import TooLong, UnsupportedModel
+from fairpos.layout import Layout
 from fairpos.prompts import Prompt, tokenize
-from fairpos.types import Layout
 
 
 class LocalModel:

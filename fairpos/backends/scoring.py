@@ -21,7 +21,7 @@ from fairpos.backends.base import AttentionOwner, Ballot
 from fairpos.backends.local_model import LocalModel
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.voting import pooled, pooled_steps
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
 Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]

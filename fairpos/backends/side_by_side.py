@@ -33,7 +33,7 @@ from fairpos.backends.local_model import LocalModel
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.rows import EachRowSamples, Row
 from fairpos.errors import UnsupportedModel
-from fairpos.types import Layout
+from fairpos.layout import Layout
 
 # Numbers of rows that are tried; as many prompts at most are decoded together.
 ROW_COUNTS = (1, 2, 4, 8, 16)

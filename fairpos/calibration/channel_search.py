@@ -26,8 +26,9 @@ from fairpos.attention.positional_hidden import PositionalHiddenAttention
 from fairpos.backends.base import AttentionOwner, Score
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import InvalidOption, NotCalibrated
+from fairpos.layout import Layout
 from fairpos.prompts import render
-from fairpos.types import Layout, Request, Segment
+from fairpos.types import Request, Segment
 
 Curves = NDArray[np.float64]
 

@@ -14,9 +14,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
+from fairpos.layout import Layout
 from fairpos.options import Checked
 from fairpos.registry import Registry
-from fairpos.types import TASKS, Capability, Layout, Output, Request, Task, Usage
+from fairpos.types import TASKS, Capability, Output, Request, Task, Usage
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention

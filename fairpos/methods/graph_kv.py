@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.layout import Layout
 from fairpos.methods.base import AttentionMethod, register
 from fairpos.options import option
-from fairpos.types import Layout, Request
+from fairpos.types import Request
 
 if TYPE_CHECKING:
     from fairpos.attention.graph_kv import Graph

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.backends.base import Ballot, Weights
 from fairpos.errors import InvalidComposition
+from fairpos.layout import Layout
 from fairpos.methods.base import AttentionMethod, register
 from fairpos.options import option
 from fairpos.orders import designs
-from fairpos.types import Layout, Usage
+from fairpos.types import Usage
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention

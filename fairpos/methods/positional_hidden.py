@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from fairpos.attention.channel import PRESETS, ChannelSetting
 from fairpos.errors import InvalidOption, NotCalibrated
+from fairpos.layout import Layout
 from fairpos.methods.base import AttentionMethod, register
 from fairpos.options import option
 from fairpos.registry import unknown
-from fairpos.types import Layout, Request
+from fairpos.types import Request
 
 if TYPE_CHECKING:
     from fairpos.attention.layer import Attention

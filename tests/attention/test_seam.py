@@ -25,7 +25,7 @@ from fairpos.attention.layer import SegmentCache
 from fairpos.attention.plain import PlainAttention
 from fairpos.attention.seam import seam_of
 from fairpos.errors import UnsupportedModel
-from fairpos.types import Layout
+from fairpos.layout import Layout
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import TINY, plain_logits, tiny_model
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fairpos.attention.tiles import Tiles
-from fairpos.types import Layout
+from fairpos.layout import Layout
 from tests.prompts_in_tokens import random_layout
 
 BATCHES = {

@@ -16,6 +16,7 @@ from fairpos.attention import string as string_attention
 from fairpos.attention.cache import kept_in
 from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
+from fairpos.layout import Layout
 from fairpos.methods.ape import Ape
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import all_methods
@@ -25,7 +26,6 @@ from fairpos.methods.pine import Pine
 from fairpos.methods.positional_hidden import PositionalHidden
 from fairpos.methods.set_based import SetBased
 from fairpos.methods.string import String
-from fairpos.types import Layout
 from tests.prompts_in_tokens import random_layout
 from tests.reference import ape, graph_kv, ms_poe, pine, positional_hidden, set_based, string
 from tests.tiny_models import TINY, tiny_model

@@ -21,11 +21,11 @@ from fairpos.errors import (
     TooLong,
     UnknownName,
 )
+from fairpos.layout import Layout
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import all_methods, parse
 from fairpos.methods.graph_kv import GraphKV
 from fairpos.methods.positional_hidden import PRESETS, PositionalHidden
-from fairpos.types import Layout
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import TINY, tiny_model
 

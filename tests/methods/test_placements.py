@@ -8,9 +8,9 @@ import torch
 import fairpos
 from fairpos.attention import placements as attention
 from fairpos.errors import InvalidComposition, InvalidLayout, InvalidOption
+from fairpos.layout import Layout
 from fairpos.methods.placements import Placements
 from fairpos.orders import designs
-from fairpos.types import Layout
 from tests.prompts_in_tokens import random_layout
 from tests.reference import placements as reference
 from tests.reference import runner

@@ -15,7 +15,8 @@ from fairpos.errors import NonFiniteLogits, TooLong
 from fairpos.methods.catalogue import parse
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import start
-from fairpos.types import Layout, Usage, as_segments
+from fairpos.layout import Layout
+from fairpos.types import Usage, as_segments
 from fairpos_service.engine import Engine
 from fairpos_service.errors import ServiceError
 from fairpos_service.metrics import Metrics
