@@ -11,8 +11,8 @@ from typing import Protocol
 
 from fairpos.backends.base import Backend, Call, Generate
 from fairpos.errors import TooLong
-from fairpos.prompts import Prompt
 from fairpos.layout import Layout
+from fairpos.prompts import Prompt
 from fairpos.types import Request
 
 from .errors import ServiceError

@@ -12,10 +12,10 @@ import pytest
 from fairpos import Decoding, FairModel, Request
 from fairpos.backends.base import Generate, Reply, Score
 from fairpos.errors import NonFiniteLogits, TooLong
+from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import start
-from fairpos.layout import Layout
 from fairpos.types import Usage, as_segments
 from fairpos_service.engine import Engine
 from fairpos_service.errors import ServiceError
