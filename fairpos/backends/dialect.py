@@ -48,6 +48,15 @@ class Dialect:
             sent[_LISTED] = min(listed, self._most_listed)
         return sent
 
+    @property
+    def learnt(self) -> Mapping[str, str]:
+        """By field, in words, what is sent otherwise."""
+        found = {name: f"{name} is sent as {new}" for name, new in self._renamed.items()}
+        found |= {name: f"{name} is left out" for name in sorted(self._dropped)}
+        if self._most_listed is not None:
+            found[_LISTED] = f"{self._most_listed} alternatives at the most"
+        return found
+
     def learns(self, body: Mapping[str, JSON], sent: Mapping[str, JSON], http_status: int, message: str) -> bool:
         """Reads a refusal.
 

@@ -139,7 +139,7 @@ class OpenAIBackend:
             BackendError: it has to be found out, and the endpoint doesn't answer.
         """
         known = self._abilities.value
-        return _capabilities_of(self.client.wait_for(self._find_abilities) if known is None else known)
+        return _capabilities_of(self.client.wait_for(self.find_abilities) if known is None else known)
 
     async def probe(self) -> frozenset[Capability]:
         """`capabilities`, found out without blocking the event loop; all who ask meanwhile share one probe.
@@ -155,11 +155,15 @@ class OpenAIBackend:
         Raises:
             BackendError: the endpoint doesn't answer.
         """
-        return await self.client.do(self._find_abilities)
+        return await self.client.do(self.find_abilities)
 
     async def shows_documents(self) -> bool:
         """Whether the model's chat template shows a request's `documents`; see `server.shows_documents`."""
-        return await self.client.do(lambda core: shows_documents(core, self.model))
+        return await self.client.do(self.find_documents)
+
+    async def find_documents(self, core: AsyncOpenAIClient) -> bool:
+        """`shows_documents`, in the client's own loop."""
+        return await shows_documents(core, self.model)
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """One reply per call. Whatever fails says so in its status; nothing is raised for it.
@@ -259,13 +263,14 @@ class OpenAIBackend:
     async def _identify(self, core: AsyncOpenAIClient) -> Server:
         return await self._server.get(lambda: identify(core))
 
-    async def _find_abilities(self, core: AsyncOpenAIClient) -> Abilities:
+    async def find_abilities(self, core: AsyncOpenAIClient) -> Abilities:
+        """`abilities`, in the client's own loop."""
         return await self._abilities.get(lambda: self._probe(core))
 
     async def _abilities_or_none(self, core: AsyncOpenAIClient) -> Abilities:
         """For calls on their way: whatever is wrong with the endpoint, they say it themselves."""
         try:
-            return await self._find_abilities(core)
+            return await self.find_abilities(core)
         except BackendError:
             return Abilities(Server())
 

@@ -15,7 +15,7 @@ import typer
 from fairpos.backends.base import Decoding
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import errors, progress
@@ -124,17 +124,19 @@ def answer(
     items = [_instructed(item, system) for item in items] if system else items
     chosen, template = with_seed(parse(methods), seed), words.template_for("answer")
     decoding = Decoding(max_new_tokens=words.max_new_tokens or 64)
-    with Journal(output, resume=resume) if output is not None else nullcontext() as journal:
+    written = endpoint.written(output, resume=resume)
+    with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
         fair: FairModel = open_model(
             model,
             dtype=dtype,
-            cache=endpoint.cache,
             output=output,
-            concurrency=endpoint.concurrency,
-            timeout_s=endpoint.timeout,
-            attempts=endpoint.attempts,
+            endpoint=endpoint,
         )
+        if endpoint.dry_run:
+            requests = [item.request for item in todo]
+            report_cost(fair, endpoint, lambda: fair.run(requests, chosen, template=template, decoding=decoding))
+            return
         run = Answering(
             lambda requests: fair.run(requests, chosen, template=template, decoding=decoding),
             fair.forget,

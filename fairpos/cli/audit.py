@@ -22,7 +22,7 @@ from fairpos.backends.base import Backend
 from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.audit_table import print_audit
-from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import console, errors, progress
@@ -165,15 +165,12 @@ def audit(
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     budget = design.what_may_be_spent()
     trials = output / "trials.jsonl"
-    backend = open_model(
-        model,
-        dtype=dtype,
-        cache=endpoint.cache,
-        output=trials,
-        concurrency=endpoint.concurrency,
-        timeout_s=endpoint.timeout,
-        attempts=endpoint.attempts,
-    ).backend
+    fair = open_model(model, dtype=dtype, output=trials, endpoint=endpoint)
+    backend = fair.backend
+    if endpoint.dry_run:
+        run = AuditRun(backend, kind, plan, len(items), keep_going=True, read_attention=False)
+        report_cost(fair, endpoint, lambda: run.audit(items, names))
+        return
     source = Source.of(data)
     refuse_other_run(output, design.identity(kind, backend, dtype, source, plan), resume=resume)
     with Journal(trials, resume=resume, key="key") as journal, progress("auditing") as show:

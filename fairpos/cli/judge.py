@@ -14,7 +14,7 @@ import typer
 from fairpos.backends.base import Backend, Decoding
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.leaderboard import print_table
 from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
@@ -156,22 +156,23 @@ def judge(
     report_bad(file, bad, on_error)
     own = read_template(words.template) if words.template is not None else None
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(Journal(output, resume=resume)) if output is not None else None
+        written = endpoint.written(output, resume=resume)
+        journal = stack.enter_context(Journal(written, resume=resume)) if written is not None else None
         todo = [item for item in items if journal is None or item.id not in journal.done]
         fair = open_model(
             model,
             dtype=dtype,
             output=output,
-            cache=endpoint.cache,
-            concurrency=endpoint.concurrency,
-            timeout_s=endpoint.timeout,
-            attempts=endpoint.attempts,
+            endpoint=endpoint,
         )
         asker = _judge_of(fair.backend, methods, words, own, seed)
         if todo:
-            if journal is not None:
+            if journal is not None and not endpoint.dry_run:
                 refuse_other_judge(journal, asker)
             asker = asker.calibrated_on(items, limit=limits.calibrate_on, seed=seed or 0)
+        if endpoint.dry_run:
+            report_cost(fair, endpoint, lambda: list(asker.verdicts_on(todo, batch=len(todo) or 1)))
+            return
         size = limits.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
         tally, found = _run(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
     _print_summary(tally, len(items) - len(todo), output)

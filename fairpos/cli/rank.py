@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from fairpos.backends.base import Decoding
 from fairpos.cli import on_error as lines
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import Column, errors, print_table, progress
 from fairpos.errors import BackendError, InvalidRequest
@@ -147,24 +148,17 @@ def rank(
     chosen, how, template = with_seed(parse(methods), seed), find_ranker(ranker), words.template_for("rank")
     decoding = Decoding() if words.max_new_tokens is None else Decoding(max_new_tokens=words.max_new_tokens)
     started = time.perf_counter()
-    with Journal(output, resume=resume) if output is not None else nullcontext() as journal:
+    written = endpoint.written(output, resume=resume)
+    with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
-        fair = open_model(
-            model,
-            dtype=dtype,
-            cache=endpoint.cache,
-            output=output,
-            concurrency=endpoint.concurrency,
-            timeout_s=endpoint.timeout,
-            attempts=endpoint.attempts,
-        )
+        fair = open_model(model, dtype=dtype, output=output, endpoint=endpoint)
+        ask = partial(fair.run, methods=chosen, ranker=how, template=template, decoding=decoding)
+        if endpoint.dry_run:
+            report_cost(fair, endpoint, lambda: list(rank_items(todo, ask, batch=len(todo) or 1)))
+            return
         run = Ranking(fair, on_error, journal)
         with progress("ranking") as show:
-            asked = rank_items(
-                todo,
-                lambda requests: fair.run(requests, chosen, ranker=how, template=template, decoding=decoding),
-                batch=batch,
-            )
+            asked = rank_items(todo, ask, batch=batch)
             for item, found_one, result in asked:
                 run.tally.add(result)
                 show(run.tally.total, len(todo))
