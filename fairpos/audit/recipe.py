@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from fairpos.audit.advice import shown
 from fairpos.audit.audit import Audit
-from fairpos.audit.statistics import Cost, MethodFigures
-from fairpos.errors import InvalidOption
+from fairpos.audit.statistics import MethodFigures
+from fairpos.backends.dry_run import Price
 
-_PER = 1_000_000  # tokens that a price is for
 
 _CODE: Mapping[str, str] = {
     "judge": 'fair.judge(instruction, answers, methods="{methods}")',
@@ -41,37 +40,6 @@ ranked = client.rerank(model="{model}", query=query, documents=documents)""",
     "qa": _CHAT,
     "kv": _CHAT,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What tokens cost, in any currency.
-
-    Attributes:
-        prompt, completion: Per million tokens.
-    """
-
-    prompt: float
-    completion: float
-
-    @classmethod
-    def parse(cls, text: str) -> Price:
-        """From "0.15,0.60": a million prompt tokens, a million new ones.
-
-        Raises:
-            InvalidOption: something else.
-        """
-        try:
-            prompt, completion = (float(part) for part in text.split(","))
-        except ValueError:
-            prompt = completion = -1.0
-        if not (0 <= prompt < float("inf") and 0 <= completion < float("inf")):
-            raise InvalidOption(f"a price is like '0.15,0.60' (a million prompt tokens, a million new), got {text!r}")
-        return cls(prompt, completion)
-
-    def of(self, cost: Cost) -> float:
-        """Of one request."""
-        return (cost.prompt_tokens * self.prompt + cost.completion_tokens * self.completion) / _PER
 
 
 @dataclass(frozen=True, slots=True)

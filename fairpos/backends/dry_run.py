@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fairpos.backends.base import Call, Generate, Reply
 from fairpos.errors import InvalidOption
@@ -13,37 +13,50 @@ from fairpos.types import Capability, Usage
 
 _CHARACTERS_A_TOKEN = 4  # of English in today's tokenizers; code and other languages take more tokens
 _SCORED_TOKENS = 4
+_PER = 1e6  # tokens that a price is for
+
+
+class TokenCounts(Protocol):
+    """Whatever counts tokens: a `Usage`, or what one request costs."""
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Of prompts."""
+
+    @property
+    def completion_tokens(self) -> float:
+        """New ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a million tokens cost, in any currency.
+    """What tokens cost, in any currency.
 
     Attributes:
-        prompt: Of prompts.
-        completion: Of new tokens.
+        prompt, completion: Per million tokens.
     """
 
     prompt: float
     completion: float
 
     @classmethod
-    def from_text(cls, text: str) -> Price:
-        """A price from "0.15,0.60": a million prompt tokens, a million new ones.
+    def parse(cls, text: str) -> Price:
+        """From "0.15,0.60": a million prompt tokens, a million new ones.
 
         Raises:
             InvalidOption: something else.
         """
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*[,/]\s*(\d+(?:\.\d*)?|\.\d+)\s*", text)
-        if match is None:
-            raise InvalidOption(
-                f"a price is like 0.15,0.60 (a million prompt tokens, a million new ones), got {text!r}"
-            )
-        return cls(float(match[1]), float(match[2]))
+        try:
+            prompt, completion = (float(part) for part in text.split(","))
+        except ValueError:
+            prompt = completion = -1.0
+        if not (0 <= prompt < float("inf") and 0 <= completion < float("inf")):
+            raise InvalidOption(f"a price is like '0.15,0.60' (a million prompt tokens, a million new), got {text!r}")
+        return cls(prompt, completion)
 
-    def of(self, usage: Usage) -> float:
-        """What that many tokens cost."""
-        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
+    def of(self, counts: TokenCounts) -> float:
+        """What so many tokens cost."""
+        return (counts.prompt_tokens * self.prompt + counts.completion_tokens * self.completion) / _PER
 
 
 class DryRunBackend:

@@ -12,7 +12,7 @@ import typer
 from fairpos import __version__
 from fairpos.audit.audit import AuditRun, Source
 from fairpos.audit.candidates import candidates_for
-from fairpos.audit.recipe import Price, Recipe
+from fairpos.audit.recipe import Recipe
 from fairpos.audit.report import write_report
 from fairpos.audit.runs import Plan
 from fairpos.audit.tasks import TASKS, AuditTask, guess_task
@@ -21,7 +21,7 @@ from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.audit import Design, TaskName, items_of, method_names, refuse_other_run
 from fairpos.cli.audit_table import print_audit
-from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption
 from fairpos.cli.terminal import Column, console, errors, print_table, progress
@@ -44,9 +44,6 @@ def advise(
         TaskName | None, typer.Option(help="What the records are; seen from the first where not given.")
     ] = (None),
     methods: Annotated[str, typer.Option(help="What is tried, as in audit; what fits the task where not given.")] = "",
-    price: Annotated[
-        str | None, typer.Option(help="Of tokens: a million of the prompt, a million new ones, like '0.15,0.60'.")
-    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the audit's report; none where not given.")
     ] = None,
@@ -60,21 +57,17 @@ def advise(
 
     Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run.
     """
-    cost = Price.parse(price) if price is not None else None
     kind = TASKS[task] if task is not None else guess_task(data)
     items, bad = items_of(kind, data, design, on_error)
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     trials = None if output is None else output / "trials.jsonl"
-    backend = open_model(
-        model,
-        dtype=dtype,
-        cache=endpoint.cache,
-        output=trials,
-        concurrency=endpoint.concurrency,
-        timeout_s=endpoint.timeout,
-        attempts=endpoint.attempts,
-    ).backend
+    fair = open_model(model, dtype=dtype, output=trials, endpoint=endpoint, uses_price=True)
+    backend = fair.backend
     names = method_names(methods) if methods else _names_tried(kind, items, backend, plan)
+    if endpoint.dry_run:
+        dry = AuditRun(backend, kind, plan, len(items), keep_going=True, read_attention=False)
+        report_cost(fair, endpoint, lambda: dry.audit(items, names))
+        return
     source = Source.of(data)
     if output is not None:
         refuse_other_run(output, design.identity(kind, backend, dtype, source, plan), resume=resume)
@@ -83,7 +76,7 @@ def advise(
         size, budget = design.batch_size(model, endpoint.concurrency), design.what_may_be_spent()
         going = on_error is not OnError.STOP
         run = AuditRun(backend, kind, plan, size, budget, kept, going, progress=show, read_attention=False)
-        recipe = Recipe(run.audit(items, names, source=source, skipped=bad), cost)
+        recipe = Recipe(run.audit(items, names, source=source, skipped=bad), endpoint.price_given)
     if output is not None:
         write_report(recipe.audit, output, __version__)
     if as_json:

@@ -50,7 +50,7 @@ PriceText = Annotated[
     str | None,
     typer.Option(
         "--price",
-        help="With --dry-run: what a million prompt tokens and a million new ones cost, 0.15,0.60.",
+        help="What a million prompt tokens and a million new ones cost, 0.15,0.60; with --dry-run, and in advise.",
         rich_help_panel=_ENDPOINT,
     ),
 ]
@@ -69,6 +69,15 @@ class EndpointOptions:
     rpm: Rpm = None
     dry_run: DryRun = False
     price: PriceText = None
+
+    @property
+    def price_given(self) -> Price | None:
+        """What tokens cost.
+
+        Raises:
+            InvalidOption: --price is something else.
+        """
+        return None if self.price is None else Price.parse(self.price)
 
     def fields(self) -> Mapping[str, Json]:
         """The further fields of every request.
@@ -103,15 +112,23 @@ class EndpointOptions:
         return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def open_model(name: str, *, dtype: str, output: Path | None, endpoint: EndpointOptions) -> FairModel:
+def open_model(
+    name: str, *, dtype: str, output: Path | None, endpoint: EndpointOptions, uses_price: bool = False
+) -> FairModel:
     """The model of that name. An endpoint's responses are kept beside the output file, unless it is said where.
+
+    Args:
+        name: As `fairpos.load` takes it.
+        dtype: Of a local model.
+        output: Where results go.
+        endpoint: How an endpoint is called.
+        uses_price: The command reckons with --price whether it is a dry run or not.
 
     Raises:
         InvalidOption: an endpoint's option for a local model, or a limit outside of what is allowed.
         FairposError: the model can't be loaded.
     """
-    price = None if endpoint.price is None else Price.from_text(endpoint.price)
-    if price is not None and not endpoint.dry_run:
+    if endpoint.price_given is not None and not (endpoint.dry_run or uses_price):
         raise InvalidOption("--price goes with --dry-run")
     remote = name.startswith(_PREFIX)
     given = {"--cache": endpoint.cache, "--body": endpoint.body, "--header": endpoint.header, "--rpm": endpoint.rpm}
@@ -148,7 +165,7 @@ def report_cost(fair: FairModel, endpoint: EndpointOptions, work: Callable[[], o
     assert isinstance(fair.backend, DryRunBackend)
     work()
     usage = fair.backend.usage
-    price = None if endpoint.price is None else Price.from_text(endpoint.price)
+    price = endpoint.price_given
     money = "" if price is None else f"; about {price.of(usage):.3g} by the price given"
     errors.print(
         f"a dry run: nobody was asked, nothing was written. It would be {usage.calls} calls, about "

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fairpos import FairModel
-from fairpos.audit.recipe import Price
 from fairpos.audit.statistics import Cost
 from fairpos.audit.tasks import guess_task
+from fairpos.backends.dry_run import Price
 from fairpos.backends.fake import FakeBackend
 from fairpos.cli import advise
 from fairpos.cli.commands import app

@@ -88,7 +88,7 @@ def test_body_headers_and_length_reach_the_calls(records, tmp_path):
         (["--body", "{"], "--body must be a JSON object"),
         (["--header", "no colon"], "--header must be"),
         (["--rpm", "0"], "rpm must be above 0"),
-        (["--dry-run", "--price", "cheap"], "a price is like 0.15,0.60"),
+        (["--dry-run", "--price", "cheap"], "a price is like '0.15,0.60'"),
         (["--price", "1,2"], "--price goes with --dry-run"),
     ],
 )
