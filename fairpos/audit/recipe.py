@@ -10,7 +10,6 @@ from fairpos.audit.audit import Audit
 from fairpos.audit.statistics import MethodFigures
 from fairpos.backends.dry_run import Price
 
-
 _CODE: Mapping[str, str] = {
     "judge": 'fair.judge(instruction, answers, methods="{methods}")',
     "choice": 'fair.choose(question, options, methods="{methods}")',
