@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -211,15 +211,7 @@ def _without_cache(model: str, backend: Backend, endpoint: EndpointOptions) -> B
     """The same model, which is really asked; a local one has no cache."""
     if not model.startswith("openai:"):
         return backend
-    return open_model(
-        model,
-        dtype="float32",
-        cache=None,
-        output=None,
-        concurrency=endpoint.concurrency,
-        timeout_s=endpoint.timeout,
-        attempts=endpoint.attempts,
-    ).backend
+    return open_model(model, dtype="float32", output=None, endpoint=replace(endpoint, cache=None)).backend
 
 
 def _asked_again(backend: Backend, task: AuditTask, plan: Plan, method: str, items: Sequence[Item]) -> list[Trial]:
