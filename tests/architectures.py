@@ -211,17 +211,27 @@ def entries() -> list[str]:
     return list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
-def small_config(model_type: str, **options: Any) -> PretrainedConfig:
-    """The config of a small model; `options` come last. Without special tokens, where it can do without."""
+def small_config(model_type: str, *, text_options: dict[str, Any] | None = None, **options: Any) -> PretrainedConfig:
+    """The config of a small model. Without special tokens, where it can do without.
+
+    Args:
+        model_type: As transformers calls it.
+        text_options: Of the text half of a composite model; they come last.
+        options: Of the config itself; they come last.
+    """
     default = CONFIG_MAPPING[model_type]()
     try:
-        return _resized(default, dict.fromkeys(_SPECIAL), options)
+        return _resized(default, dict.fromkeys(_SPECIAL), options, text_options or {})
     except Exception:
-        return _resized(default, dict(zip(_SPECIAL, (0, 1, 2), strict=True)), options)
+        return _resized(default, dict(zip(_SPECIAL, (0, 1, 2), strict=True)), options, text_options or {})
 
 
-def _resized(default: PretrainedConfig, special: dict[str, int | None], options: dict[str, Any]) -> PretrainedConfig:
+def _resized(
+    default: PretrainedConfig, special: dict[str, int | None], options: dict[str, Any], text_options: dict[str, Any]
+) -> PretrainedConfig:
     chosen = {**_sizes_of(default, special), **_EXCEPTIONS.get(default.model_type, {}), **options}
+    if text_options:
+        chosen["text_config"] |= text_options
     return type(default)(**{key: value for key, value in chosen.items() if value is not _TAKEN})
 
 

@@ -116,9 +116,26 @@ def tiny_model(name: str, dtype: torch.dtype = torch.float64, *, exact: bool = T
             if kind.__name__.endswith("RMSNorm"):
                 exact_forward = _gemma_norm if kind.__name__.startswith("Gemma") else _norm
                 module.__class__ = type(kind.__name__, (kind,), {"forward": exact_forward})
-            elif kind.__name__.endswith("RotaryEmbedding"):
-                module.__class__ = type(kind.__name__, (kind,), {"forward": _rotary})
+        with_exact_rotation(model)
     return model
+
+
+def with_exact_rotation(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with cos and sin in float64: its rotary modules ask for float32 by `.float()`, which gives float64."""
+    for module in model.modules():
+        kind = type(module)
+        if kind.__name__.endswith("RotaryEmbedding"):
+            exact = type(kind.__name__, (kind,), {"forward": _in_double(kind.forward), "__module__": kind.__module__})
+            module.__class__ = exact
+    return model
+
+
+def _in_double(forward: Callable) -> Callable:
+    def exact(*args, **kwargs):
+        with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+            return forward(*args, **kwargs)
+
+    return exact
 
 
 def tiny_prompt(
@@ -148,13 +165,3 @@ def _gemma_norm(self: torch.nn.Module, x: Tensor) -> Tensor:
 
 def _epsilon(norm: torch.nn.Module) -> float:
     return norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
-
-
-def _rotary(
-    self: torch.nn.Module, x: Tensor, position_ids: Tensor, layer_type: str | None = None
-) -> tuple[Tensor, Tensor]:
-    prefix = "" if layer_type is None else f"{layer_type}_"
-    inv_freq, scaling = getattr(self, f"{prefix}inv_freq"), getattr(self, f"{prefix}attention_scaling")
-    angle = position_ids[..., None].to(x.dtype) * inv_freq.to(x.dtype)
-    angle = torch.cat((angle, angle), dim=-1)
-    return (angle.cos() * scaling).to(x.dtype), (angle.sin() * scaling).to(x.dtype)

@@ -16,6 +16,7 @@ dropped. What is special to a family of models stands in `families`.
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import weakref
@@ -41,7 +42,9 @@ from fairpos.errors import UnsupportedModel
 NAME = "fairpos"
 
 # Arguments of an attention function that change nothing in what is computed here.
-_WITHOUT_EFFECT = frozenset({"dropout", "position_ids", "position_embeddings", "use_cache", "is_causal", "layer_type"})
+_WITHOUT_EFFECT = re.compile(
+    r"dropout|position_ids|position_embeddings|use_cache|is_causal|layer_type|logits_to_keep|(output|return)_\w+"
+)
 
 _active: ContextVar[ForwardPass | None] = ContextVar("fairpos_forward", default=None)
 
@@ -102,7 +105,7 @@ def _attend_for_call(
 def _refuse_unknown(module: nn.Module, kwargs: dict[str, Any]) -> None:
     """An argument that isn't known may change what the model computes."""
     for name, value in kwargs.items():
-        if value is not None and name not in _WITHOUT_EFFECT and not name.startswith("output_"):
+        if value is not None and not _WITHOUT_EFFECT.fullmatch(name):
             raise UnsupportedModel(
                 f"{type(module).__name__} gives its attention an argument that fairpos doesn't know: {name}"
             )
@@ -230,6 +233,12 @@ class Hooks:
                 forward.arguments = args, kwargs
             return args, kwargs
 
+        def whole(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            # Layers without keys of their own would be given the last token alone, and cut a mask for it.
+            if _active.get() is None or "logits_to_keep" not in kwargs:
+                return None
+            return args, kwargs | {"logits_to_keep": None}
+
         handles = [
             outer.register_forward_pre_hook(enter, with_kwargs=True),
             outer.register_forward_hook(leave, always_call=True),
@@ -239,6 +248,8 @@ class Hooks:
                 for module in attention_modules(decoder).values()
             ),
         ]
+        if family.key_sources:
+            handles.append(decoder.register_forward_pre_hook(whole, with_kwargs=True))
         self._undo.extend(handle.remove for handle in handles)
 
     def _remove_hooks(self) -> None:

@@ -206,10 +206,7 @@ class Layer:
         return x if part.still else self._forward.rotary.apply(x, self.factors(x, positions), part)
 
     def tempered(self, q: Tensor, positions: Tensor) -> Tensor:
-        """New queries (B, H, L, D) with the factors of their base positions (B or 1, L), in models that have such.
-
-        To be called before anything else is done with them.
-        """
+        """New queries (B, H, L, D) with the factors of their base positions (B or 1, L), in models that have such."""
         temperature = self._forward.family.temperature
         return q if temperature is None else temperature.at_positions(self.module, q, positions)
 

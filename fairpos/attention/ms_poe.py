@@ -45,13 +45,12 @@ class MsPoeAttention(OrdinaryAttention):
         if layer.index < self.first_layer:
             return self.plain(layer, q, k, v)
         moment = self.at(q, k)
-        q = layer.tempered(q, moment.new)
         if self.prefilling(q, k, "ms_poe"):
             aware = self._count_aware_keys(layer, q, k)
             self._ranks[layer.index] = ranks(aware, q.shape[1] // k.shape[1], self.assignment, self.per_head)
         of_queries, of_keys = self._ranks[layer.index]
         n = q.shape[1] if self.per_head or self.assignment == "published" else k.shape[1]
-        q_rotated = self._rotate_by_rank(layer, q, of_queries, n, moment.new)
+        q_rotated = self._rotate_by_rank(layer, layer.tempered(q, moment.new), of_queries, n, moment.new)
         if self.per_head:
             k, v = self._keys_per_head(layer, k, of_keys, moment), repeat_heads(v, q.shape[1])
         else:

@@ -1,6 +1,6 @@
 """Proves, once a model, that the seam computes what the model computes, or says why it can't.
 
-    kinds      every layer is attention, and calls an attention function that can be replaced
+    kinds      every layer is attention (`refuse_other_layers`), and calls an attention function that can be replaced
     parts      with half a turn for rotation, the channels of a query that rotate change their sign, and no score
                changes: an exact test of which channels rotate in which layer, in any precision
     silence    with attention silenced and nothing rotated, tokens know nothing of each other or of their place:
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
@@ -54,9 +55,15 @@ def prove(hooks: Hooks) -> None:
         NonFiniteLogits: the model itself returns NaN.
     """
     name = type(hooks.model).__name__
-    _refuse_other_layers(hooks)
-    with torch.no_grad(), _said_plainly(name):
-        short = _tokens(hooks, _SHORT)
+    short = _tokens(hooks, _SHORT)
+    with torch.no_grad(), _said_plainly(f"{name} itself fails on a short prompt of text alone"):
+        hooks.model(input_ids=short, use_cache=False)
+    with (
+        torch.no_grad(),
+        _said_plainly(
+            f"{name} works on its cache or its masks in a way of its own, so its attention can't be replaced"
+        ),
+    ):
         looks = [_look(hooks, short, cos) for cos in (1.0, -1.0)]
         _learn_parts(hooks, *looks)
         _prove_silence(hooks, short)
@@ -103,30 +110,30 @@ class _SilentAttention(Attention):
 
 
 @contextmanager
-def _said_plainly(name: str) -> Iterator[None]:
+def _said_plainly(what: str) -> Iterator[None]:
     try:
         yield
-    except (UnsupportedModel, NonFiniteLogits):
-        raise
+    except (UnsupportedModel, NonFiniteLogits, torch.OutOfMemoryError):
+        raise  # memory is no property of the model: the next call may have it
     except _FAILURES as error:
-        raise UnsupportedModel(
-            f"{name}: its code doesn't run with the attention replaced: {type(error).__name__}, {error}. {_ELSEWHERE}"
-        ) from error
+        raise UnsupportedModel(f"{what}. {_ELSEWHERE}") from error
 
 
-def _refuse_other_layers(hooks: Hooks) -> None:
-    """Layers that aren't attention read tokens in the order that they come in, whatever attention does."""
-    decoder = decoder_of(hooks.model)
+def refuse_other_layers(model: PreTrainedModel) -> None:
+    """Layers that aren't attention read tokens in the order that they come in, whatever attention does.
+
+    Raises:
+        UnsupportedModel: there are such; with their kinds.
+    """
+    decoder = decoder_of(model)
     config: Any = decoder.config
     types = [str(kind) for kind in getattr(config, "layer_types", None) or []]
     other = Counter(kind for kind in types if "attention" not in kind or "linear" in kind or kind == "hybrid")
-    if not other:
-        found = (type(module).__name__ for module in decoder.modules())
-        other = Counter(kind for kind in found if _OTHER_KINDS.search(kind))
-    if other:
-        kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(other.items()))
+    modules = Counter(kind for module in decoder.modules() if _OTHER_KINDS.search(kind := type(module).__name__))
+    if other or modules:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted((other + modules).items()))
         raise UnsupportedModel(
-            f"{type(hooks.model).__name__} has layers that aren't attention ({kinds}): they read tokens in the order "
+            f"{type(model).__name__} has layers that aren't attention ({kinds}): they read tokens in the order "
             f"that they come in, which no attention method can change. {_ELSEWHERE}"
         )
 

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from fairpos.attention.hooks import Hooks
 from fairpos.attention.layer import Attention, SegmentCache
-from fairpos.attention.proof import prove
+from fairpos.attention.proof import prove, refuse_other_layers
 from fairpos.errors import UnsupportedModel
 
 
@@ -45,22 +45,23 @@ class Seam:
         return model
 
     @contextmanager
-    def call(self, attention: Attention, method: str = "") -> Iterator[SegmentCache]:
+    def call(self, attention: Attention, method: str = "", new: int = 0) -> Iterator[SegmentCache]:
         """Arms the model for one call; pass the cache to `model(...)` or `model.generate(...)`.
 
         Args:
             attention: Of this call.
             method: Its name, where a family may be unable to serve it.
+            new: How many tokens may be generated.
 
         Raises:
             UnsupportedModel: the model's attention can't be replaced exactly, or not for this prompt or method.
         """
         hooks, model = self.verify(), type(self.model).__name__
         limit = constant_length(self.model.config)
-        if limit is not None and attention.batch.width > limit:
+        if limit is not None and attention.batch.width + new > limit:
             raise UnsupportedModel(
                 f"{model}: its rotary frequencies change beyond {limit} tokens, where "
-                f"attention methods are not exact; got a prompt of {attention.batch.width}"
+                f"attention methods are not exact; got a prompt of {attention.batch.width} and up to {new} new ones"
             )
         if method in hooks.family.limits:
             raise UnsupportedModel(f"{method} doesn't work on {model}: it {hooks.family.limits[method]}")
@@ -92,6 +93,7 @@ class Seam:
             raise UnsupportedModel(
                 f"{type(self.model).__name__} is an encoder-decoder model; attention methods need a decoder-only one"
             )
+        refuse_other_layers(self.model)
         hooks = Hooks(self.model)
         prove(hooks)
         return hooks

@@ -22,7 +22,7 @@ class Row:
     Attributes:
         number: The row in the batch.
         first: Index of the first new token in the prompt.
-        q: New queries, un-rotated, (1, H, Lq, D).
+        q: New queries, un-rotated and without factors of their place, (1, H, Lq, D).
         q_rotated: The same, rotated at their base positions.
         k: All keys, rotated at their base positions, (1, Hkv, Lk, D).
         k_new: The new keys, un-rotated, (1, Hkv, Lq, D); where the attention asks for them and
@@ -96,10 +96,9 @@ class SegmentAttention(Attention):
         past = k.shape[2] - q.shape[2]
         now = self._positions_in_pass(q.shape[0], k.shape[2], past, q.device)
         decoding = past >= self.suffix_start
-        q = layer.tempered(q, now.new)
         raw = k[:, :, past:].clone() if self.needs_raw_keys and layer.owns_keys and not decoding else None
         layer.rotate_new_keys(k, now.new)
-        q_rotated = layer.rotate(q, now.new)
+        q_rotated = layer.rotate(layer.tempered(q, now.new), now.new)
         if decoding:
             return self.decode(layer, q, q_rotated, k, v, now.positions)
         out = q.new_zeros(*q.shape[:3], v.shape[3])  # (B, H, Lq, Dv)

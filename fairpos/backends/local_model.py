@@ -153,7 +153,7 @@ class LocalModel:
                     f"{method.name} places a prompt on {attention.extent} positions, and up to {new} new tokens; "
                     f"the model's context is {self.context}"
                 )
-            with seam_of(self.model).call(attention, method.name) as cache:
+            with seam_of(self.model).call(attention, method.name, new) as cache:
                 attention.begin(self.model, cache)
                 store = self.serving_store(attention.batch.layouts, method)
                 if store is not None:

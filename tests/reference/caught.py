@@ -30,6 +30,13 @@ class Turn:
         self.rotate, self.width = rotate, width
 
 
+class Reach(dict):
+    """What stands for a mask: "window" and "chunk"; a model may cut it like a tensor (Gemma 4)."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return self if isinstance(key, tuple) else super().__getitem__(key)
+
+
 class CaughtLayer(runner.Layer):
     """What the references ask of a layer, from what was caught."""
 
@@ -42,6 +49,7 @@ class CaughtLayer(runner.Layer):
         self.qkv = q, *(x.repeat_interleave(self.group_size, dim=0) for x in (k, v))
         self.window, self.chunk = options["window"], options["chunk"]
         self.softcap, self.sinks, self.scaling = options["softcap"], options["s_aux"], options["scaling"]
+        self.temper = options["temper"]
         latent = hasattr(module, "qk_rope_head_dim")
         self.start = q.shape[-1] - turn.width if latent and turn is not None else 0
 
@@ -62,6 +70,9 @@ class CaughtLayer(runner.Layer):
         out[:, turned] = self.turn.rotate(wide[:, turned], positions.expand(shape).reshape(-1))
         return out.view(*shape, -1)
 
+    def tempered(self, q: Tensor, positions: Tensor) -> Tensor:
+        return q if self.temper is None else q * self.temper(positions)
+
     def logits(self, q: Tensor, k: Tensor) -> Tensor:
         k = k if k.ndim == 4 else k[:, None]
         scores = torch.einsum("htd,htnd->htn", q, k.expand(-1, q.shape[1], -1, -1)) * self.scaling
@@ -81,20 +92,21 @@ def _caught(model: PreTrainedModel, attend: runner.Attend) -> Iterator[None]:
     turns: dict[str, Turn] = {}
     rotary = next(m for name, m in model.named_modules() if name.endswith("rotary_emb") and "vision" not in name)
 
-    def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any):
+    def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any):
         options = {
             "softcap": options.get("softcap"),
             "s_aux": options.get("s_aux"),
+            "temper": _temper_of(module),
             "scaling": options.get("scaling", query.shape[-1] ** -0.5),
-            **(mask if isinstance(mask, dict) else {"window": None, "chunk": None}),
+            **(attention_mask if isinstance(attention_mask, dict) else {"window": None, "chunk": None}),
         }
         layer = CaughtLayer(module, turns.pop("now", None), (query, key, value), options)
         out = attend(layer, query[0].transpose(0, 1).flatten(1))  # (H, N, dv)
         return out.transpose(0, 1)[None].contiguous(), None
 
-    def mask(**kwargs: Any) -> dict[str, int | None]:
+    def mask(**kwargs: Any) -> Reach:
         size, chunk = kwargs.get("local_size"), getattr(kwargs["config"], "attention_chunk_size", None)
-        return {"window": None, "chunk": size} if size == chunk else {"window": size, "chunk": None}
+        return Reach(window=None, chunk=size) if size == chunk else Reach(window=size, chunk=None)
 
     AttentionInterface.register(_NAME, attention)
     AttentionMaskInterface.register(_NAME, mask)
@@ -190,7 +202,22 @@ def _catch_complex(turns: dict[str, Turn], rotary: nn.Module, _: Callable[..., A
     return catch
 
 
+def _catch_temperature(_: dict[str, Turn], __: nn.Module, ___: Callable[..., Any]) -> Callable[..., Any]:
+    """Leaves queries as they are; `_temper_of` gives them their factors where a method puts them."""
+    return lambda positions, *_: torch.ones(1, 1, 1, 1)
+
+
+def _temper_of(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Factors of queries at positions (H or 1, T), as (H or 1, T, 1): arXiv 2501.19399 in Ministral's form."""
+    parameters = getattr(module.config, "rope_parameters", None) or {}
+    beta, length = parameters.get("llama_4_scaling_beta"), parameters.get("original_max_position_embeddings")
+    if not beta:
+        return None
+    return lambda positions: 1 + beta * torch.log(1 + torch.floor(positions / length))[..., None]
+
+
 _CATCHES = {
+    "get_llama_4_attn_scale": _catch_temperature,
     "apply_rotary_pos_emb": _catch_usual,
     "apply_rotary_pos_emb_interleave": _catch_interleaved,
     "apply_rotary_emb": _catch_complex,

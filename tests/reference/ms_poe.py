@@ -105,7 +105,7 @@ def scaled_attention(layer: runner.Layer, q: Tensor, k: Tensor, v: Tensor, ratio
     q_ratio, k_ratio = ratios[layer.index]
     positions = torch.arange(q.shape[1])
     return layer.attention(
-        q, k, v, positions / q_ratio[:, None], positions / k_ratio[:, None, None], runner.causal(q.shape[1])
+        q, k, v, positions / q_ratio[:, None], positions / k_ratio[:, None, None], runner.causal(q.shape[1]), positions
     )
 
 

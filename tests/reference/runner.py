@@ -82,7 +82,19 @@ class Layer:
         scores = torch.einsum("htd,htnd->htn", q, k) * self.module.scaling
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
-    def positioned_logits(self, q: Tensor, k: Tensor, query_pos: Tensor, key_pos: Tensor, visible: Tensor) -> Tensor:
+    def tempered(self, q: Tensor, positions: Tensor) -> Tensor:
+        """Queries (H, T, d) with factors of their place (H or 1, T), in models that have such."""
+        return q
+
+    def positioned_logits(
+        self,
+        q: Tensor,
+        k: Tensor,
+        query_pos: Tensor,
+        key_pos: Tensor,
+        visible: Tensor,
+        stands: Tensor | None = None,
+    ) -> Tensor:
         """(H, T, N) logits of q at `query_pos` and k at `key_pos`, -inf where not visible or out of the window.
 
         Args:
@@ -91,7 +103,9 @@ class Layer:
             key_pos: the position of key x as query t of head h sees it: (N,), (1 or H, 1 or T, N).
             visible: bool, (T, N) or (H, T, N): which keys query t may see. A sliding window cuts this further, by
                 positions: keys less than `window` before the query stay.
+            stands: positions (T,) of the queries themselves, where `query_pos` are those of heads.
         """
+        q = self.tempered(q, (query_pos if stands is None else stands).expand(len(q), -1))
         query_pos = query_pos.expand(len(q), -1)
         key_pos = key_pos if key_pos.ndim == 3 else key_pos[None, None]
         if self.window is not None:
@@ -101,9 +115,18 @@ class Layer:
         turned_k = self.rotate(k[:, None], key_pos)  # (H, 1 or T, N, d)
         return self.logits(self.rotate(q, query_pos), turned_k).masked_fill(~visible, -torch.inf)
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, query_pos: Tensor, key_pos: Tensor, visible: Tensor) -> Tensor:
+    def attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        query_pos: Tensor,
+        key_pos: Tensor,
+        visible: Tensor,
+        stands: Tensor | None = None,
+    ) -> Tensor:
         """softmax(positioned_logits) v: (H, T, d)."""
-        logits, v = self.sunk(self.positioned_logits(q, k, query_pos, key_pos, visible), v)
+        logits, v = self.sunk(self.positioned_logits(q, k, query_pos, key_pos, visible, stands), v)
         return logits.softmax(-1) @ v
 
     def sunk(self, logits: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fairpos.attention.families.base import Rotation
+from fairpos.errors import UnsupportedModel
 
 LIMITS = {
     "ms_poe": "places keys by each layer's own heads, but some layers of this model attend to another layer's keys",
@@ -41,6 +42,11 @@ def key_sources(attentions: Mapping[int, nn.Module]) -> dict[int, int]:
     for index, module in sorted(attentions.items()):
         kind = getattr(module, "layer_type", None)
         if getattr(module, "is_kv_shared_layer", False):
+            if kind not in latest:
+                raise UnsupportedModel(
+                    f"layer {index} has no keys of its own and none before it has: the model attends to another "
+                    "model's keys, which an attention method can't place"
+                )
             sources[index] = latest[kind]
         else:
             latest[kind] = index
