@@ -133,7 +133,7 @@ def test_rotary_scaling_that_is_refused_beyond_its_length_says_so():
     rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
     config = LlamaConfig(
         vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=32, rope_parameters=rope,
+        max_position_embeddings=32, rope_parameters=rope, eos_token_id=None,
     )  # fmt: skip
     local = HFBackend(LlamaForCausalLM(config).eval(), Tokens())
     short = Layout.of(list(range(10)), [(2, 4), (4, 8)])
