@@ -34,9 +34,10 @@ from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
 from fairpos.backends.work import Work, finish, together
 from fairpos.methods.catalogue import parse
+from fairpos.passages import as_segments
 from fairpos.rankers.base import find_ranker
 from fairpos.runner import start
-from fairpos.types import Output, Request, as_segments
+from fairpos.types import Output, Request
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parent / "data"

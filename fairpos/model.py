@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,12 @@ from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.models import embedded
 from fairpos.models.loading import here_alone, quiet_loading
+from fairpos.passages import Passage, as_segments
 from fairpos.prompts import EMPTY_ANSWER, Template
 from fairpos.rankers.base import Ranker, find_ranker
 from fairpos.rankers.verdict import VerdictForm
 from fairpos.runner import check, run
-from fairpos.types import Output, Request, Segment, as_segments
+from fairpos.types import Output, Request
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +122,9 @@ class FairModel:
     """A model that can be asked about lists of segments, with methods against position bias.
 
     `methods` is a string ("permutation:views=5+set_based", outermost first), a Method, or a list of them. Passages,
-    answers and options are strings or `Segment`s; results refer to them by id ("1", "2", ... for strings).
+    answers and options are strings, `Segment`s, mappings or other frameworks' documents (`fairpos.passages`); results
+    refer to them by id ("1", "2", ... where they have none), and `Output.segments` keeps their metadata. `aanswer`,
+    `arank`, `ajudge` and `achoose` ask in a thread; a call that was begun there goes on when its task is cancelled.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -138,7 +143,7 @@ class FairModel:
     def answer(
         self,
         question: str,
-        passages: Sequence[str | Segment],
+        passages: Sequence[Passage],
         methods: Methods = "none",
         *,
         max_new_tokens: int = 64,
@@ -166,7 +171,7 @@ class FairModel:
     def rank(
         self,
         query: str,
-        passages: Sequence[str | Segment],
+        passages: Sequence[Passage],
         methods: Methods = "none",
         *,
         ranker: str | Ranker = "first_token",
@@ -191,7 +196,7 @@ class FairModel:
     def judge(
         self,
         instruction: str,
-        answers: Sequence[str | Segment],
+        answers: Sequence[Passage],
         methods: Methods = "none",
         *,
         template: Template | None = None,
@@ -217,13 +222,59 @@ class FairModel:
     def choose(
         self,
         question: str,
-        options: Sequence[str | Segment],
+        options: Sequence[Passage],
         methods: Methods = "none",
         *,
         template: Template | None = None,
     ) -> Output:
         """Chooses one of several options. Returns Output with `.winner` and `.scores`."""
         return self.run([Request("choose", question, as_segments(options))], methods, template=template)[0]
+
+    async def aanswer(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        methods: Methods = "none",
+        *,
+        max_new_tokens: int = 64,
+        template: Template | None = None,
+        decoding: Decoding | None = None,
+    ) -> Output:
+        """`answer`, while the event loop goes on."""
+        ask = partial(self.answer, max_new_tokens=max_new_tokens, template=template, decoding=decoding)
+        return await asyncio.to_thread(ask, question, passages, methods)
+
+    async def arank(
+        self,
+        query: str,
+        passages: Sequence[Passage],
+        methods: Methods = "none",
+        *,
+        ranker: str | Ranker = "first_token",
+        template: Template | None = None,
+    ) -> Output:
+        """`rank`, while the event loop goes on."""
+        return await asyncio.to_thread(self.rank, query, passages, methods, ranker=ranker, template=template)
+
+    async def ajudge(
+        self,
+        instruction: str,
+        answers: Sequence[Passage],
+        methods: Methods = "none",
+        *,
+        template: Template | None = None,
+        verdicts: VerdictForm = "auto",
+        decoding: Decoding | None = None,
+    ) -> Output:
+        """`judge`, while the event loop goes on."""
+        ask = partial(self.judge, template=template, verdicts=verdicts, decoding=decoding)
+        return await asyncio.to_thread(ask, instruction, answers, methods)
+
+    async def achoose(
+        self, question: str, options: Sequence[Passage], methods: Methods = "none", *, template: Template | None = None
+    ) -> Output:
+        """`choose`, while the event loop goes on."""
+        return await asyncio.to_thread(self.choose, question, options, methods, template=template)
 
     def run(
         self,
@@ -239,7 +290,7 @@ class FairModel:
         """Asks many requests together: their calls are batched. Outputs in the order of the requests."""
         judged = any(request.task in ("judge", "choose") for request in requests)
         default = Decoding(max_new_tokens=_VERDICT_TOKENS) if judged else Decoding()
-        return run(
+        outputs = run(
             requests,
             parse(methods),
             self.backend,
@@ -249,6 +300,8 @@ class FairModel:
             verdicts=verdicts,
             progress=progress,
         )
+        asked = zip(requests, outputs, strict=True)
+        return [replace(output, segments=request.canonical().segments) for request, output in asked]
 
     def forget(self, output: Output) -> None:
         """Drops an endpoint's cached responses to an output's calls: for one of no use, which shall be asked for again.

@@ -5,14 +5,22 @@ Everything is keyed by segment id. A position is a property of one view, never a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from fairpos import tables
 from fairpos.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
 
 Task: TypeAlias = Literal["answer", "rank", "judge", "choose"]
 TASKS: tuple[Task, ...] = ("answer", "rank", "judge", "choose")
+
+_COLUMNS = ("rank", "id", "score", "", "slots (* first)")
 
 Groups: TypeAlias = tuple[tuple[str, ...], ...]  # ids, best group first; those of one group are tied
 # What a backend can do. generate: text; score: log-probabilities of given replies; attention: methods may own it; vote:
@@ -45,6 +53,7 @@ class Segment:
         group: Methods that reorder keep the segments of a group (chunks of one document) together, in the order given.
         pinned: Methods that reorder leave it at this place, from 0; -1 is the last. A group counts as one place.
         links: Ids of the segments that this one refers to (citations, hyperlinks); None: not known.
+        metadata: Whatever else its owner knows of it. No model sees it and no result depends on it.
     """
 
     text: str
@@ -54,51 +63,12 @@ class Segment:
     group: str | None = None
     pinned: int | None = None
     links: tuple[str, ...] | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def content(self) -> tuple[str, str]:
         """What the model sees of this segment; the canonical order sorts by it."""
         return (self.title or "", self.text)
-
-
-def as_segments(items: Sequence[str | Segment], *, empty: str | None = None) -> tuple[Segment, ...]:
-    """Turns strings and segments into segments with unique ids.
-
-    Args:
-        items: Texts or segments. A text (or a segment without an id) gets its number in the list, from "1".
-        empty: What is shown for an item without text; None: such an item is refused.
-
-    Raises:
-        InvalidRequest: the list is empty, an item has no text, or an id appears twice.
-    """
-    if isinstance(items, str):
-        raise InvalidRequest(f"segments must be a list of str or Segment, got a single str of {len(items)} characters")
-    segments = []
-    for number, item in enumerate(items, 1):
-        if isinstance(item, Segment):
-            segments.append(item if item.id else replace(item, id=str(number)))
-        elif isinstance(item, str):
-            segments.append(Segment(id=str(number), text=item))
-        else:
-            raise InvalidRequest(f"segment {number} must be a str or a Segment, got {type(item).__name__}")
-    if not segments:
-        raise InvalidRequest("got no segments; at least 1 is needed")
-    seen: set[str] = set()
-    for number, segment in enumerate(segments, 1):
-        if not segment.text.strip():
-            if empty is None:
-                raise InvalidRequest(f"segment {number} (id {segment.id!r}) is empty; every segment needs text")
-            segments[number - 1] = replace(segment, text=empty)
-        if segment.id in seen:
-            raise InvalidRequest(f"segment id {segment.id!r} appears twice; ids must be unique within a request")
-        seen.add(segment.id)
-    for segment in segments:
-        for link in segment.links or ():
-            if link not in seen:
-                raise InvalidRequest(
-                    f"segment {segment.id!r} links to {link!r}, which isn't there; got ids {', '.join(sorted(seen))}"
-                )
-    return tuple(segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +237,8 @@ class Output:
         notes: What a user should know of this output, in words.
         ties: Groups of ids that stand side by side in `ranking` and are equally good.
         resolution: Scores that differ by less than this are equal: the backend can't tell them apart.
+        segments: What was asked about, in canonical order, with its metadata; filled in by `FairModel`. Outputs that
+            differ in nothing else are equal.
     """
 
     task: Task
@@ -281,8 +253,84 @@ class Output:
     notes: tuple[str, ...] = ()
     ties: Groups = ()
     resolution: float = 0.0
+    segments: tuple[Segment, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def groups(self) -> Groups:
         """The ranking as groups, best first; ids of one group are tied."""
         return grouped(self.ranking, self.ties)
+
+    @property
+    def ranked(self) -> tuple[Segment, ...]:
+        """The segments in the order of the ranking, with text and metadata."""
+        by_id = {segment.id: segment for segment in self.segments}
+        return tuple(by_id[id] for id in self.ranking if id in by_id)
+
+    def to_dict(self) -> dict[str, object]:
+        """The output as JSON has it; scores that are not finite are None."""
+        return {each.name: tables.json_ready(getattr(self, each.name)) for each in fields(self)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each segment in each view.
+
+        Columns: view (from 0), slot (from 1), id, score (in the view), is_view_winner, status (of the view), rank (from
+        1, in the whole output; None: unranked), output_score, is_winner.
+
+        Raises:
+            MissingDependency: pandas isn't installed.
+        """
+        rank = {id: number for number, id in enumerate(self.ranking, 1)}
+        rows = [
+            {
+                "view": number,
+                "slot": slot,
+                "id": id,
+                "score": view.scores.get(id),
+                "is_view_winner": view.winner == id,
+                "status": view.status,
+                "rank": rank.get(id),
+                "output_score": self.scores.get(id),
+                "is_winner": self.winner == id,
+            }
+            for number, view in enumerate(self.views)
+            for slot, id in enumerate(view.order, 1)
+        ]
+        return tables.frame_of(rows)
+
+    def __rich__(self) -> Table:
+        """For a terminal: the segments, best first, and what came of them in each slot."""
+        return tables.rich_table(self._title, _COLUMNS, self._rows, self._caption)
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return tables.html_table(self._title, _COLUMNS, self._rows, self._caption)
+
+    @property
+    def _title(self) -> str:
+        found = self.text if self.text is not None else self.winner
+        return f"{self.task}: {found if found is not None else 'no winner'} ({self.status})"
+
+    @property
+    def _rows(self) -> list[list[str]]:
+        """Rank, id, score, its bar, and the slots in which the segment was shown, starred where it came first."""
+        finite = [score for score in self.scores.values() if math.isfinite(score)]
+        low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+        shown = dict.fromkeys((*self.ranking, *self.scores, *(segment.id for segment in self.segments)))
+        rows = []
+        for number, id in enumerate(shown, 1):
+            score = self.scores.get(id)
+            share = 0.0 if score is None else (score - low) / (high - low) if high > low else 1.0
+            slots = [
+                f"{view.order.index(id) + 1}{'*' * (view.winner == id)}" for view in self.views if id in view.order
+            ]
+            rank = str(number) if id in self.ranking else "-"
+            rows.append([rank, id, "" if score is None else f"{score:.4g}", tables.bar(share), " ".join(slots)])
+        return rows
+
+    @property
+    def _caption(self) -> str:
+        """How many views put another segment first than the output does; and the notes."""
+        winners = [view.winner for view in self.views if view.ranking]
+        flips = sum(winner != self.winner for winner in winners)
+        told = [f"{flips} of {len(winners)} views put another one first"] if len(winners) > 1 else []
+        return "; ".join((*told, *self.notes))

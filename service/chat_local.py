@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse
 
 from fairpos import Decoding, Segment
 from fairpos import Request as Question
-from fairpos.types import Turn, as_segments
+from fairpos.passages import as_segments
+from fairpos.types import Turn
 
 from . import documents
 from .answering import answer, submit, with_fallback

@@ -13,8 +13,9 @@ from fastapi.responses import JSONResponse
 
 from fairpos import Decoding
 from fairpos import Request as Question
+from fairpos.passages import as_segments
 from fairpos.prompts import Prompt
-from fairpos.types import Turn, as_segments
+from fairpos.types import Turn
 
 from . import documents
 from .answering import answer, first_prompt

@@ -19,7 +19,7 @@ FOLDERS = {"fairpos": ROOT / "fairpos", "fairpos_service": ROOT / "service"}
 # Each may import what stands before it, and nothing that stands after it.
 LAYERS = [
     *("errors",),
-    *("options", "types", "layout", "outputs", "registry", "plugins"),
+    *("tables", "options", "types", "layout", "passages", "outputs", "registry", "plugins"),
     *("prompts", "orders", "metrics", "aggregate", "attention", "models", "files"),
     *("backends",),
     *("relevance", "rankers", "calibration"),

@@ -4,8 +4,8 @@ import pytest
 
 from fairpos import Request, Segment, Template
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.passages import as_segments
 from fairpos.prompts import TEMPLATES, continuation, render, slot_labels, tokenize
-from fairpos.types import as_segments
 
 
 def request(task="answer", query="Who?", texts=("one", "two"), labels=None):

@@ -18,7 +18,7 @@ from fairpos.backends.completion import CompletionRequest
 from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import Backoff, OpenAIClient
 from fairpos.backends.response_cache import ResponseCache
-from fairpos.types import as_segments
+from fairpos.passages import as_segments
 from tests.fake_endpoint import Error, FakeEndpoint, Refusal, Text, TruncatedJson, canonical
 from tests.ranking_endpoint import answer, content, faulty
 

@@ -11,9 +11,9 @@ from fairpos.errors import InvalidComposition, UnknownName, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.outputs import folded
+from fairpos.passages import as_segments
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import run
-from fairpos.types import as_segments
 
 
 @dataclass(frozen=True)

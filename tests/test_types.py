@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fairpos import Layout, Request, Segment
 from fairpos.errors import FairposError, InvalidLayout, InvalidRequest
-from fairpos.types import as_segments
+from fairpos.passages import as_segments
 from tests.prompts_in_tokens import joined, orders, random_layout
 
 
@@ -20,8 +20,8 @@ def test_texts_become_segments_numbered_from_1():
     [
         ([], "got no segments"),
         (["a", " "], "segment 2 .* is empty"),
-        ("abc", "list of str or Segment, got a single str"),
-        ([3], "segment 1 must be a str or a Segment, got int"),
+        ("abc", "list of passages, got a single str"),
+        ([3], "segment 1 must be a str, a Segment, a mapping or an object .*; got int"),
         ([Segment(id="a", text="x"), Segment(id="a", text="y")], "id 'a' appears twice"),
     ],
 )

@@ -23,8 +23,9 @@ from fairpos.errors import InvalidRequest
 from fairpos.files.items import TIE, Item, accepted_of, choice_item, index_of, judge_item, pairs_of, passage_item
 from fairpos.files.items import read_items as items_from
 from fairpos.files.records import Bad, Record, objects_of, read, segments_of, text_of
+from fairpos.passages import as_segments
 from fairpos.prompts import KEY_VALUE, Template
-from fairpos.types import Output, Request, Segment, Task, as_segments
+from fairpos.types import Output, Request, Segment, Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from typing import Literal
 
 from fairpos.errors import InvalidRequest
 from fairpos.files.records import Bad, Json, Lines, Record, answer_of, optional_text, segments_of, text_of
+from fairpos.passages import as_segments
 from fairpos.prompts import EMPTY_ANSWER, slot_labels
-from fairpos.types import Request, Segment, Task, as_segments
+from fairpos.types import Request, Segment, Task
 
 TIE = "tie"  # gold of a pair that is equally good
 

@@ -15,7 +15,8 @@ from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item, passage_item, read_items
 from fairpos.files.records import Bad, Json, Record, read
 from fairpos.files.trec import Qrels, Texts, read_corpus, read_queries, read_run
-from fairpos.types import Request, Turn, as_segments
+from fairpos.passages import as_segments
+from fairpos.types import Request, Turn
 
 
 @dataclass(frozen=True, slots=True)

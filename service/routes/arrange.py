@@ -7,7 +7,7 @@ import asyncio
 from fastapi import APIRouter, Request
 
 from fairpos import Request as Question
-from fairpos.types import as_segments
+from fairpos.passages import as_segments
 
 from .. import documents
 from ..answering import answer

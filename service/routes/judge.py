@@ -7,7 +7,8 @@ import math
 from fastapi import APIRouter, Request
 
 from fairpos import Request as Question
-from fairpos.types import Segment, as_segments
+from fairpos.passages import as_segments
+from fairpos.types import Segment
 
 from ..answering import answer
 from ..asking import Ask, count_methods

@@ -12,8 +12,9 @@ from fairpos.attention.reading import Reading
 from fairpos.attention.seam import seam_of
 from fairpos.errors import InvalidOption, TooLong
 from fairpos.layout import Layout
+from fairpos.passages import as_segments
 from fairpos.prompts import render
-from fairpos.types import Request, as_segments
+from fairpos.types import Request
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import TINY, plain_logits, tiny_model
 

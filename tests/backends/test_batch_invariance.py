@@ -16,8 +16,8 @@ from fairpos.methods.ape import Ape
 from fairpos.methods.graph_kv import GraphKV
 from fairpos.methods.pine import Pine
 from fairpos.methods.set_based import SetBased
+from fairpos.passages import as_segments
 from fairpos.prompts import Template, render
-from fairpos.types import as_segments
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import TINY, tiny_model
 

@@ -22,8 +22,8 @@ from fairpos.backends.hf import HFBackend
 from fairpos.errors import InvalidComposition, InvalidLayout, InvalidOption, NonFiniteLogits, TooLong, UnsupportedModel
 from fairpos.methods.pine import Pine
 from fairpos.methods.set_based import SetBased
+from fairpos.passages import as_segments
 from fairpos.prompts import render
-from fairpos.types import as_segments
 from tests.attention.test_seam import same, state
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import TINY, tiny_model

@@ -9,8 +9,8 @@ from fairpos.backends.base import Generate, Reply, Score
 from fairpos.backends.fake import FakeBackend
 from fairpos.backends.once import OnceBackend
 from fairpos.errors import UnsupportedBackend
+from fairpos.passages import as_segments
 from fairpos.prompts import render
-from fairpos.types import as_segments
 
 
 class Counted(FakeBackend):

@@ -17,8 +17,8 @@ from fairpos.backends.openai import OpenAIBackend, connect
 from fairpos.backends.openai_client import Backoff, OpenAIClient
 from fairpos.backends.response_cache import ResponseCache
 from fairpos.errors import BackendError, InvalidOption, UnsupportedBackend
+from fairpos.passages import as_segments
 from fairpos.prompts import render
-from fairpos.types import as_segments
 from tests.fake_endpoint import Error, FakeEndpoint, Hang, Refusal, Text, TruncatedJson, in_turn
 
 ROOT = Path(__file__).parents[2]

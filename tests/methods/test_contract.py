@@ -206,7 +206,7 @@ def test_prompts_that_begin_alike_are_scored_as_if_alone(spec, tokenizer):
     """The backend reads a common head once; a method that looks at the prompt's end must not notice."""
     fair = fairpos.wrap(with_vocabulary("llama", tokenizer), tokenizer)
     questions = ["one", "two and more", "three"]
-    requests = [fairpos.Request("rank", q, fairpos.types.as_segments(PASSAGES)) for q in questions]
+    requests = [fairpos.Request("rank", q, fairpos.passages.as_segments(PASSAGES)) for q in questions]
     together = fair.run(requests, spec)
     for request, output in zip(requests, together, strict=True):
         [alone] = fair.run([request], spec)

@@ -99,7 +99,7 @@ def test_prompts_that_share_their_segments_are_read_once_and_score_the_same(smol
     fair = fairpos.wrap(smollm2.model, smollm2.tokenizer)
     passages = ["Rome lies on the Tiber.", "Paris lies on the Seine.", "Bonn lies on the Rhine."]
     requests = [
-        fairpos.Request("rank", query, fairpos.types.as_segments(passages))
+        fairpos.Request("rank", query, fairpos.passages.as_segments(passages))
         for query in ("Which is on the Seine?", "And which city is on the Rhine?")
     ]
     together = fair.run(requests, "placements:views=3")

@@ -10,8 +10,8 @@ from fairpos import FairModel, Request, Segment
 from fairpos.backends.fake import FakeBackend
 from fairpos.errors import InvalidOption, InvalidRequest, UnknownName, UnsupportedBackend
 from fairpos.methods.catalogue import all_methods, parse
+from fairpos.passages import as_segments
 from fairpos.prompts import TEMPLATES, Template, render
-from fairpos.types import as_segments
 
 SEGMENTS = [
     Segment(id="mid", text="About trees.", score=0.5),

@@ -15,11 +15,12 @@ from fairpos.backends.fake import FakeBackend
 from fairpos.backends.hf import HFBackend
 from fairpos.backends.listing import HeldToListing
 from fairpos.errors import InvalidOption, UnknownName, UnsupportedBackend
+from fairpos.passages import as_segments
 from fairpos.prompts import continuation, render
 from fairpos.rankers.base import RANKERS
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.rankers.generate import LISTWISE
-from fairpos.types import Usage, as_segments
+from fairpos.types import Usage
 
 
 def passages(*scores):

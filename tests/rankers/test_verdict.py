@@ -6,8 +6,9 @@ import pytest
 
 from fairpos import Decoding, FairModel, Request
 from fairpos.backends.base import Generate, Reply, Score
+from fairpos.passages import as_segments
 from fairpos.rankers.verdict import parse_verdict
-from fairpos.types import Usage, as_segments
+from fairpos.types import Usage
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from fairpos import Segment
 from fairpos.errors import InvalidOption, InvalidRequest, MissingDependency, ModelUnavailable, UnknownName
+from fairpos.passages import as_segments
 from fairpos.relevance.base import RELEVANCE, Relevance
 from fairpos.relevance.base import find_relevance as relevance
-from fairpos.types import as_segments
 
 PASSAGES = as_segments(
     [

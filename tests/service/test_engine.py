@@ -14,9 +14,10 @@ from fairpos.backends.base import Generate, Reply, Score
 from fairpos.errors import NonFiniteLogits, TooLong
 from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
+from fairpos.passages import as_segments
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import start
-from fairpos.types import Usage, as_segments
+from fairpos.types import Usage
 from fairpos_service.engine import Engine
 from fairpos_service.errors import ServiceError
 from fairpos_service.metrics import Metrics
