@@ -130,9 +130,7 @@ def main() -> None:
                 judge_log(made, out)
                 read = subprocess.run([python, __file__, "--read", out], check=True, capture_output=True, text=True)
                 check(json.loads(read.stdout))
-                print(
-                    f"{made.suffix} in, {out.suffix} out: 8 samples read back by inspect_ai, every score as it was given"
-                )
+                print(f"{made.suffix} in, {out.suffix} out: 8 samples read back, every score as it was given")
         if options.fixture:
             FIXTURE.parent.mkdir(parents=True, exist_ok=True)
             FIXTURE.write_bytes(archive.read_bytes())
