@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two threads unless the caller says otherwise: what the figures in the documentation were measured with.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench browser-test docs serve clean
+.PHONY: demo test check bench browser-test engine-test docs serve clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,11 @@ test: .venv/installed
 browser-test: .venv/installed
 	$(BIN)/python -m benchmarks.report_in_browser
 	$(BIN)/python -m benchmarks.page_in_browser
+
+# Sets llama.cpp's server up in .engines and compares it with transformers; ENGINE=vllm fetches 3.5 GB.
+ENGINE ?= llama.cpp
+engine-test: .venv/installed
+	$(BIN)/python -m benchmarks.engines.agreement $(ENGINE) --folder .engines
 
 # Every method on every task with smollm2, under 20 minutes on two cores; writes docs/evidence.md.
 bench: .venv/installed

@@ -115,6 +115,7 @@ def _usage(prompt: int, completion: int) -> dict[str, int]:
 
 
 Script: TypeAlias = Callable[[dict[str, Any], int], Reply]
+Aside: TypeAlias = Callable[[str, str, dict[str, Any]], Reply]  # method, path and body of a call that is no completion
 
 
 def in_turn(*replies: Reply) -> Script:
@@ -123,7 +124,11 @@ def in_turn(*replies: Reply) -> Script:
 
 
 class FakeEndpoint:
-    """The server. Counts are complete as soon as a client has its response.
+    """The server. Counts are of completions alone, and complete as soon as a client has its response.
+
+    Args:
+        script: What a completion gets.
+        aside: What any other call gets; None: 404.
 
     Attributes:
         url: Base URL, ends with /v1.
@@ -134,8 +139,9 @@ class FakeEndpoint:
         most_at_once: The largest number of calls that were open together.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, aside: Aside | None = None) -> None:
         self.script = script
+        self.aside = aside or (lambda method, path, _: Error(404, message=f"no such path: {method} {path}"))
         self.calls: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
@@ -205,10 +211,13 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def do_GET(self) -> None:
+        self._send(self.server.endpoint.aside("GET", self.path, {}))
+
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path != "/v1/chat/completions":
-            self._send(Error(404, message=f"no such path: {self.path}"))
+        if self.path.partition("?")[0] != "/v1/chat/completions":
+            self._send(self.server.endpoint.aside("POST", self.path, json.loads(content)))
             return
         self._send(self.server.endpoint.reply(json.loads(content), self.headers))
 

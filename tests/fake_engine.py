@@ -1,0 +1,83 @@
+"""A fake vLLM or llama.cpp: says who it is, tells tokens, goes on from a final assistant message, lists what is asked.
+
+Tokens are characters, a space goes with the one after it: " A" is one token. The next token's distribution is told.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from tests.fake_endpoint import Error, FakeEndpoint, Json, Reply
+
+# From the conversation's last user text and the reply so far, probabilities of the next token.
+Next = Callable[[str, str], Mapping[str, float]]
+
+
+def tokens(text: str) -> list[str]:
+    found: list[str] = []
+    for character in text:
+        if found and found[-1] == " ":
+            found[-1] += character
+        else:
+            found.append(character)
+    return found
+
+
+def number(token: str) -> int:
+    return sum(ord(character) * 1000**i for i, character in enumerate(token))
+
+
+class FakeEngine:
+    """The script and the asides of a `FakeEndpoint`.
+
+    Attributes:
+        continues: Whether it goes on from a final assistant message; else that is a turn.
+        tokenizes: Whether it has /tokenize.
+        most: Longest list of alternatives (llama.cpp).
+    """
+
+    def __init__(self, engine: Literal["vllm", "llama.cpp"], following: Next) -> None:
+        self.engine = engine
+        self.following = following
+        self.continues = True
+        self.tokenizes = True
+        self.most = 10_000
+        self.texts: dict[int, str] = {}
+
+    def endpoint(self) -> FakeEndpoint:
+        return FakeEndpoint(self.complete, self.aside)
+
+    def aside(self, method: str, path: str, body: dict[str, Any]) -> Reply:
+        if (method, path) == ("GET", "/v1/models"):
+            owner = {"vllm": "vllm", "llama.cpp": "llamacpp"}[self.engine]
+            return Json({"data": [{"id": "m", "owned_by": owner}]})
+        if (method, path) == ("GET", {"vllm": "/version", "llama.cpp": "/props"}[self.engine]):
+            return Json({"version": "1.2"} if self.engine == "vllm" else {"build_info": "b1"})
+        if path == "/tokenize" and self.tokenizes:
+            found = tokens(body["prompt" if self.engine == "vllm" else "content"])
+            self.texts |= {number(token): token for token in found}
+            return Json({"tokens": [number(token) for token in found]})
+        if path == "/detokenize" and self.tokenizes:
+            text = "".join(self.texts[id] for id in body["tokens"])
+            return Json({"prompt" if self.engine == "vllm" else "content": text})
+        return Error(404)
+
+    def complete(self, body: dict[str, Any], nth: int) -> Reply:
+        messages = body["messages"]
+        start = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+        asked_to = self.engine == "llama.cpp" or body.get("continue_final_message") is True
+        turn = bool(start) and not (self.continues and asked_to)
+        prompt_tokens = 20 + len(tokens(start)) + 5 * turn
+        user = next(message["content"] for message in reversed(messages) if message["role"] == "user")
+        known = self.following(user, start)
+        best = max(known, key=lambda token: known[token])
+        if self.engine == "vllm":
+            wanted = [self.texts[id] for id in body.get("logprob_token_ids", [])]
+            listed = {f"token_id:{number(token)}": known.get(token, 1e-9) for token in wanted}
+            entries = [{"token": token, "logprob": math.log(p)} for token, p in listed.items()]
+        else:
+            ranked = sorted(known.items(), key=lambda pair: -pair[1])[: min(self.most, body.get("top_logprobs", 0))]
+            entries = [{"id": number(token), "token": token, "logprob": math.log(p)} for token, p in ranked]
+        logprobs = {"content": [{"token": best, "logprob": math.log(known[best]), "top_logprobs": entries}]}
+        choice = {"message": {"content": start + best}, "finish_reason": "length", "logprobs": logprobs}
+        return Json({"choices": [choice], "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": 1}})
