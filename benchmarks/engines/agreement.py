@@ -7,8 +7,8 @@ Rank (NQ-open, 5 passages), judge (LLMBar) and choose (CommonsenseQA, 5 options)
 SmolLM2-135M-Instruct: the score of every label, from the local float32 model and from the server. For each task: the
 largest and the median difference in nats, over all labels of all prompts, of the log-probabilities themselves and of
 those among the labels (a constant for all labels taken off); how often the best label is the same; views that are not
-"ok", and labels without a score. Writes results/engines-NAME.json. Exit status 1 where a label has no score, a view isn't
-"ok", or the best label differs on more than one prompt in twenty.
+"ok", and labels without a score. Writes results/engines-NAME.json. Exit status 1 where a label has no score, a view
+isn't "ok", or the best label differs on more than one prompt in twenty.
 """
 
 from __future__ import annotations
