@@ -288,7 +288,7 @@ def _ranked_values(
 
 def _output_value(output: Output, owner: Item, signal: Signal) -> float | str:
     if signal == "accuracy" and output.ranking:
-        return float(output.ranking[0] == owner.gold)
+        return float(output.winner == owner.gold)
     if signal == "logprob" and owner.gold is not None and owner.gold in output.scores:
         return output.scores[owner.gold]
     details = [view.detail for view in output.views if view.detail]

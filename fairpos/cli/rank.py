@@ -6,12 +6,12 @@ import dataclasses
 import enum
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -34,6 +34,9 @@ from fairpos.ranking.items import RankInput, RankItem, all_ids, read_records, re
 from fairpos.ranking.result import RankResult
 from fairpos.ranking.run import rank_items
 from fairpos.ranking.summary import FAILED, NO_VOTE, Tally, coverage, quality
+from fairpos.types import Output, Request
+
+Ask: TypeAlias = Callable[[Sequence[Request]], list[Output]]
 
 _SHOWN = 5  # faults of files that are named one by one
 
@@ -81,23 +84,39 @@ class Ranking:
     """One run: writes a line a record as it comes, and counts.
 
     Attributes:
-        fair: The model.
+        forget: Drops what a cache has of an output that shall be asked for again.
         on_error: What is done about records without a ranking.
         journal: Where lines go; None: the terminal.
         tally: Counts of this run.
         fresh: Results of this run, where they went to the terminal.
     """
 
-    fair: FairModel
+    forget: Callable[[Output], None]
     on_error: OnError
     journal: Journal | None
     tally: Tally = field(default_factory=Tally)
     fresh: list[RankResult] = field(default_factory=list)
 
-    def write(self, item: RankItem, result: RankResult) -> None:
-        """Writes a result, or what stands in for it."""
-        if not result.ranking and self.on_error is OnError.INPUT:
-            result = result.in_order_of(item)
+    def rank(self, items: Sequence[RankItem], ask: Ask, batch: int) -> None:
+        """Ranks records, a batch at a time.
+
+        Raises:
+            BackendError: one has no ranking, and that is to end the run.
+        """
+        with progress("ranking") as show:
+            for item, output, result in rank_items(items, ask, batch=batch):
+                self.tally.add(result)
+                show(self.tally.total, len(items))
+                if result.ranking or self.on_error is OnError.KEEP:
+                    self._write_line(result)
+                elif self.on_error is OnError.INPUT:
+                    self._write_line(result.in_order_of(item))
+                elif self.on_error is OnError.SKIP:
+                    self.forget(output)
+                else:
+                    raise BackendError(f"record {item.id!r} has no ranking: {result.reason}; what was done is kept")
+
+    def _write_line(self, result: RankResult) -> None:
         if self.journal is None:
             typer.echo(json_text(result.to_record()))
             self.fresh.append(result)
@@ -111,6 +130,32 @@ class Ranking:
         return [by_id[item.id] for item in items if item.id in by_id]
 
 
+@dataclass(frozen=True)
+class How:
+    """How passages are ranked."""
+
+    methods: options.Methods = "permutation:views=5"
+    ranker: Annotated[
+        str, typer.Option(help="first_token, generate, pointwise, pairwise, embedding; options after a colon.")
+    ] = "first_token"
+    batch: Annotated[int, typer.Option(min=1, help="Records that run together.")] = 16
+    seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None
+
+    def applied(self, words: options.Words) -> Callable[[FairModel, Sequence[Request]], list[Output]]:
+        """Asks a model for rankings so.
+
+        Raises:
+            FairposError: an option that can't be used.
+        """
+        return partial(
+            FairModel.run,
+            methods=with_seed(parse(self.methods), self.seed),
+            ranker=find_ranker(self.ranker),
+            template=words.template_for("rank"),
+            decoding=Decoding() if words.max_new_tokens is None else Decoding(max_new_tokens=words.max_new_tokens),
+        )
+
+
 @app.command()
 @grouped
 def rank(
@@ -119,14 +164,10 @@ def rank(
         typer.Argument(help="JSONL: id, query, passages: [{id, title?, text, score?}], gold?. Or a TREC run."),
     ],
     files: Files,
+    how: How,
     words: options.Words,
     endpoint: EndpointOptions,
     model: options.Model = "smollm2",
-    methods: options.Methods = "permutation:views=5",
-    ranker: Annotated[
-        str, typer.Option(help="first_token, generate, pointwise, pairwise, embedding; options after a colon.")
-    ] = "first_token",
-    batch: Annotated[int, typer.Option(min=1, help="Records that run together.")] = 16,
     output: options.Out = None,
     resume: options.Resume = False,
     on_error: Annotated[
@@ -136,7 +177,6 @@ def rank(
             "lines that can't be read, too); take the input order, and say so; or stop."
         ),
     ] = OnError.KEEP,
-    seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None,
     as_json: options.AsJson = False,
     dtype: options.Dtype = "float32",
 ) -> None:
@@ -145,29 +185,18 @@ def rank(
     lines.report_bad(file, found.bad, lines.OnError.SKIP if on_error is OnError.SKIP else lines.OnError.KEEP)
     _print_faults(found.faults)
     items = with_system(found.items, words.system_text())
-    chosen, how, template = with_seed(parse(methods), seed), find_ranker(ranker), words.template_for("rank")
-    decoding = Decoding() if words.max_new_tokens is None else Decoding(max_new_tokens=words.max_new_tokens)
+    rankings = how.applied(words)
     started = time.perf_counter()
     written = endpoint.written(output, resume=resume)
     with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
         fair = open_model(model, dtype=dtype, output=output, endpoint=endpoint)
-        ask = partial(fair.run, methods=chosen, ranker=how, template=template, decoding=decoding)
+        ask = partial(rankings, fair)
         if endpoint.dry_run:
             report_cost(fair, endpoint, lambda: list(rank_items(todo, ask, batch=len(todo) or 1)))
             return
-        run = Ranking(fair, on_error, journal)
-        with progress("ranking") as show:
-            asked = rank_items(todo, ask, batch=batch)
-            for item, found_one, result in asked:
-                run.tally.add(result)
-                show(run.tally.total, len(todo))
-                if not result.ranking and on_error is OnError.STOP:
-                    raise BackendError(f"record {item.id!r} has no ranking: {result.reason}; what was done is kept")
-                if not result.ranking and on_error is OnError.SKIP:
-                    fair.forget(found_one)
-                    continue
-                run.write(item, result)
+        run = Ranking(fair.forget, on_error, journal)
+        run.rank(todo, ask, how.batch)
         results = run.results(items)
     if files.trec is not None:
         write_run(files.trec, {result.id: result.groups for result in results})

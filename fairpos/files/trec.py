@@ -59,18 +59,20 @@ def read_run(path: Path, depth: int | None = None) -> Run:
     """
     run: Run = {}
     for number, line in _filled_lines(path):
-        fields = _columns(line, (6, 3))
+        fields = _columns_of(line, (6, 3))
         if len(fields) == 6:
             query, _, document, _, text, _ = fields
-            score = _number(path, number, text, line)
+            score = _number_of(path, number, text, line)
         elif len(fields) == 3:
             query, document, text = fields
-            score = -_number(path, number, text, line)
+            score = -_number_of(path, number, text, line)
         else:
-            raise _bad(path, number, "a run has 6 columns, qid Q0 docid rank score tag, or 3, qid docid rank", line)
+            raise _bad_line(
+                path, number, "a run has 6 columns, qid Q0 docid rank score tag, or 3, qid docid rank", line
+            )
         found = run.setdefault(query, {})
         if document in found:
-            raise _bad(path, number, f"document {document!r} appears twice for query {query!r}", line)
+            raise _bad_line(path, number, f"document {document!r} appears twice for query {query!r}", line)
         found[document] = score
     return {query: {id: found[id] for id in trec_order(found)[:depth]} for query, found in run.items()}
 
@@ -83,12 +85,12 @@ def read_qrels(path: Path) -> Qrels:
     """
     qrels: Qrels = {}
     for number, line in _filled_lines(path):
-        fields = _columns(line, (4, 3))
+        fields = _columns_of(line, (4, 3))
         if number == 1 and len(fields) == 3 and not _is_number(fields[2]):
             continue
         if len(fields) not in (3, 4):
-            raise _bad(path, number, "judgements have 4 columns, qid 0 docid grade, or 3, qid docid grade", line)
-        qrels.setdefault(fields[0], {})[fields[-2]] = max(0.0, _number(path, number, fields[-1], line))
+            raise _bad_line(path, number, "judgements have 4 columns, qid 0 docid grade, or 3, qid docid grade", line)
+        qrels.setdefault(fields[0], {})[fields[-2]] = max(0.0, _number_of(path, number, fields[-1], line))
     return qrels
 
 
@@ -193,7 +195,7 @@ def _filled_lines(path: Path) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in text_lines(path) if line.strip())
 
 
-def _columns(line: str, counts: Collection[int]) -> list[str]:
+def _columns_of(line: str, counts: Collection[int]) -> list[str]:
     """The columns of a line, of which there should be one of these numbers."""
     by_tab = [column.strip(_BLANKS) for column in line.strip("\r").split("\t")]
     if len(by_tab) in counts and all(by_tab):
@@ -208,11 +210,11 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _number(path: Path, number: int, text: str, line: str) -> float:
+def _number_of(path: Path, number: int, text: str, line: str) -> float:
     if not _is_number(text):
-        raise _bad(path, number, f"{text!r} is no number", line)
+        raise _bad_line(path, number, f"{text!r} is no number", line)
     return float(text)
 
 
-def _bad(path: Path, number: int, why: str, line: str) -> InvalidRequest:
+def _bad_line(path: Path, number: int, why: str, line: str) -> InvalidRequest:
     return InvalidRequest(f"{path} line {number}: {why}; got {line[:80]!r}")

@@ -95,12 +95,12 @@ class Permutation(Method):
     def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The design's orders of the canonical order."""
         canonical = request.canonical()
-        orders = self._orders(len(request.segments))
+        orders = self._orders_of(len(request.segments))
         if self.stop:  # whatever is asked before stopping shall be spread over the design
             orders = [orders[v] for v in designs.spread(len(orders))]
         return [canonical.reordered(order) for order in orders]
 
-    def _orders(self, k: int) -> list[tuple[int, ...]]:
+    def _orders_of(self, k: int) -> list[tuple[int, ...]]:
         if self.design == "all":
             return designs.all_orders(k)
         if self.design == "random":
@@ -124,7 +124,7 @@ class Permutation(Method):
         while len(outputs) < len(views):
             outputs += yield views[len(outputs) : len(outputs) + size]
             size = _NEXT_ROUND
-            if self.stop and self._lead(_Votes(request, outputs)) >= self.stop:
+            if self.stop and self._lead_of(_VotingViews(request, outputs)) >= self.stop:
                 break
         return self.combine(request, views[: len(outputs)], outputs)
 
@@ -137,18 +137,18 @@ class Permutation(Method):
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """One text, or one ranking from the views that gave one."""
         if request.task == "answer":
-            return folded(_most_similar(outputs) if self.aggregation == "similar" else _frequent(outputs), outputs)
-        votes = _Votes(request, outputs)
+            return folded(_most_similar(outputs) if self.aggregation == "similar" else _most_frequent(outputs), outputs)
+        votes = _VotingViews(request, outputs)
         if not votes.rankings:
             output = Output(request.task, status=outputs[0].status, notes=votes.notes)
         else:
-            output = self._aggregated(votes)
+            output = self._aggregate_votes(votes)
             ties = sum(each.status == "ok" and not each.ranking for each in outputs)
             if request.task in ("judge", "choose") and ties > len(votes.rankings):
                 output = replace(output, winner=None, notes=(f"a tie in {ties} of {len(outputs)} views",))
         return folded(output, outputs)
 
-    def _aggregated(self, votes: _Votes) -> Output:
+    def _aggregate_votes(self, votes: _VotingViews) -> Output:
         """The ranking of what some vote ranked; what none did stays unranked."""
         n, rankings = len(votes.ids), votes.rankings
         notes = votes.notes
@@ -160,7 +160,7 @@ class Permutation(Method):
             scores, places = self._mean_score(votes)
         elif chosen == "kemeny":
             best = kemeny(rankings, n, time_limit_s=_KEMENY_LIMIT_S)
-            places, scores = best.places, _descending(best.places, n)
+            places, scores = best.places, _descending_scores(best.places, n)
             if not best.proved:
                 notes += (f"the Kemeny order isn't proved: distance {best.distance}, proved bound {best.bound}",)
         else:
@@ -177,7 +177,7 @@ class Permutation(Method):
         )
         return with_groups(output, tuple(filter(None, groups)))
 
-    def _mean_score(self, votes: _Votes) -> tuple[Sequence[float], Sequence[Sequence[int]]]:
+    def _mean_score(self, votes: _VotingViews) -> tuple[Sequence[float], Sequence[Sequence[int]]]:
         """Mean scores by item number, and the items' places by them."""
         if not votes.scores:
             raise InvalidComposition(
@@ -193,7 +193,7 @@ class Permutation(Method):
         groups = score_groups(dict(zip(votes.ids, scores, strict=True)), votes.ids, votes.resolution)
         return scores, [[number[id] for id in group] for group in groups]
 
-    def _lead(self, votes: _Votes) -> float:
+    def _lead_of(self, votes: _VotingViews) -> float:
         """By how many standard errors the leader is ahead of the second; 0 where that can't be said yet."""
         n, m = len(votes.ids), len(votes.rankings)
         if n == 1:
@@ -212,7 +212,7 @@ class Permutation(Method):
         return mean / error if error else (math.inf if mean > 0 else 0.0)
 
 
-class _Votes:
+class _VotingViews:
     """The rankings (and scores, where every vote has them) of the views that gave one, by canonical number."""
 
     def __init__(self, request: Request, outputs: Sequence[Output]) -> None:
@@ -235,7 +235,7 @@ class _Votes:
             self.notes += (f"{partial} of {len(outputs)} views left something unranked",)
 
 
-def _descending(places: Sequence[Sequence[int]], n: int) -> list[float]:
+def _descending_scores(places: Sequence[Sequence[int]], n: int) -> list[float]:
     """Scores by item number that go down from n - 1, an item a step; tied ones share the middle of theirs."""
     scores = [0.0] * n
     above = 0
@@ -246,14 +246,14 @@ def _descending(places: Sequence[Sequence[int]], n: int) -> list[float]:
     return scores
 
 
-def _frequent(outputs: Sequence[Output]) -> Output:
+def _most_frequent(outputs: Sequence[Output]) -> Output:
     """The text that most views gave, as the first of them put it; between equals, the first in the alphabet."""
     texts = _voting_texts(outputs)
     if not texts:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
     alike: dict[str, list[str]] = {}
     for text in texts:
-        alike.setdefault(_plain(text), []).append(text)
+        alike.setdefault(_plain_text(text), []).append(text)
     most = min(alike, key=lambda plain: (-len(alike[plain]), plain))
     notes = () if len(alike) == 1 else (f"{len(alike[most])} of {len(outputs)} views gave this answer",)
     return Output("answer", text=alike[most][0], notes=notes)
@@ -281,6 +281,6 @@ def _most_similar(outputs: Sequence[Output]) -> Output:
     return Output("answer", text=texts[best], notes=(f"the most similar to the others of {len(texts)} answers",))
 
 
-def _plain(text: str) -> str:
+def _plain_text(text: str) -> str:
     """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
     return " ".join(text.casefold().split()).strip(string.punctuation + " ")

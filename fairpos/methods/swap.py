@@ -71,14 +71,14 @@ def mean_verdict(request: Request, outputs: Sequence[Output]) -> Output:
     """
     ties = {output.tie is None for output in outputs}
     distributions = len(ties) == 1 and all(has_all_scores(output, request.ids) for output in outputs)
-    shares = [_probabilities(output) if distributions else _votes(output, request.ids) for output in outputs]
+    shares = [_probability_shares(output) if distributions else _vote_shares(output, request.ids) for output in outputs]
     means = {key: math.fsum(share[key] for share in shares) / len(shares) for key in shares[0]}
     logs = {key: math.log(p) if p > 0 else -math.inf for key, p in means.items()}
     scores = {id: value for id, value in logs.items() if id is not None}
     return ranked_by_score(request, scores, max(output.resolution for output in outputs), tie=logs.get(None))
 
 
-def _probabilities(output: Output) -> Mapping[str | None, float]:
+def _probability_shares(output: Output) -> Mapping[str | None, float]:
     """By id, and under None of a tie where it was offered; summing to 1."""
     logs: dict[str | None, float] = {} if output.tie is None else {None: output.tie}
     logs.update(output.scores.items())
@@ -88,7 +88,7 @@ def _probabilities(output: Output) -> Mapping[str | None, float]:
     return {key: weight / total for key, weight in weights.items()}
 
 
-def _votes(output: Output, ids: Sequence[str]) -> Mapping[str | None, float]:
+def _vote_shares(output: Output, ids: Sequence[str]) -> Mapping[str | None, float]:
     if output.winner is None:
         return {id: 1 / len(ids) for id in ids}
     return {id: float(id == output.winner) for id in ids}

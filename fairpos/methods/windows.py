@@ -70,15 +70,15 @@ class Windows(Method):
 
     def steps(self, request: Request, backend: Backend) -> Steps:
         """Windows that don't need each other's results are asked together."""
-        standing = _Standing(request.reordered(self._begin(request)))
-        rounds = self._sliding(standing) if self.kind == "sliding" else self._disjoint(standing)
+        standing = _WindowStanding(request.reordered(self._first_order(request)))
+        rounds = self._slide_window(standing) if self.kind == "sliding" else self._merge_windows(standing)
         yield from rounds
         if 0 < self.top < len(standing.order):
             best = standing.order[: self.top]
             standing.order[: self.top] = standing.ranked(best, (yield [standing.part(best)])[0])
         return standing.output()
 
-    def _sliding(self, standing: _Standing) -> Rounds:
+    def _slide_window(self, standing: _WindowStanding) -> Rounds:
         """One window after the other, from the back to the front."""
         order = standing.order
         start = max(0, len(order) - self.size)
@@ -90,7 +90,7 @@ class Windows(Method):
                 return
             start = max(0, start - self.stride)
 
-    def _disjoint(self, standing: _Standing) -> Rounds:
+    def _merge_windows(self, standing: _WindowStanding) -> Rounds:
         """Windows side by side; the best of each meet in the next round."""
         order, dropped = standing.order, list[int]()
         while len(order) > self.size:
@@ -101,12 +101,12 @@ class Windows(Method):
             ranked = [standing.ranked(window, output) for window, output in zip(windows, outputs, strict=True)]
             # Every window loses at least one, so that the rounds come to an end.
             keep = [min(self.stride, max(1, len(window) - 1)) for window in ranked]
-            order = _dealt([window[:k] for window, k in zip(ranked, keep, strict=True)])
-            dropped = _dealt([window[k:] for window, k in zip(ranked, keep, strict=True)]) + dropped
+            order = _deal_out([window[:k] for window, k in zip(ranked, keep, strict=True)])
+            dropped = _deal_out([window[k:] for window, k in zip(ranked, keep, strict=True)]) + dropped
         [output] = yield [standing.part(order)]
         standing.order = standing.ranked(order, output) + dropped
 
-    def _begin(self, request: Request) -> list[int]:
+    def _first_order(self, request: Request) -> list[int]:
         """The first order, as numbers of the request's segments."""
         place = {id: i for i, id in enumerate(request.ids)}
         if self.start == "input":
@@ -120,7 +120,7 @@ class Windows(Method):
         return sorted(canonical, key=lambda i: (scores[i] is None, -(scores[i] or 0.0)))
 
 
-class _Standing:
+class _WindowStanding:
     """How the segments stand while windows are asked: their order, which of them a window ranked, and which it tied.
 
     Segments go by their number in the order to begin with.
@@ -178,7 +178,7 @@ class _Standing:
         return folded(with_groups(output, groups), self._outputs)
 
 
-def _dealt(piles: Sequence[Sequence[int]]) -> list[int]:
+def _deal_out(piles: Sequence[Sequence[int]]) -> list[int]:
     """The first of every pile, then the second of every pile, and so on."""
     deepest = max(map(len, piles))
     return [pile[depth] for depth in range(deepest) for pile in piles if depth < len(pile)]

@@ -58,7 +58,7 @@ _TIE_WORDS = re.compile(r"\b(?:tied?|ties|equal(?:ly)?|same)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class _NamedItem:
     """A name in a text, from `start` to `end`, with the bracket that it stands in ("" for none)."""
 
     name: str
@@ -87,20 +87,20 @@ class ListReader:
     def lists(self, text: str) -> list[Found]:
         """All lists of a plain text that stand as rankings, in their order."""
         span = _span_of_words(text)
-        found = [*self._runs(text, span), *self._numberings(text, span), *self._json(text)]
+        found = [*self._find_runs(text, span), *self._find_numberings(text, span), *self._find_json(text)]
         return sorted(found, key=lambda each: each.start)
 
-    def _items(self, text: str) -> Iterator[_Item]:
+    def _find_items(self, text: str) -> Iterator[_NamedItem]:
         for match in self._item.finditer(text):
             name = match["inside"] or match["named"] or match["bare"]
-            yield _Item(name, match["bracket"] or "", match.start(), match.end())
+            yield _NamedItem(name, match["bracket"] or "", match.start(), match.end())
 
-    def _runs(self, text: str, words: tuple[int, int]) -> Iterator[Found]:
+    def _find_runs(self, text: str, words: tuple[int, int]) -> Iterator[Found]:
         """Chains and enumerations."""
-        run: list[_Item] = []
+        run: list[_NamedItem] = []
         joints: list[str] = []
-        for item in (*self._items(text), None):
-            joint = "" if item is None or not run else _joint(text[run[-1].end : item.start][: _LONGEST_JOINT + 1])
+        for item in (*self._find_items(text), None):
+            joint = "" if item is None or not run else _joint_of(text[run[-1].end : item.start][: _LONGEST_JOINT + 1])
             kept = 0  # items of this run with which the next one begins
             if joint and joints and (joints[-1] == "line") != (joint == "line"):
                 # A line of several names is no part of a list that has a line a name.
@@ -114,16 +114,16 @@ class ListReader:
                 run.append(item)
                 joints += [joint] if len(run) > 1 else []
 
-    def _numberings(self, text: str, words: tuple[int, int]) -> Iterator[Found]:
+    def _find_numberings(self, text: str, words: tuple[int, int]) -> Iterator[Found]:
         """Lines that are numbered from 1, each with a name or with tied ones."""
         block: list[tuple[tuple[str, ...], str]] = []
         start = end = place = 0
         for line in (*text.split("\n"), None):
-            entry = None if line is None else self._numbered(line, len(block) + 1)
+            entry = None if line is None else self._numbered_names(line, len(block) + 1)
             if entry is None and block and (line is None or line.strip()):
                 yield from _of_numbering(text, block, start, end, words)
                 block = []
-                entry = None if line is None else self._numbered(line, 1)
+                entry = None if line is None else self._numbered_names(line, 1)
             if line is not None:
                 if entry is not None:
                     start = start if block else place
@@ -131,21 +131,21 @@ class ListReader:
                     end = place + len(line)
                 place += len(line) + 1
 
-    def _numbered(self, line: str, number: int) -> tuple[tuple[str, ...], str] | None:
+    def _numbered_names(self, line: str, number: int) -> tuple[tuple[str, ...], str] | None:
         """The tied names of a line that has this number, and what follows them."""
         marker = _NUMBERED.match(line)
         if marker is None or int(marker[1] or marker[2]) != number:
             return None
         rest = line[marker.end() :]
         names, end = list[str](), 0
-        for item in self._items(rest):
-            if item.start != end and (not names or _joint(rest[end : item.start][: _LONGEST_JOINT + 1]) != "="):
+        for item in self._find_items(rest):
+            if item.start != end and (not names or _joint_of(rest[end : item.start][: _LONGEST_JOINT + 1]) != "="):
                 break
             names.append(item.name)
             end = item.end
         return (tuple(names), rest[end:]) if names else None
 
-    def _json(self, text: str) -> Iterator[Found]:
+    def _find_json(self, text: str) -> Iterator[Found]:
         """The reply's JSON: an object with a ranking, amid other words too, or an array that is all there is."""
         start, stripped = text.find("{"), text.strip()
         end = text.rfind("}") + 1
@@ -155,7 +155,7 @@ class ListReader:
                 return
         if start < 0 or end <= start:
             return
-        groups = self._groups_of(_loaded(text[start:end]))
+        groups = self._groups_of(_load_json(text[start:end]))
         if groups:
             context = context_of(text, start, end, ties=True)
             if context.counts:
@@ -167,7 +167,7 @@ class ListReader:
             rankings = [item for key, item in value.items() if _names_a_ranking(key)]
             return self._groups_of(rankings[0]) if len(rankings) == 1 else ()
         if isinstance(value, str):
-            chains = [found for found in self._runs(value, _span_of_words(value)) if found.start == 0]
+            chains = [found for found in self._find_runs(value, _span_of_words(value)) if found.start == 0]
             return chains[0].groups if len(chains) == 1 else ()
         if not isinstance(value, list) or not value:
             return ()
@@ -223,7 +223,7 @@ def _names_a_ranking(key: str) -> bool:
     return "rank" in plain or plain in ("order", "ordering", "sorted", "answer", "result", "results", "output", "list")
 
 
-def _loaded(text: str) -> object:
+def _load_json(text: str) -> object:
     """JSON, also as Python writes it, with single quotes; None where it is neither."""
     for attempt in (text, text.replace("'", '"')):
         try:
@@ -234,7 +234,7 @@ def _loaded(text: str) -> object:
     return None
 
 
-def _joint(gap: str) -> str:
+def _joint_of(gap: str) -> str:
     """What stands between two names of one list; "" where they aren't of one list."""
     return next((name for name, pattern in _JOINTS if pattern.fullmatch(gap)), "")
 
@@ -246,7 +246,7 @@ def _span_of_words(text: str) -> tuple[int, int]:
     return first, last + 1
 
 
-def _of_run(text: str, run: Sequence[_Item], joints: Sequence[str], words: tuple[int, int]) -> Iterator[Found]:
+def _of_run(text: str, run: Sequence[_NamedItem], joints: Sequence[str], words: tuple[int, int]) -> Iterator[Found]:
     """The list that names with joints between them are, if they are one."""
     kinds = set(joints)
     start, end = run[0].start, run[-1].end
@@ -256,7 +256,7 @@ def _of_run(text: str, run: Sequence[_Item], joints: Sequence[str], words: tuple
     if not chain and (len(kinds) > 1 or ("space" in kinds and not run[0].bracket)):
         return
     context = context_of(text, start, end, ties="=" in kinds)
-    if not context.counts or not (chain or _ranks(context, start, end, words, single=not joints)):
+    if not context.counts or not (chain or _is_ranking(context, start, end, words, single=not joints)):
         return
     groups = [[run[0].name]]
     for joint, item in zip(joints, run[1:], strict=True):
@@ -273,13 +273,13 @@ def _of_numbering(
     """The list that numbered lines are, if they are one; reasons may follow the names where words lead the list in."""
     tails = [tail for _, tail in block if any(c.isalnum() for c in tail)]
     context = context_of(text, start, end, ties=True)
-    if not context.counts or not _ranks(context, start, end, words) or (tails and not context.as_ranking):
+    if not context.counts or not _is_ranking(context, start, end, words) or (tails and not context.as_ranking):
         return
     if all(_TAIL.fullmatch(tail) and not _TIE_WORDS.search(tail) for tail in tails):
         yield Found(tuple(names for names, _ in block), start, context.final)
 
 
-def _ranks(context: Context, start: int, end: int, words: tuple[int, int], *, single: bool = False) -> bool:
+def _is_ranking(context: Context, start: int, end: int, words: tuple[int, int], *, single: bool = False) -> bool:
     """Whether a list without ">" is a ranking: it is all that the reply holds, or is led in as one."""
     whole = start <= words[0] and words[1] <= end
     return whole or (context.as_ranking and not single)

@@ -132,7 +132,7 @@ def _with_text(record: Record) -> tuple[Record, tuple[str, ...]]:
     passages = record.get("passages")
     if not isinstance(passages, list):
         return record, ()
-    named = [_named(passage, number) for number, passage in enumerate(passages, 1)]
+    named = [_with_id(passage, number) for number, passage in enumerate(passages, 1)]
     hidden = [str(passage["id"]) for passage in named if isinstance(passage, dict) and _is_blank(passage)]
     shown = [passage for passage in named if not (isinstance(passage, dict) and _is_blank(passage))]
     if not hidden or not shown:
@@ -141,7 +141,7 @@ def _with_text(record: Record) -> tuple[Record, tuple[str, ...]]:
     return {**record, "passages": shown}, tuple(hidden)
 
 
-def _named(passage: Json, number: int) -> Json:
+def _with_id(passage: Json, number: int) -> Json:
     if isinstance(passage, str):
         return {"id": str(number), "text": passage}
     if isinstance(passage, dict) and passage.get("id") is None:

@@ -26,9 +26,9 @@ def rank_items(
         asked = [item.request for item in chosen if item.request is not None]
         outputs = iter(run_each(asked, ask) if asked else [])
         for item in chosen:
-            output = next(outputs) if item.request is not None else _unasked(item)
+            output = next(outputs) if item.request is not None else _invalid_output(item)
             yield item, output, result_of(item, output)
 
 
-def _unasked(item: RankItem) -> Output:
+def _invalid_output(item: RankItem) -> Output:
     return Output("rank", status="invalid", views=(View((), "invalid", detail=f"it {item.fault}"),))
