@@ -23,7 +23,9 @@ class Turns:
         self._free = overall
         self._per_client = per_client
         self._held: dict[str, int] = {}
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of their turns
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._served: dict[str, int] = {}  # when each was given its last place, counted in places
+        self._count = 0
 
     @property
     def waiting(self) -> int:
@@ -57,28 +59,36 @@ class Turns:
     def _hold_place(self, client: str) -> None:
         self._free -= 1
         self._held[client] = self._held.get(client, 0) + 1
+        self._count += 1
+        self._served[client] = self._count
 
     def _give_back(self, client: str) -> None:
         self._free += 1
         self._held[client] -= 1
-        if not self._held[client]:
-            del self._held[client]
+        self._forget_if_done(client)
         self._serve_next()
 
     def _serve_next(self) -> None:
-        """Gives a free place to the next client that may have one; that client's next turn comes last."""
-        for client in list(self._waiting) if self._free else []:
-            if self._held.get(client, 0) < self._per_client:
-                queue = self._waiting.pop(client)
-                turn = queue.popleft()
-                if queue:
-                    self._waiting[client] = queue
-                self._hold_place(client)
-                turn.set_result(None)
-                return
+        """Gives a free place to the client that was served longest ago, of those that may have one more."""
+        may = [client for client in self._waiting if self._held.get(client, 0) < self._per_client]
+        if not (self._free and may):
+            return
+        client = min(may, key=lambda client: self._served.get(client, 0))
+        turn = self._waiting[client].popleft()
+        if not self._waiting[client]:
+            del self._waiting[client]
+        self._hold_place(client)
+        turn.set_result(None)
 
     def _forget_turn(self, client: str, turn: asyncio.Future[None]) -> None:
-        queue = self._waiting[client]
-        queue.remove(turn)
-        if not queue:
+        self._waiting[client].remove(turn)
+        if not self._waiting[client]:
             del self._waiting[client]
+        self._forget_if_done(client)
+
+    def _forget_if_done(self, client: str) -> None:
+        """Keeps nothing of clients that have no place and wait for none: there may be any number of them."""
+        if not self._held.get(client, 0):
+            self._held.pop(client, None)
+            if client not in self._waiting:
+                self._served.pop(client, None)
