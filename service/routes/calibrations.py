@@ -9,8 +9,6 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 
 from fairpos.backends.base import Backend
-from fairpos.calibration.attention import attention_profile
-from fairpos.calibration.black_box import black_box_profile
 from fairpos.calibration.profile import Profile
 from fairpos.calibration.profile_store import shared
 from fairpos.calibration.samples import samples_of
@@ -41,6 +39,10 @@ async def calibrate(request: Request) -> Calibration:
 
     Takes minutes on a small model, which answers nobody else meanwhile.
     """
+    # Only here: they take statistics along, whose import would double the time in which a service starts.
+    from fairpos.calibration.attention import attention_profile
+    from fairpos.calibration.black_box import black_box_profile
+
     check_admin(request)
     state = state_of(request)
     body = await read_body(request, CalibrationRequest, state.settings)
