@@ -135,7 +135,7 @@ def read_stored(cache: ResponseCache | None, key: str) -> Completion | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
+class CallAttempt:
     """What one call came to; `raw` is there if it may be cached."""
 
     completion: Completion
@@ -217,7 +217,7 @@ class AsyncOpenAIClient:
 
         async def work() -> None:
             for call in waiting:
-                await self._complete(call, on_completion)
+                await self._complete_call(call, on_completion)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self.limits.concurrency, len(calls))):
@@ -238,7 +238,7 @@ class AsyncOpenAIClient:
         except (TimeoutError, httpx2.HTTPError, ValueError, RecursionError) as error:
             return 0, self.endpoint.without_secrets(f"{type(error).__name__}: {error}")
 
-    async def _complete(self, call: KeyedCall, on_completion: OnCompletion) -> None:
+    async def _complete_call(self, call: KeyedCall, on_completion: OnCompletion) -> None:
         """Tries one call until it succeeds, can't, or has had its attempts; hands over what came of it."""
         made = counted = 0
         try:
@@ -246,7 +246,7 @@ class AsyncOpenAIClient:
                 async with self._slots:
                     await self._pace.wait()
                     made += 1
-                    attempt = await self._attempt(call)
+                    attempt = await self._attempt_call(call)
                 counted += not attempt.at_once
                 if not attempt.again or counted == self.limits.attempts:
                     break
@@ -260,7 +260,7 @@ class AsyncOpenAIClient:
             raise
         on_completion(call.key, replace(attempt.completion, attempts=made))
 
-    async def _attempt(self, call: KeyedCall) -> _Attempt:
+    async def _attempt_call(self, call: KeyedCall) -> CallAttempt:
         """One call. No exception of the transport leaves it; a good response is in the cache when it returns."""
         import httpx2
 
@@ -279,10 +279,10 @@ class AsyncOpenAIClient:
                 )
         except (TimeoutError, httpx2.TimeoutException):
             failed = Completion(status="timeout", detail=f"no whole response within {self.limits.timeout_s} s")
-            attempt = _Attempt(failed, again=True)
+            attempt = CallAttempt(failed, again=True)
         except httpx2.HTTPError as error:
             status: CompletionStatus = "malformed" if isinstance(error, httpx2.DecodingError) else "http_error"
-            attempt = _Attempt(Completion(status=status, detail=f"{type(error).__name__}: {error}"), again=True)
+            attempt = CallAttempt(Completion(status=status, detail=f"{type(error).__name__}: {error}"), again=True)
         else:
             attempt = _read_attempt(response)
             message = response.text if attempt.completion.status == "http_error" else ""
@@ -290,11 +290,11 @@ class AsyncOpenAIClient:
                 attempt = replace(attempt, again=True, at_once=True)
         latency_s = time.perf_counter() - started
         if attempt.raw is not None:
-            self._store(call.key, attempt.raw, latency_s)
+            self._store_response(call.key, attempt.raw, latency_s)
         detail = self.endpoint.without_secrets(attempt.completion.detail)
         return replace(attempt, completion=replace(attempt.completion, latency_s=latency_s, detail=detail))
 
-    def _store(self, key: str, raw: str, latency_s: float) -> None:
+    def _store_response(self, key: str, raw: str, latency_s: float) -> None:
         # In the loop's thread on purpose: nothing can come between a response and its commit, which takes 0.1 ms.
         if self.cache is None:
             return
@@ -305,16 +305,16 @@ class AsyncOpenAIClient:
             _LOG.warning("a response can't be stored, so that a later run will ask for it again: %s", error)
 
 
-def _read_attempt(response: httpx2.Response) -> _Attempt:
+def _read_attempt(response: httpx2.Response) -> CallAttempt:
     status = response.status_code
     if not response.is_success:
         asked_s = retry_after_s(response.headers, time.time())
         failed = replace(read_error(status, response.content.decode("utf-8", "replace")), retry_after_s=asked_s)
         again = status in _RETRIED_STATUS or status >= 500
-        return _Attempt(failed, again=again, asked_s=asked_s)
+        return CallAttempt(failed, again=again, asked_s=asked_s)
     try:
         raw = response.content.decode("utf-8")
         completion = replace(read_response(raw), http_status=status)
     except (MalformedResponse, UnicodeDecodeError) as error:
-        return _Attempt(Completion(status="malformed", http_status=status, detail=str(error)), again=True)
-    return _Attempt(completion, raw=raw)
+        return CallAttempt(Completion(status="malformed", http_status=status, detail=str(error)), again=True)
+    return CallAttempt(completion, raw=raw)

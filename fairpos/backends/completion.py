@@ -156,19 +156,19 @@ def read_response(raw: str) -> Completion:
         raise MalformedResponse(f"not JSON: {error}; it ends with {raw[-40:]!r}") from error
     choice = _first_choice(response)
     _refuse_failed(choice)
-    message = _object(choice.get("message"), "choices[0].message")
+    message = _object_of(choice.get("message"), "choices[0].message")
     reason = choice.get("finish_reason")
     usage = response.get("usage")
-    prompt_tokens, completion_tokens = _usage(usage)
-    refusal = _text(message.get("refusal"), "choices[0].message.refusal").strip()
-    text = _text(message.get("content"), "choices[0].message.content")
+    prompt_tokens, completion_tokens = _usage_of(usage)
+    refusal = _text_of(message.get("refusal"), "choices[0].message.refusal").strip()
+    text = _text_of(message.get("content"), "choices[0].message.content")
     status: CompletionStatus = "ok" if text.strip() else "empty"
     if refusal or _is_one_of(reason, _FILTERED):
         status = "refused"
     return Completion(
         status=status,
         text=text if status == "ok" else "",
-        logprobs=None if status == "refused" else _logprobs(choice.get("logprobs")),
+        logprobs=None if status == "refused" else _logprobs_of(choice.get("logprobs")),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         finish_reason=reason if isinstance(reason, str) else None,
@@ -235,21 +235,21 @@ def _as_dict(value: object) -> object:
 
 
 def _first_choice(response: object) -> Mapping[str, object]:
-    fields = _object(response, "the response")
+    fields = _object_of(response, "the response")
     choices = fields.get("choices")
     if not isinstance(choices, list) or not choices:
         error = f"; it says {str(fields['error'])[:_DETAIL_LENGTH]}" if "error" in fields else ""
         raise MalformedResponse(f"choices must be a list of at least 1 choice, got {choices!r}{error}")
-    return _object(choices[0], "choices[0]")
+    return _object_of(choices[0], "choices[0]")
 
 
-def _object(value: object, name: str) -> Mapping[str, object]:
+def _object_of(value: object, name: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise MalformedResponse(f"{name} must be an object, got {type(value).__name__}")
     return value
 
 
-def _text(value: object, name: str) -> str:
+def _text_of(value: object, name: str) -> str:
     """A string, nothing, or a list of parts of which the text ones count."""
     if value is None:
         return ""
@@ -261,13 +261,13 @@ def _text(value: object, name: str) -> str:
     raise MalformedResponse(f"{name} must be a text, got {type(value).__name__}")
 
 
-def _usage(value: object) -> tuple[int, int]:
+def _usage_of(value: object) -> tuple[int, int]:
     counts = value if isinstance(value, dict) else {}
     prompt, completion = (counts.get(name) for name in ("prompt_tokens", "completion_tokens"))
     return (prompt if isinstance(prompt, int) else 0, completion if isinstance(completion, int) else 0)
 
 
-def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
+def _logprobs_of(value: object) -> tuple[TokenLogprob, ...] | None:
     content = value.get("content") if isinstance(value, dict) else None
     if content is None:
         return None
@@ -276,11 +276,11 @@ def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
     tokens = []
     for position, entry in enumerate(content):
         name = f"choices[0].logprobs.content[{position}]"
-        top = _object(entry, name).get("top_logprobs") or []
+        top = _object_of(entry, name).get("top_logprobs") or []
         if not isinstance(top, list):
             raise MalformedResponse(f"{name}.top_logprobs must be a list, got {type(top).__name__}")
         told = [
-            (*_token(item, f"{name}.top_logprobs[{rank}]"), _token_id(item))
+            (*_token_of(item, f"{name}.top_logprobs[{rank}]"), _token_id(item))
             for rank, item in enumerate(top)
             if not _is_untold(item)
         ]
@@ -289,7 +289,7 @@ def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
         ids = tuple(id for *_, id in told)
         if _is_untold(entry):  # the token is there all the same: it may stand in the list, and the next ones count
             entry = dict(entry, logprob=dict(pairs).get(str(entry.get("token")), -math.inf))
-        tokens.append(TokenLogprob(*_token(entry, name), pairs, ids if any(id is not None for id in ids) else ()))
+        tokens.append(TokenLogprob(*_token_of(entry, name), pairs, ids if any(id is not None for id in ids) else ()))
     return tuple(tokens)
 
 
@@ -308,8 +308,8 @@ def _is_untold(entry: object) -> bool:
     return isinstance(entry, dict) and "logprob" in entry and entry["logprob"] is None
 
 
-def _token(entry: object, name: str) -> tuple[str, float]:
-    fields = _object(entry, name)
+def _token_of(entry: object, name: str) -> tuple[str, float]:
+    fields = _object_of(entry, name)
     token, logprob = fields.get("token"), fields.get("logprob")
     if not isinstance(token, str):
         raise MalformedResponse(f"{name}.token must be a text, got {token!r}")

@@ -73,10 +73,10 @@ class Dialect:
             return False
         with self._guard:
             if self.adapted(body) == sent:  # else another call has learnt it in the meantime
-                self._learn(sent, message)
+                self._learn_from(sent, message)
             return self.adapted(body) != sent
 
-    def _learn(self, sent: Mapping[str, JSON], message: str) -> None:
+    def _learn_from(self, sent: Mapping[str, JSON], message: str) -> None:
         if "max_tokens" in sent and "max_completion_tokens" in message:
             self._renamed["max_tokens"] = "max_completion_tokens"
             _LOG.info("the endpoint wants max_completion_tokens instead of max_tokens")

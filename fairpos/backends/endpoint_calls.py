@@ -58,7 +58,7 @@ def reply_of(call: Generate | Score, completion: Completion) -> Reply:
     """What a completion says to a call."""
     reply = plain_reply(completion)
     if isinstance(call, Generate):
-        return _generated(reply, completion)
+        return _generated_reply(reply, completion)
     if completion.status not in ("ok", "empty"):
         return reply
     if completion.reasoned:
@@ -69,7 +69,7 @@ def reply_of(call: Generate | Score, completion: Completion) -> Reply:
         why = "no listed alternative is one of the replies" if completion.logprobs else "the endpoint lists no logprobs"
         return replace(reply, status="empty" if completion.status == "empty" else "unparsable", detail=why)
     resolution = of_listed(p for token in completion.logprobs or () for _, p in token.top)
-    return _scored(reply, found.log_probs, found.bounded, resolution)
+    return _scored_reply(reply, found.log_probs, found.bounded, resolution)
 
 
 def exact_reply(scores: ExactScores) -> Reply:
@@ -79,7 +79,7 @@ def exact_reply(scores: ExactScores) -> Reply:
         if reply.status != "ok":
             return reply
         return replace(reply, status="unparsable", detail="the endpoint lists no logprobs of tokens by their ids")
-    return _scored(Reply(usage=scores.usage, key=scores.key), scores.log_probs, scores.bounded, SINGLE)
+    return _scored_reply(Reply(usage=scores.usage, key=scores.key), scores.log_probs, scores.bounded, SINGLE)
 
 
 def plain_reply(completion: Completion) -> Reply:
@@ -105,7 +105,7 @@ def merged(body: Mapping[str, JSON], extra: Mapping[str, JSON]) -> dict[str, JSO
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _scored(reply: Reply, log_probs: tuple[float, ...], bounded: tuple[bool, ...], resolution: float) -> Reply:
+def _scored_reply(reply: Reply, log_probs: tuple[float, ...], bounded: tuple[bool, ...], resolution: float) -> Reply:
     best = max(log_probs)
     return replace(
         reply,
@@ -117,7 +117,7 @@ def _scored(reply: Reply, log_probs: tuple[float, ...], bounded: tuple[bool, ...
     )
 
 
-def _generated(reply: Reply, completion: Completion) -> Reply:
+def _generated_reply(reply: Reply, completion: Completion) -> Reply:
     """A generated text with why it ends."""
     if completion.status == "empty" and completion.cut_off:
         spent = f"all {completion.completion_tokens} tokens" if completion.completion_tokens else "all tokens"

@@ -59,7 +59,7 @@ def label_log_probs(tokens: Sequence[TokenLogprob], labels: Sequence[str]) -> La
     if start is None or not tokens[start].top:
         return None
     names = tuple(fold(label) for label in labels)
-    reading = _Reading(tuple((fold(t.token), tuple((fold(s), p) for s, p in t.top)) for t in tokens), names)
+    reading = MassReading(tuple((fold(t.token), tuple((fold(s), p) for s, p in t.top)) for t in tokens), names)
     reading.read(start, "", 1.0)
     if not any(reading.sure.values()):
         return None
@@ -71,7 +71,7 @@ def label_log_probs(tokens: Sequence[TokenLogprob], labels: Sequence[str]) -> La
 
 
 @dataclass
-class _Reading:
+class MassReading:
     """Probability mass by label: what is surely its own, what it may share, what the lists leave over for it."""
 
     tokens: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
@@ -101,7 +101,7 @@ class _Reading:
             self.left[label] = max(self.left[label], mass * min(rest, least))
         for token, log_prob in listed:
             part = mass * math.exp(log_prob)
-            text, ended = _word(token, so_far)
+            text, ended = _word_after(token, so_far)
             if text in self.labels and (ended or whole):
                 self.sure[text] += part
             elif not ended and any(label.startswith(text) for label in self.labels) and text != so_far:
@@ -113,7 +113,7 @@ class _Reading:
         return any(word != label and word.startswith(label) for word in words for label in self.labels)
 
 
-def _word(token: str, so_far: str) -> tuple[str, bool]:
+def _word_after(token: str, so_far: str) -> tuple[str, bool]:
     """What the reply's word is after this token, and whether it has ended."""
     if so_far and (not token or token[0] in _AROUND):
         return so_far, True

@@ -114,12 +114,12 @@ class LoopThread(Generic[S]):
         if self._thread is not None:
             return
         ready: concurrent.futures.Future[None] = concurrent.futures.Future()
-        thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), name=self._name, daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(self._serve_loop(ready)), name=self._name, daemon=True)
         thread.start()
         ready.result()
         self._thread = thread
 
-    async def _serve(self, ready: concurrent.futures.Future[None]) -> None:
+    async def _serve_loop(self, ready: concurrent.futures.Future[None]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 self._loop = asyncio.get_running_loop()

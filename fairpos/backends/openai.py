@@ -171,11 +171,11 @@ class OpenAIBackend:
         Raises:
             UnsupportedBackend: a call wants a local model: a method that owns the attention, or transformers' objects.
         """
-        return self.client.wait_for(lambda core: self._run(core, calls))
+        return self.client.wait_for(lambda core: self._run_calls(core, calls))
 
     async def run_async(self, calls: Sequence[Call]) -> list[Reply]:
         """`run` for code with an event loop. Cancelling it breaks off its calls, and no others."""
-        return await self.client.do(lambda core: self._run(core, calls))
+        return await self.client.do(lambda core: self._run_calls(core, calls))
 
     def forget(self, keys: Collection[str]) -> None:
         """Drops these responses from the cache, so that the calls are made again: what came of them was of no use."""
@@ -193,19 +193,19 @@ class OpenAIBackend:
         history = call.prompt.request.history
         if isinstance(call, Generate):
             held = server.held_list(call.listing) if call.listing else {}
-            return self._request(messages_of(call.prompt.text, history), sampling_fields(call.decoding), held)
-        return self._request(messages_of(asking_for_labels(call), history), listing_fields(self.alternatives))
+            return self._request_of(messages_of(call.prompt.text, history), sampling_fields(call.decoding), held)
+        return self._request_of(messages_of(asking_for_labels(call), history), listing_fields(self.alternatives))
 
-    def _request(self, messages: Sequence[JSON], *fields: Mapping[str, JSON]) -> CompletionRequest:
+    def _request_of(self, messages: Sequence[JSON], *fields: Mapping[str, JSON]) -> CompletionRequest:
         body: dict[str, JSON] = {"model": self.model, "messages": list(messages)}
         for more in fields:
             body |= more
         return CompletionRequest(merged(body, self.extra))
 
-    async def _run(self, core: AsyncOpenAIClient, calls: Sequence[Call]) -> list[Reply]:
+    async def _run_calls(self, core: AsyncOpenAIClient, calls: Sequence[Call]) -> list[Reply]:
         server, exact_here = Server(), False
         if any(isinstance(call, Score) or call.listing for call in calls):
-            server = await self._identify(core)
+            server = await self._find_server(core)
         if server.scores_exactly and any(isinstance(call, Score) for call in calls):
             exact_here = (await self._abilities_or_none(core)).exact
         exactly = [isinstance(call, Score) and call.attend is None and exact_here for call in calls]
@@ -227,23 +227,23 @@ class OpenAIBackend:
         ]
 
     async def _score_exactly(self, core: AsyncOpenAIClient, server: Server, call: Score) -> Reply:
-        paths = [await self._path(core, server, label) for label in call.replies]
+        paths = [await self._path_of_label(core, server, label) for label in call.replies]
         if not all(paths):
             failed = Completion(status="http_error", detail="the endpoint doesn't tell the labels' tokens")
             return exact_reply(ExactScores(failed=failed))
         messages = messages_of(call.prompt.text, call.prompt.request.history)
 
         async def ask(begun: Path, wanted: Sequence[int], *, more: bool = False) -> Completion:
-            start = call.prompt.answer_start + await self._text(core, server, begun)
+            start = call.prompt.answer_start + await self._text_of_path(core, server, begun)
             fields = body_for(server, wanted, more=more, continued=bool(begun))
-            [completion] = await core.run([self._request((), server.prefilled(messages, start), fields)])
+            [completion] = await core.run([self._request_of((), server.prefilled(messages, start), fields)])
             return completion
 
         return exact_reply(
             await score_exactly(paths, ask, lambda begun, wanted: ask(begun, wanted, more=True)),
         )
 
-    async def _path(self, core: AsyncOpenAIClient, server: Server, label: str) -> Path:
+    async def _path_of_label(self, core: AsyncOpenAIClient, server: Server, label: str) -> Path:
         """A label's tokens; empty where the server doesn't tell them."""
         if label not in self._tokens:
             tokens = await tokens_of(core, server.engine, self.model, label)
@@ -252,7 +252,7 @@ class OpenAIBackend:
             self._tokens[label] = tokens
         return self._tokens[label]
 
-    async def _text(self, core: AsyncOpenAIClient, server: Server, tokens: Path) -> str:
+    async def _text_of_path(self, core: AsyncOpenAIClient, server: Server, tokens: Path) -> str:
         if tokens not in self._texts:
             text = await text_of(core, server.engine, self.model, tokens)
             if text is None:
@@ -260,12 +260,12 @@ class OpenAIBackend:
             self._texts[tokens] = text
         return self._texts[tokens]
 
-    async def _identify(self, core: AsyncOpenAIClient) -> Server:
+    async def _find_server(self, core: AsyncOpenAIClient) -> Server:
         return await self._server.get(lambda: identify(core))
 
     async def find_abilities(self, core: AsyncOpenAIClient) -> Abilities:
         """`abilities`, in the client's own loop."""
-        return await self._abilities.get(lambda: self._probe(core))
+        return await self._abilities.get(lambda: self._probe_model(core))
 
     async def _abilities_or_none(self, core: AsyncOpenAIClient) -> Abilities:
         """For calls on their way: whatever is wrong with the endpoint, they say it themselves."""
@@ -274,13 +274,13 @@ class OpenAIBackend:
         except BackendError:
             return Abilities(Server())
 
-    async def _probe(self, core: AsyncOpenAIClient) -> Abilities:
+    async def _probe_model(self, core: AsyncOpenAIClient) -> Abilities:
         """Who answers, whether labels can be scored exactly, and else whether alternatives are listed.
 
         Raises:
             BackendError: the endpoint doesn't answer.
         """
-        server = await self._identify(core)
+        server = await self._find_server(core)
         if server.scores_exactly and await self._proves_exact(core, server):
             return Abilities(server, exact=True)
         if server.scores_exactly:
@@ -288,7 +288,7 @@ class OpenAIBackend:
         if self._logprobs is not None:
             return Abilities(server, alternatives=self.alternatives if self._logprobs else 0)
         [completion] = await core.run(
-            [self._request(messages_of("Reply with the letter A."), listing_fields(self.alternatives))]
+            [self._request_of(messages_of("Reply with the letter A."), listing_fields(self.alternatives))]
         )
         refused = completion.http_status in (400, 422) and "logprob" in completion.detail
         if completion.status in ("http_error", "timeout", "malformed", "cancelled") and not refused:
@@ -307,13 +307,13 @@ class OpenAIBackend:
         """
         start = "Letter:"
         expected = await tokens_of(core, server.engine, self.model, start)
-        path = await self._path(core, server, " A")
+        path = await self._path_of_label(core, server, " A")
         if not (expected and path):
             return False
         messages = messages_of("Reply with the letter A.")
         fields = body_for(server, path[:1], more=False, continued=False)
         free, started = await core.run(
-            [self._request((), server.prefilled(messages, words), fields) for words in ("", start)]
+            [self._request_of((), server.prefilled(messages, words), fields) for words in ("", start)]
         )
         listed = listed_by_id(started)
         added = started.prompt_tokens - free.prompt_tokens

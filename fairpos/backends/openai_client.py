@@ -84,9 +84,9 @@ class OpenAIClient:
         self.limits = Limits(concurrency, timeout_s, attempts, backoff or Backoff(), rpm)
         self.endpoint = Endpoint(base_url, api_key, headers or {})
         self.cache = cache
-        self._start()
+        self._start_loop()
 
-    def _start(self) -> None:
+    def _start_loop(self) -> None:
         dialects = Dialects()
         endpoint, limits, cache = self.endpoint, self.limits, self.cache  # not self: the finaliser must be able to run
         self._loop: LoopThread[AsyncOpenAIClient] = LoopThread(
@@ -107,7 +107,7 @@ class OpenAIClient:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._start()
+        self._start_loop()
 
     def complete_many(
         self,
@@ -144,7 +144,7 @@ class OpenAIClient:
         for key, completion in batch.stored.items():
             deliver(key, completion)
         if batch.calls and not (cancel is not None and cancel.is_set()):
-            self._make(batch.calls, deliver, cancel)
+            self._make_calls(batch.calls, deliver, cancel)
         return batch.completions
 
     async def run(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
@@ -175,7 +175,7 @@ class OpenAIClient:
     ) -> None:
         self.close()
 
-    def _make(
+    def _make_calls(
         self,
         calls: Sequence[KeyedCall],
         deliver: Callable[[str, Completion], None],

@@ -38,10 +38,10 @@ class Remembered(Generic[T]):
         if self._failed is not None and time.monotonic() < self._failed_at + self.failure_s:
             raise self._failed
         if self._running is None or self._running.done():
-            self._running = asyncio.get_running_loop().create_task(self._find(find))
+            self._running = asyncio.get_running_loop().create_task(self._find_once(find))
         return await asyncio.shield(self._running)
 
-    async def _find(self, find: Callable[[], Coroutine[None, None, T]]) -> T:
+    async def _find_once(self, find: Callable[[], Coroutine[None, None, T]]) -> T:
         try:
             self.value = await find()
         except Exception as error:

@@ -49,7 +49,7 @@ class ResponseCache:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().absolute()
-        self._open()
+        self._open_file()
 
     def get(self, key: str) -> CachedResponse | None:
         """The response stored under `key`, or None.
@@ -57,7 +57,7 @@ class ResponseCache:
         Raises:
             BackendError: the file can't be read any more.
         """
-        with self._usable() as connection:
+        with self._usable_connection() as connection:
             row = connection.execute("SELECT raw, latency_s FROM responses WHERE key = ?", (key,)).fetchone()
         return None if row is None else CachedResponse(*row)
 
@@ -68,7 +68,7 @@ class ResponseCache:
             BackendError: the file can't be written any more.
         """
         row = (key, raw, latency_s, time.time())
-        with self._usable() as connection:
+        with self._usable_connection() as connection:
             connection.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?)", row)
 
     def remove(self, keys: Iterable[str]) -> None:
@@ -77,14 +77,14 @@ class ResponseCache:
         Raises:
             BackendError: the file can't be written any more.
         """
-        with self._usable() as connection:
+        with self._usable_connection() as connection:
             connection.executemany("DELETE FROM responses WHERE key = ?", [(key,) for key in keys])
 
     def __reduce__(self) -> tuple[type[ResponseCache], tuple[Path]]:
         return type(self), (self.path,)  # another process opens the file anew
 
     def __len__(self) -> int:
-        with self._usable() as connection:
+        with self._usable_connection() as connection:
             [count] = connection.execute("SELECT count(*) FROM responses").fetchone()
         return int(count)
 
@@ -101,24 +101,24 @@ class ResponseCache:
     ) -> None:
         self.close()
 
-    def _open(self) -> None:
+    def _open_file(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _connect(self.path)
+            self._connection = _connect_to(self.path)
         except (OSError, sqlite3.Error) as error:
             raise InvalidOption(f"{self.path} can't be used as a response cache: {error}") from error
         self._finalizer = weakref.finalize(self, self._connection.close)
 
     @contextlib.contextmanager
-    def _usable(self) -> Iterator[sqlite3.Connection]:
+    def _usable_connection(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one thread at a time."""
         if self._pid != os.getpid():
             # Forked: SQLite forbids using, and even closing, a connection that another process opened.
             self._finalizer.detach()
             _INHERITED.append(self._connection)
-            self._open()
+            self._open_file()
         try:
             with self._lock:
                 yield self._connection
@@ -126,7 +126,7 @@ class ResponseCache:
             raise BackendError(f"response cache {self.path}: {error}") from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect_to(path: Path) -> sqlite3.Connection:
     # Autocommit: each statement is a transaction of its own unless one is begun.
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     try:

@@ -85,10 +85,10 @@ async def identify(core: AsyncOpenAIClient) -> Server:
     owners = {model.get("owned_by") for model in listed}
     if "vllm" in owners:
         _, said = await core.ask_server("GET", core.endpoint.root_url("/version"))
-        return Server("vllm", _text_of(said, "version"), await _tokenizes(core, "vllm", names), names)
+        return Server("vllm", _text_of(said, "version"), await _tells_tokens(core, "vllm", names), names)
     if "llamacpp" in owners:
         _, said = await core.ask_server("GET", core.endpoint.root_url("/props"))
-        return Server("llama.cpp", _text_of(said, "build_info"), await _tokenizes(core, "llama.cpp", names), names)
+        return Server("llama.cpp", _text_of(said, "build_info"), await _tells_tokens(core, "llama.cpp", names), names)
     return Server(models=names)
 
 
@@ -133,7 +133,7 @@ async def shows_documents(core: AsyncOpenAIClient, model: str) -> bool:
     return with_documents.prompt_tokens - without.prompt_tokens >= _PROOF.count(" ")
 
 
-async def _tokenizes(core: AsyncOpenAIClient, engine: Engine, models: Sequence[str]) -> bool:
+async def _tells_tokens(core: AsyncOpenAIClient, engine: Engine, models: Sequence[str]) -> bool:
     model = models[0] if models else ""
     tokens = await tokens_of(core, engine, model, " A")
     return tokens is not None and await text_of(core, engine, model, tokens) == " A"
