@@ -37,9 +37,9 @@ from transformers import PreTrainedModel
 from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import FairposError
+from fairpos.layout import Layout
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
-from fairpos.types import Layout
 from tests.architectures import (
     NotBuilt,
     entries,

@@ -204,7 +204,6 @@ class Hooks:
     def _put_hooks(self) -> None:
         decoder, outer = decoder_of(self.model), self.model.base_model
         rotary, family = self.rotary, self.family
-        layer_types = _rotary_kinds(rotary, decoder)
         self._undo.append(_hold_configs(_attention_configs(self.model)))
         stack = threading.local()
 
@@ -212,7 +211,7 @@ class Hooks:
             cache = kwargs.get(CACHE)
             forward = None
             if isinstance(cache, SegmentCache):
-                forward = ForwardPass(cache, rotary, family, layer_types)
+                forward = ForwardPass(cache, rotary, family)
             if not hasattr(stack, "tokens"):
                 stack.tokens = []
             stack.tokens.append(_active.set(forward))
@@ -242,7 +241,7 @@ class Hooks:
         handles = [
             outer.register_forward_pre_hook(enter, with_kwargs=True),
             outer.register_forward_hook(leave, always_call=True),
-            family.rotation.module.register_forward_hook(neutral),
+            *(module.register_forward_hook(neutral) for module in family.rotation.modules),
             *(
                 module.register_forward_pre_hook(keep, with_kwargs=True)
                 for module in attention_modules(decoder).values()
@@ -286,10 +285,3 @@ def _hold_configs(configs: list[Any]) -> Callable[[], None]:
                     config._attn_implementation = NAME
 
     return release
-
-
-def _rotary_kinds(rotary: Rotary, decoder: nn.Module) -> list[str] | None:
-    """The rotary kind of each layer, for models whose rotary module asks for it (two bases, Gemma 3)."""
-    if not isinstance(getattr(rotary.rotation.module, "rope_type", None), dict):
-        return None
-    return list(decoder.config.layer_types)  # type: ignore[union-attr, arg-type]

@@ -93,7 +93,6 @@ class ForwardPass:
         cache: Of the call, with its attention.
         rotary: The model's.
         family: The model's.
-        layer_types: The rotary kind of each layer, where the model has several bases.
         masks: How many masks the model has asked for in this pass.
         arguments: Of the attention module that is running, where the attention needs its input.
         projecting: Whether that module runs for its projections alone.
@@ -102,7 +101,6 @@ class ForwardPass:
     cache: SegmentCache
     rotary: Rotary
     family: Family
-    layer_types: list[str] | None
     masks: int = 0
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     projecting: bool = False
@@ -237,7 +235,7 @@ class Layer:
     @property
     def kind(self) -> str | None:
         """Which rotary base this layer has, where the model has several."""
-        kinds = self._forward.layer_types
+        kinds = self._forward.family.kinds
         # Models with one rotary base for all layers take no layer type.
         return kinds[self.index] if kinds is not None else None
 

@@ -22,6 +22,7 @@ from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import AttentionOwner, Ballot
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
+from fairpos.backends.unwrap import plain_model
 from fairpos.backends.voting import pooled
 from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.layout import Layout
@@ -32,14 +33,14 @@ class LocalModel:
     """A causal language model of transformers with its tokenizer.
 
     Args:
-        model: Any causal model with a `generate` method.
+        model: Any causal model with a `generate` method; what is wrapped around it (PEFT, torch.compile) is taken off.
         tokenizer: Its tokenizer.
         store: Keeps what methods read in segments, from one prompt to the next; for methods where a segment's keys
             depend on the prefix and itself alone. Such prompts then run one by one.
         name: What it is called in reports and profiles; None: as its config says, or its class.
 
     Raises:
-        UnsupportedModel: the model is an encoder-decoder.
+        UnsupportedModel: the model is an encoder-decoder, or has an adapter of virtual tokens.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LocalModel:
         store: SegmentStore | None = None,
         name: str | None = None,
     ) -> None:
+        model = plain_model(model)
         if getattr(model.config, "is_encoder_decoder", False):
             raise UnsupportedModel(
                 f"{type(model).__name__} is an encoder-decoder model; fairpos needs a decoder-only causal model"

@@ -11,8 +11,8 @@ import transformers
 from benchmarks.architectures import METHODS, check_method
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import UnsupportedModel
+from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
-from fairpos.types import Layout
 from tests.architectures import random_prompt, small_config, small_model, with_random_weights
 from tests.prompts_in_tokens import orders
 from tests.reference import pine, set_based

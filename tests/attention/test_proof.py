@@ -15,9 +15,9 @@ from fairpos.attention.seam import Seam, seam_of
 from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import UnsupportedModel
+from fairpos.layout import Layout
 from fairpos.methods.pine import Pine
 from fairpos.methods.set_based import SetBased
-from fairpos.types import Layout
 from tests.architectures import plain_logits, random_prompt, small_model
 from tests.attention.test_families import Tokens
 

@@ -48,6 +48,11 @@ class Rotation(ABC):
         cos, sin = self.module.forward(like, positions) if kind is None else self.module.forward(like, positions, kind)
         return cos, sin
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that make factors."""
+        return [self.module]
+
     @abstractmethod
     def apply(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x (B, H, L, D) rotated by factors (B or 1, L, R)."""
@@ -94,6 +99,7 @@ class Family:
         temperature: None: queries have no factors of their place.
         cache_layer: What keeps a layer's keys and values.
         key_sources: By layer, the layer whose keys and values it attends to, where those aren't its own.
+        kinds: Of each layer, where layers differ in their factors.
         limits: By method, why it can't be right on this family.
     """
 
@@ -101,6 +107,7 @@ class Family:
     temperature: Temperature | None = None
     cache_layer: type[GrowingLayer] = GrowingLayer
     key_sources: Mapping[int, int] = field(default_factory=dict)
+    kinds: list[str] | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
 
 

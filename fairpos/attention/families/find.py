@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from fairpos.attention.families import complex_rotation, gemma3n, gptj, latent, llama4, ministral3
+from fairpos.attention.families import complex_rotation, gemma3n, gptj, granite_swa, latent, llama4, ministral3
 from fairpos.attention.families.base import Family, Rotation, Temperature, UsualRotation, own_function
 from fairpos.errors import UnsupportedModel
 
@@ -61,6 +61,7 @@ def family_of(model: PreTrainedModel) -> Family:
         rotation=rotation,
         temperature=temperature,
         key_sources=sources,
+        kinds=kinds_of_layers(decoder, rotation),
         limits=limits,
         **({"cache_layer": latent.PassingLayer} if is_latent else {}),
     )
@@ -72,7 +73,8 @@ def rotation_of(name: str, decoder: nn.Module, *, is_latent: bool) -> Rotation:
     Raises:
         UnsupportedModel: not at all, or in a way that isn't known.
     """
-    module = getattr(decoder, "rotary_emb", None)
+    several = getattr(decoder, "rotary_embs", None)
+    module = several[0] if several else getattr(decoder, "rotary_emb", None)
     if module is None:
         raise UnsupportedModel(
             f"{name} has no rotary position embedding (ALiBi, learned or no positions?); "
@@ -86,12 +88,24 @@ def rotation_of(name: str, decoder: nn.Module, *, is_latent: bool) -> Rotation:
     apply = own_function(decoder, "apply_rotary_pos_emb")
     if apply is None:
         raise UnsupportedModel(f"{name} applies its rotary embedding in a way of its own, without apply_rotary_pos_emb")
+    if several:
+        return granite_swa.RotationByBase(several, apply)
     arguments = [*inspect.signature(apply).parameters]
     if arguments[1:3] == ["cos", "sin"]:
         return gemma3n.OneTensorRotation(module, apply)
     if arguments[1:3] == ["sin", "cos"]:
         return gptj.SineFirstRotation(module, apply)
     return UsualRotation(module, apply)
+
+
+def kinds_of_layers(decoder: nn.Module, rotation: Rotation) -> list[str] | None:
+    """What each layer's factors are asked for by, where a model has several bases (Gemma 3); else None."""
+    if isinstance(rotation, granite_swa.RotationByBase):
+        return granite_swa.kinds_of_layers(decoder)
+    if not isinstance(getattr(rotation.module, "rope_type", None), dict):
+        return None
+    config: Any = decoder.config
+    return list(config.layer_types)
 
 
 def temperature_of(attentions: Mapping[int, nn.Module]) -> Temperature | None:

@@ -1,0 +1,50 @@
+"""The transformers model inside of what users have around it: adapters, compiled or parallel wrappers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from fairpos.errors import UnsupportedModel
+
+
+def plain_model(model: nn.Module) -> PreTrainedModel:
+    """The model that a wrapper runs, with whatever the wrapper has put inside of it.
+
+    LoRA and other adapters of PEFT live in the model's own layers, so the model alone computes with them, merged or
+    not. `torch.compile` and the parallel wrappers hold the model as it was. What has no wrapper comes back as it is.
+
+    Args:
+        model: A model or a wrapper, or a wrapper around a wrapper.
+
+    Raises:
+        UnsupportedModel: the adapter puts virtual tokens before every prompt, which no method could place.
+    """
+    current: Any = model
+    while not isinstance(current, PreTrainedModel):
+        inner = _inside_of(current)
+        if inner is None:
+            break
+        current = inner
+    found: PreTrainedModel = current
+    return found
+
+
+def _inside_of(wrapper: Any) -> nn.Module | None:
+    adapters = getattr(wrapper, "peft_config", None)
+    if adapters is not None and callable(getattr(wrapper, "get_base_model", None)):
+        active = getattr(wrapper, "active_adapter", None)
+        if getattr(adapters.get(active), "is_prompt_learning", False):
+            raise UnsupportedModel(
+                f"the adapter {active!r} puts virtual tokens before every prompt (prompt or prefix tuning); fairpos "
+                "can take adapters that change weights, such as LoRA"
+            )
+        base: nn.Module = wrapper.get_base_model()
+        return base
+    for name in ("_orig_mod", "module"):  # torch.compile; DataParallel and its kin
+        inner = getattr(wrapper, name, None)
+        if isinstance(inner, nn.Module):
+            return inner
+    return None

@@ -1,0 +1,78 @@
+"""What users have around a model is taken off, and its adapters stay in."""
+
+import pytest
+import torch
+from torch import nn
+
+import fairpos
+from fairpos.backends.unwrap import plain_model
+from fairpos.errors import UnsupportedModel
+from tests.architectures import random_prompt, small_model
+from tests.attention.test_families import Tokens
+
+
+class Adapter(nn.Module):
+    """A low-rank addition to a projection, as LoRA puts it into a model's layers."""
+
+    def __init__(self, projection: nn.Linear) -> None:
+        super().__init__()
+        self.projection = projection
+        draw = torch.Generator().manual_seed(0)
+        self.down = nn.Parameter(torch.randn(4, projection.in_features, generator=draw) / 8)
+        self.up = nn.Parameter(torch.randn(projection.out_features, 4, generator=draw) / 8)
+
+    def forward(self, x):
+        return self.projection(x) + x @ self.down.T @ self.up.T
+
+
+class AdapterConfig:
+    def __init__(self, *, is_prompt_learning: bool) -> None:
+        self.is_prompt_learning = is_prompt_learning
+
+
+class WithAdapters(nn.Module):
+    """The outside of PEFT's models: no `PreTrainedModel`, but one inside."""
+
+    def __init__(self, model: nn.Module, *, is_prompt_learning: bool = False) -> None:
+        super().__init__()
+        self.base_model, self.active_adapter = model, "default"
+        self.peft_config = {"default": AdapterConfig(is_prompt_learning=is_prompt_learning)}
+        self.config = model.config
+
+    def get_base_model(self):
+        return self.base_model
+
+
+def adapted():
+    model = small_model("llama")
+    for layer in model.model.layers:
+        layer.self_attn.q_proj = Adapter(layer.self_attn.q_proj)
+        layer.self_attn.k_proj = Adapter(layer.self_attn.k_proj)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_adapters_stay_and_every_wrapper_gives_what_the_model_gives():
+    prompt, model = random_prompt(), adapted()
+    for methods in ("none", "set_based", "pine", "positional_hidden:channel=3"):
+        expected = fairpos.wrap(model, Tokens()).next_token_logits(*prompt, methods=methods)
+        for wrapped in (
+            WithAdapters(model),
+            nn.DataParallel(model),
+            torch.compile(model),
+            WithAdapters(torch.compile(model)),
+        ):
+            assert plain_model(wrapped) is model
+            assert torch.equal(fairpos.wrap(wrapped, Tokens()).next_token_logits(*prompt, methods=methods), expected)
+        plain = fairpos.wrap(small_model("llama"), Tokens()).next_token_logits(*prompt, methods=methods)
+        assert (plain - expected).norm() > 1e-2 * plain.norm()
+
+
+def test_a_wrapped_model_is_the_same_model_however_often_it_is_wrapped():
+    model = small_model("llama")
+    assert fairpos.wrap(WithAdapters(model), Tokens()).model is fairpos.wrap(model, Tokens()).model is model
+
+
+def test_virtual_tokens_are_refused():
+    with pytest.raises(UnsupportedModel, match="virtual tokens"):
+        fairpos.wrap(WithAdapters(small_model("llama"), is_prompt_learning=True), Tokens())
