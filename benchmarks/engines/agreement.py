@@ -28,7 +28,8 @@ from benchmarks.engines.servers import ENGINES
 from benchmarks.rankers import halves
 from fairpos import FairModel, Request, Segment
 from fairpos.backends.openai import connect
-from fairpos.types import Output, as_segments
+from fairpos.passages import as_segments
+from fairpos.types import Output
 
 _SAME = 0.95  # share of prompts on which the best label must be the same
 HERE = Path(__file__).parents[1]

@@ -11,8 +11,9 @@ from fairpos import FairModel
 from fairpos.backends.base import Score
 from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import Backoff, OpenAIClient
+from fairpos.passages import as_segments
 from fairpos.prompts import render
-from fairpos.types import Request, as_segments
+from fairpos.types import Request
 from tests.fake_endpoint import Error, FakeEndpoint, Json, Text
 from tests.fake_engine import FakeEngine
 
