@@ -11,8 +11,9 @@ RUN python -m venv /venv \
 
 FROM python:3.11-slim
 COPY --from=build /venv /venv
-RUN useradd --create-home fairpos && mkdir /data && chown fairpos /data
-USER fairpos
+# A number, so that Kubernetes can tell that it isn't root's.
+RUN useradd --uid 10001 --create-home fairpos && mkdir /data && chown 10001 /data
+USER 10001
 ENV PATH=/venv/bin:$PATH FAIRPOS_HOST=0.0.0.0 FAIRPOS_CACHE=/data/models FAIRPOS_PROFILES=/data/profiles
 VOLUME /data
 EXPOSE 8000

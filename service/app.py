@@ -79,11 +79,13 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         if settings.upstream is not None:
             state.upstream = Upstream(settings, metrics)
         loading = asyncio.create_task(state.load())  # the health probes answer meanwhile
+        watching = asyncio.create_task(metrics.watch_loop())
         try:
             yield
         finally:
             loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(loading, watching, return_exceptions=True)
             await state.close()
 
     app = FastAPI(

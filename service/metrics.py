@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+_LOOK_S = 0.02
+_LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -21,6 +26,9 @@ class Metrics:
             "fairpos_first_byte_seconds", "To the first byte of the reply.", ["route"], registry=r, buckets=_SECONDS
         )
         self.open = Gauge("fairpos_open_requests", "Requests being answered.", registry=r)
+        self.loop_lag = Histogram(
+            "fairpos_loop_lag_seconds", "How late the event loop comes.", registry=r, buckets=_LAG_SECONDS
+        )
         self.queue = Gauge("fairpos_queue_jobs", "Requests that wait or run on a local model.", ["model"], registry=r)
         self.batch_calls = Histogram(
             "fairpos_batch_calls",
@@ -45,6 +53,13 @@ class Metrics:
             "fairpos_unparsable", "Model replies that could not be used, by status.", ["task", "status"], registry=r
         )
         self.methods = Counter("fairpos_methods", "Requests by method.", ["method", "task"], registry=r)
+
+    async def watch_loop(self) -> None:
+        """Measures, until it is cancelled, how late the event loop comes to what is due."""
+        while True:
+            due = time.perf_counter() + _LOOK_S
+            await asyncio.sleep(_LOOK_S)
+            self.loop_lag.observe(max(0.0, time.perf_counter() - due))
 
     def text(self) -> bytes:
         """The exposition format."""

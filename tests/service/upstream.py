@@ -79,7 +79,10 @@ def whole(text: str | None, **message: object) -> dict[str, object]:
 
 
 async def completion(request: Received, connection: Connection) -> None:
-    """A plain answer, or the same as a stream where one is asked for."""
+    """A plain answer, or the same as a stream where one is asked for; no models are listed."""
+    if request.method == "GET":
+        await connection.json({"data": []})
+        return
     if not request.body.get("stream"):
         await connection.json(whole("hello there"), x_request_id="up-1", x_extra="kept")
         return
