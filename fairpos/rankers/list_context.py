@@ -15,12 +15,14 @@ _REACH = 300  # characters before and after a list that are looked at
 _WORST = r"(?:worst|least|lowest|weakest|poorest|bottom)"
 _BEST = r"(?:best|most|highest|strongest|top)"
 _GAP = r"(?:[\s_-]{1,3}[^\W_]{1,20}){0,3}?[\s_-]{1,3}"
+_STOP = r"(?=[\s_]*(?:[.,:;)\]\"'\n]|$))"
 _REVERSED = re.compile(
     rf"{_WORST}{_GAP}(?:to|until|>)[\s_-]{{1,3}}(?:the[\s_-]{{1,3}})?(?:[^\W_]{{1,20}}[\s_-]{{1,3}})?{_BEST}"
-    rf"|{_WORST}{_GAP}(?:first|at[\s_]the[\s_](?:top|front|beginning)|on[\s_]top)\b"
+    rf"|{_WORST}{_GAP}(?:first{_STOP}|at[\s_]the[\s_](?:top|front|beginning)\b|on[\s_]top\b)"
     rf"|(?:start|begin)(?:s|ning|ing)?[\s_](?:with|from|at)[\s_](?:the[\s_])?{_WORST}"
-    rf"|{_BEST}{_GAP}(?:last|at[\s_]the[\s_](?:bottom|end))\b"
-    r"|\bascending|\bincreasing(?:ly)?\b|\brevers(?:e|ed)[\s_](?:order|ranking)|\bbackwards?\b",
+    rf"|{_BEST}{_GAP}(?:last{_STOP}|at[\s_]the[\s_](?:bottom|end)\b)"
+    r"|\bascending\b|\bincreasing[\s_](?:order|relevance|importance|rank)|\brevers(?:e|ed)[\s_](?:order|ranking)"
+    r"|\bbackwards?[\s_](?:order|ranking)|\b(?:ranked|sorted|ordered|listed)[\s_]backwards?\b",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
@@ -29,7 +31,8 @@ _DENIED = re.compile(
     r"earlier|before|first\s+(?:thought|guess|attempt|try|impression|pass)|baseline|random(?:ly)?|arbitrary|off-topic|"
     r"irrelevant|unrelated|neither|none|nor|ignore|discard(?:ed)?|exclud(?:e|ed|ing)|(?:input|given)\s+(?:order|list)|"
     r"(?:order|list|sequence)\s+(?:as\s+)?(?:given|shown|presented|provided|received|seen)|as\s+(?:given|shown)|"
-    r"unranked|without|could\s+be|might\s+be)\b|n't\b|\bcant\b",
+    r"unranked|without|could\s+be|might\s+be|says?|said|states?|claims?|asks?|suggests?|instructs?|quotes?)\b|n't\b|"
+    r"\bcant\b|(?<!to )(?<!to the )\b(?:low(?:est)?|bottom|worst|least|poorly)\b",
     re.IGNORECASE,
 )
 _TIED = re.compile(r"\b(?:tied?|ties|equal(?:ly)?|same|indistinguishable)\b", re.IGNORECASE)
@@ -93,7 +96,7 @@ def context_of(text: str, start: int, end: int, *, ties: bool = False) -> Contex
         end: After it.
         ties: The list has ties: that words speak of such is no objection.
     """
-    lead = _lead_in(text, start)
+    lead = _lead_in(text, start, end)
     if lead is None or not _ends_well(text, end):
         return _APART
     denied = _DENIED.search(lead) or (_FORMAT.search(lead) and not _IN_FORMAT.search(lead))
@@ -102,11 +105,13 @@ def context_of(text: str, start: int, end: int, *, ties: bool = False) -> Contex
     return Context(True, _RANKING.search(lead) is not None, _FINAL.search(lead) is not None)
 
 
-def _lead_in(text: str, start: int) -> str | None:
+def _lead_in(text: str, start: int, end: int) -> str | None:
     """The words that lead a list in, "" where it stands at a beginning, None where it stands amid a sentence."""
     before = text[max(0, start - _REACH) : start]
     line_start = before.rfind("\n") + 1
     own = before[line_start:].rstrip(_OPENERS)
+    if own.lstrip().startswith(">") and "\n" in text[start:end]:  # a quotation, not a chain
+        return None
     if _MARKER.match(own):
         return None
     if not own.strip(" \t->•+"):

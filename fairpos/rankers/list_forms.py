@@ -6,8 +6,8 @@
     numbering     1. [3] / 2. [1] = [2]      a line each, numbered from 1
     JSON          {"ranking": [2, 1, 3]}     an array within an array is a tie
 
-A chain and an object of JSON say by themselves that they rank. An enumeration or a numbering only does if it is all
-that the reply holds, or if the words before it say so.
+A chain and an object of JSON say by themselves that they rank. A chain of bare names, an enumeration and a numbering
+only do if they are all that the reply holds, or if the words before them say so.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ _TIE_WORDS = re.compile(r"\b(?:tied?|ties|equal(?:ly)?|same)\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class _NamedItem:
-    """A name in a text, from `start` to `end`, with the bracket that it stands in ("" for none)."""
+    """A name in a text, from `start` to `end`: in a bracket, after a noun, or bare ("")."""
 
     name: str
-    bracket: str
+    style: str
     start: int
     end: int
 
@@ -93,7 +93,8 @@ class ListReader:
     def _find_items(self, text: str) -> Iterator[_NamedItem]:
         for match in self._item.finditer(text):
             name = match["inside"] or match["named"] or match["bare"]
-            yield _NamedItem(name, match["bracket"] or "", match.start(), match.end())
+            style = match["bracket"] or ("noun" if match["named"] else "")
+            yield _NamedItem(name, style, match.start(), match.end())
 
     def _find_runs(self, text: str, words: tuple[int, int]) -> Iterator[Found]:
         """Chains and enumerations."""
@@ -250,13 +251,18 @@ def _of_run(text: str, run: Sequence[_NamedItem], joints: Sequence[str], words: 
     """The list that names with joints between them are, if they are one."""
     kinds = set(joints)
     start, end = run[0].start, run[-1].end
-    if len({item.bracket for item in run}) > 1:
+    style = run[0].style
+    if any(item.style != style for item in run):
         return
-    chain = bool(kinds) and kinds <= {">", "="}
-    if not chain and (len(kinds) > 1 or ("space" in kinds and not run[0].bracket)):
+    is_chain = bool(kinds) and kinds <= {">", "="}
+    if not is_chain and (len(kinds) > 1 or ("space" in kinds and style not in ("[", "("))):
         return
     context = context_of(text, start, end, ties="=" in kinds)
-    if not context.counts or not (chain or _is_ranking(context, start, end, words, single=not joints)):
+    # "3 > 2" and "1 = 3" without brackets may be sums and scores.
+    says_so = is_chain and bool(style)
+    if not context.counts or not (says_so or _is_ranking(context, start, end, words, single=not joints)):
+        return
+    if is_chain and not style and ">" not in kinds:
         return
     groups = [[run[0].name]]
     for joint, item in zip(joints, run[1:], strict=True):

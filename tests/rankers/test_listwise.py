@@ -169,6 +169,8 @@ def test_every_permutation_in_every_form_comes_back(form):
     draw = random.Random(form)
     orders += [groups_of(draw, THREE, form in WITH_TIES) for _ in range(20)]
     orders += [groups_of(draw, [str(i) for i in range(1, n + 1)], form in WITH_TIES) for n in (2, 9, 12, 25)]
+    if form in ("bare", "one bracket"):  # "1 = 2" without brackets may be a sum
+        orders = [groups for groups in orders if len(groups) > 1]
     for groups in orders:
         found = parse_listing(write(groups), sorted(label for group in groups for label in group))
         written = groups if "records" not in form else found.groups and groups
