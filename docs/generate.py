@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the code: the README's table of methods, and docs/methods.md.
+"""Writes what the documentation takes from the code: tables of methods and settings, docs/methods.md, docs/layers.svg.
 
 python docs/generate.py           writes
 python docs/generate.py --check   exits with 1 where a file is out of date
@@ -16,6 +16,7 @@ from fairpos.methods.catalogue import all_methods
 from fairpos.options import options_of
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for tests.layers
 
 
 def table() -> str:
@@ -58,6 +59,40 @@ def settings() -> str:
     return "\n".join(rows)
 
 
+BOX, GAP, LEFT = 34, 8, 16  # pixels: of a layer, between two, before the first part
+PICTURE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif">
+<title>The layers of fairpos: each imports only what stands below it</title>
+<style>
+text {{ font-size: 14px; fill: #1f2328 }} .what {{ fill: #59636e; font-size: 13px }}
+.layer {{ fill: #8c959f22 }} .part {{ fill: #ffffff; stroke: #8c959f }}
+@media (prefers-color-scheme: dark) {{
+text {{ fill: #f0f6fc }} .what {{ fill: #9198a1 }} .part {{ fill: #151b23; stroke: #656c76 }}
+}}
+</style>
+{shapes}
+</svg>
+"""
+
+
+def layers() -> str:
+    """The layers as a picture, the lowest at the bottom; what they have in common at the right."""
+    from tests.layers import LAYERS
+
+    width, shapes, y = 1000, [], GAP
+    for parts, what in reversed(LAYERS):
+        shapes.append(f'<rect class="layer" x="0" y="{y}" width="{width}" height="{BOX}" rx="6"/>')
+        x = LEFT
+        for part in parts:
+            name = {"fairpos_service": "service"}.get(part, part)
+            size = 16 + 8 * len(name)
+            shapes.append(f'<rect class="part" x="{x}" y="{y + 5}" width="{size}" height="{BOX - 10}" rx="4"/>')
+            shapes.append(f'<text x="{x + size / 2}" y="{y + 22}" text-anchor="middle">{name}</text>')
+            x += size + GAP
+        shapes.append(f'<text class="what" x="{width - 12}" y="{y + 22}" text-anchor="end">{what}</text>')
+        y += BOX + GAP
+    return PICTURE.format(width=width, height=y, shapes="\n".join(shapes))
+
+
 def files() -> dict[Path, str]:
     """Every generated file with its text."""
     service = ROOT / "docs" / "service.md"
@@ -68,6 +103,7 @@ def files() -> dict[Path, str]:
     return {
         readme: marked.sub(lambda m: m[1] + table() + "\n" + m[2], readme.read_text(encoding="utf-8")),
         service: listed.sub(lambda m: m[1] + settings() + "\n" + m[2], service.read_text(encoding="utf-8")),
+        ROOT / "docs" / "layers.svg": layers(),
         ROOT / "docs" / "methods.md": intro + "\n".join(chapter(cls) for cls in all_methods().values()),
     }
 

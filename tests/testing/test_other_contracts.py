@@ -192,6 +192,7 @@ SAMPLES = {
 @pytest.mark.parametrize("check", FORMAT_CONTRACT.checks)
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_keeps_the_contract(name, check, tmp_path):
+    assert name in SAMPLES, f"write a small file of {name!r} in a function, and name it in SAMPLES"
     FORMAT_CONTRACT.checks[check](SAMPLES[name](tmp_path))
 
 
