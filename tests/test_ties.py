@@ -12,11 +12,14 @@ import fairpos
 from fairpos import FairModel, Output, Request, Segment, View
 from fairpos.backends.base import Reply
 from fairpos.backends.fake import FakeBackend
+from fairpos.backends.openai import OpenAIBackend
+from fairpos.backends.openai_client import OpenAIClient
 from fairpos.backends.resolution import SINGLE, of_epsilon, of_listed
 from fairpos.methods.catalogue import parse
 from fairpos.outputs import level, ranked_by_score, score_groups
 from fairpos.rankers.verdict import JUDGE_WITH_TIES
 from fairpos.runner import run
+from tests.fake_endpoint import FakeEndpoint, Text
 
 PAIR = [Segment(id="new", text="one answer"), Segment(id="base", text="the other answer")]
 METHODS = [
@@ -226,3 +229,27 @@ def test_ties_in_words_are_ties_of_the_ranking_in_no_order_shown(text, groups, w
     found = FairModel(Words()).rank("q", shown, ranker="generate")
     assert (found.groups, found.winner, found.status) == (groups, winner, "ok")
     assert (found.views[0].winner, found.views[0].ties) == (winner, found.ties)
+
+
+@pytest.mark.parametrize(
+    ("listed", "winner", "resolution"),
+    [
+        ({"A": -0.7, "B": -0.7, "x": -4.61}, None, 0.005),
+        ({"A": -0.7, "B": -0.71, "x": -4.61}, "new", 0.005),
+        ({"A": -0.70002, "B": -0.69999, "x": -4.61}, "base", SINGLE),
+        ({"A": -0.7012345678, "B": -0.7012345681, "x": -4.6123456789}, None, SINGLE),
+    ],
+)
+def test_an_endpoint_that_rounds(listed, winner, resolution):
+    reply = Text("A", logprobs=[("A", listed["A"], listed)])
+    with FakeEndpoint(lambda *_: reply) as endpoint, OpenAIClient(endpoint.url) as client:
+        found = FairModel(OpenAIBackend(client, "m", logprobs=True)).judge("q", PAIR)
+    assert (found.winner, found.status, found.resolution) == (winner, "ok", resolution)
+
+
+def test_answers_with_equally_many_votes_are_told_as_a_tie():
+    views = [Output("answer", text=text) for text in ("Rome", "Bonn", "rome.", "bonn", "Oslo")]
+    request = Request("answer", "q", tuple(PAIR))
+    found = parse("permutation:views=5")[0].combine(request, [request] * 5, views)
+    assert found.text == "Bonn"
+    assert "a tie: 1 other answers have as many views; the first in the alphabet was taken" in found.notes

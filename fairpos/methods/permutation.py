@@ -255,7 +255,11 @@ def _most_frequent(outputs: Sequence[Output]) -> Output:
     for text in texts:
         alike.setdefault(_plain_text(text), []).append(text)
     most = min(alike, key=lambda plain: (-len(alike[plain]), plain))
-    notes = () if len(alike) == 1 else (f"{len(alike[most])} of {len(outputs)} views gave this answer",)
+    votes = len(alike[most])
+    notes: tuple[str, ...] = () if len(alike) == 1 else (f"{votes} of {len(outputs)} views gave this answer",)
+    rivals = sum(len(each) == votes for each in alike.values()) - 1
+    if rivals:
+        notes += (f"a tie: {rivals} other answers have as many views; the first in the alphabet was taken",)
     return Output("answer", text=alike[most][0], notes=notes)
 
 
