@@ -312,13 +312,13 @@ def _encode_parts(tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str,
     """Tokens of the joined parts; control tokens are recognised only where they lie in trusted parts."""
     text = "".join(part for part, _ in parts)
     tokens: list[int] = []
-    for start, end in itertools.pairwise(_cuts(text, parts, _control_tokens(tokenizer))):
+    for start, end in itertools.pairwise(_places_to_cut(text, parts, _control_tokens(tokenizer))):
         if end > start:
             tokens.extend(tokenizer(text[start:end], add_special_tokens=False)["input_ids"])
     return tokens
 
 
-def _cuts(text: str, parts: Sequence[tuple[str, bool]], control: re.Pattern[str] | None) -> list[int]:
+def _places_to_cut(text: str, parts: Sequence[tuple[str, bool]], control: re.Pattern[str] | None) -> list[int]:
     """Where the joined parts are cut, ends included: inside of every control token that no trusted part wrote.
 
     Linear in the text: matches and parts are met in the same order, each once.

@@ -299,19 +299,19 @@ class Output:
 
     def __rich__(self) -> Table:
         """For a terminal: the segments, best first, and what came of them in each slot."""
-        return tables.rich_table(self._title, _COLUMNS, self._rows, self._caption)
+        return tables.rich_table(self._table_title, _COLUMNS, self._table_rows, self._table_caption)
 
     def _repr_html_(self) -> str:
         """The same for a notebook."""
-        return tables.html_table(self._title, _COLUMNS, self._rows, self._caption)
+        return tables.html_table(self._table_title, _COLUMNS, self._table_rows, self._table_caption)
 
     @property
-    def _title(self) -> str:
+    def _table_title(self) -> str:
         found = self.text if self.text is not None else self.winner
         return f"{self.task}: {found if found is not None else 'no winner'} ({self.status})"
 
     @property
-    def _rows(self) -> list[list[str]]:
+    def _table_rows(self) -> list[list[str]]:
         """Rank, id, score, its bar, and the slots in which the segment was shown, starred where it came first."""
         finite = [score for score in self.scores.values() if math.isfinite(score)]
         low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
@@ -328,7 +328,7 @@ class Output:
         return rows
 
     @property
-    def _caption(self) -> str:
+    def _table_caption(self) -> str:
         """How many views put another segment first than the output does; and the notes."""
         winners = [view.winner for view in self.views if view.ranking]
         flips = sum(winner != self.winner for winner in winners)

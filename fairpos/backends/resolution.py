@@ -35,12 +35,12 @@ def of_listed(log_probs: Iterable[float]) -> float:
         Half a unit of the last decimal that any of them has, where they have up to 5; else `SINGLE`.
     """
     values = [value for value in log_probs if math.isfinite(value) and value != int(value)]
-    decimals = max((_decimals(value) for value in values), default=_MOST_DECIMALS + 1)
+    decimals = max((_count_decimals(value) for value in values), default=_MOST_DECIMALS + 1)
     if len(values) < _FEWEST or decimals > _MOST_DECIMALS:
         return SINGLE
     return max(SINGLE, 0.5 * 10.0**-decimals)
 
 
-def _decimals(value: float) -> int:
+def _count_decimals(value: float) -> int:
     exponent = Decimal(repr(value)).as_tuple().exponent
     return -exponent if isinstance(exponent, int) else 0

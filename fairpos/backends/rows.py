@@ -44,15 +44,15 @@ class Row:
             self.finish = "stop"
         else:
             self.tokens.append(token)
-            self._decode()
+            self._decode_new()
             if self.finish is None and len(self.tokens) >= self.decoding.max_new_tokens:
                 self.finish = "length"
         if self.finish is not None:
-            self._decode(last=True)
+            self._decode_new(last=True)
 
-    def _decode(self, last: bool = False) -> None:
-        known = self._text(self._shown, self._read)
-        text = self._text(self._shown, len(self.tokens))
+    def _decode_new(self, last: bool = False) -> None:
+        known = self._text_between(self._shown, self._read)
+        text = self._text_between(self._shown, len(self.tokens))
         # A character may be spread over several tokens; until it is whole it decodes to the replacement character.
         if len(text) > len(known) and (last or not text.endswith("�")):
             self._held += text[len(known) :]
@@ -60,17 +60,17 @@ class Row:
         cut = min((at for at in map(self._held.find, self.decoding.stop) if at >= 0), default=None)
         if cut is not None:
             self.finish = "stop"
-            self._give(self._held[:cut])
+            self._hand_over(self._held[:cut])
             self._held = ""
             return
-        keep = 0 if last else _overlap(self._held, self.decoding.stop)
-        self._give(self._held[: len(self._held) - keep])
+        keep = 0 if last else _longest_overlap(self._held, self.decoding.stop)
+        self._hand_over(self._held[: len(self._held) - keep])
         self._held = self._held[len(self._held) - keep :]
 
-    def _text(self, start: int, end: int) -> str:
+    def _text_between(self, start: int, end: int) -> str:
         return str(self._tokenizer.decode(self.tokens[start:end], skip_special_tokens=True))
 
-    def _give(self, piece: str) -> None:
+    def _hand_over(self, piece: str) -> None:
         if not piece:
             return
         self.text += piece
@@ -78,7 +78,7 @@ class Row:
             self.decoding.live.on_text(piece)
 
 
-def _overlap(text: str, stops: Sequence[str]) -> int:
+def _longest_overlap(text: str, stops: Sequence[str]) -> int:
     """Length of the longest end of the text that begins a stop text."""
     longest = max((len(stop) - 1 for stop in stops), default=0)
     for length in range(min(longest, len(text)), 0, -1):

@@ -65,7 +65,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _GameTable:
     """Games as arrays of places, one entry a game; `cluster` numbers the groups from 0."""
 
     names: tuple[str, ...]
@@ -110,7 +110,7 @@ def bradley_terry(games: Sequence[Game], *, level: float = 0.95, prior: float = 
     table = _as_table(games)
     _check_connected(table)
     n = len(table.names)
-    strengths = _fit(table, gaussian=prior, half_games=0.0)[:n]
+    strengths = _fit_strengths(table, gaussian=prior, half_games=0.0)[:n]
     strengths -= strengths.mean()
     centre, (robust, model) = _with_covariances(table)
     degrees = max(1, table.clusters - 1)
@@ -140,7 +140,7 @@ def bradley_terry(games: Sequence[Game], *, level: float = 0.95, prior: float = 
     return standings
 
 
-def _standing_of(table: _Table, i: int, strength: float, elo: Interval, letters: str, level: float) -> Standing:
+def _standing_of(table: _GameTable, i: int, strength: float, elo: Interval, letters: str, level: float) -> Standing:
     played = (table.first == i) | (table.second == i)
     # From the candidate's side: 1 a win, 1/2 a tie, 0 a loss.
     points = 0.5 + np.where(table.first == i, table.outcome, -table.outcome)
@@ -151,7 +151,7 @@ def _standing_of(table: _Table, i: int, strength: float, elo: Interval, letters:
     return Standing(table.names[i], strength, elo, int(played.sum()), wins, ties, share, letters)
 
 
-def _as_table(games: Sequence[Game]) -> _Table:
+def _as_table(games: Sequence[Game]) -> _GameTable:
     names = sorted({name for game in games for name in (game.first, game.second)})
     place = {name: i for i, name in enumerate(names)}
     clusters: dict[Hashable, int] = {}
@@ -163,7 +163,7 @@ def _as_table(games: Sequence[Game]) -> _Table:
         key = ("game", number) if game.group is None else ("group", game.group)
         numbers.append(clusters.setdefault(key, len(clusters)))
     value = {"first": 0.5, "second": -0.5, "tie": 0.0}
-    return _Table(
+    return _GameTable(
         tuple(names),
         np.array([place[game.first] for game in games]),
         np.array([place[game.second] for game in games]),
@@ -172,7 +172,7 @@ def _as_table(games: Sequence[Game]) -> _Table:
     )
 
 
-def _check_connected(table: _Table) -> None:
+def _check_connected(table: _GameTable) -> None:
     met: dict[int, set[int]] = {i: set() for i in range(len(table.names))}
     for i, j in zip(table.first.tolist(), table.second.tolist(), strict=True):
         met[i].add(j)
@@ -189,7 +189,7 @@ def _check_connected(table: _Table) -> None:
         )
 
 
-def _probabilities(table: _Table, x: Array) -> tuple[Array, Array]:
+def _win_probabilities(table: _GameTable, x: Array) -> tuple[Array, Array]:
     """(log of the normaliser, probabilities of win, loss, tie (3, games)) at strengths and log v, x (n + 1,)."""
     half = (x[table.first] - x[table.second]) / 2  # (games,)
     tie = np.full_like(half, x[-1] if table.has_ties else -np.inf)
@@ -199,7 +199,7 @@ def _probabilities(table: _Table, x: Array) -> tuple[Array, Array]:
     return log_total, np.exp(logits - log_total)
 
 
-def _scores(table: _Table, p: Array) -> Array:
+def _score_vector(table: _GameTable, p: Array) -> Array:
     """Of each cluster the slope of its log-likelihood, (clusters, n + 1)."""
     slope = np.zeros((table.clusters, len(table.names) + 1))
     each = table.outcome - (p[0] - p[1]) / 2
@@ -210,7 +210,7 @@ def _scores(table: _Table, p: Array) -> Array:
     return slope
 
 
-def _fit(table: _Table, *, gaussian: float, half_games: float) -> Array:
+def _fit_strengths(table: _GameTable, *, gaussian: float, half_games: float) -> Array:
     """Strengths and log v (n + 1,) of the largest posterior.
 
     Args:
@@ -220,22 +220,22 @@ def _fit(table: _Table, *, gaussian: float, half_games: float) -> Array:
     """
 
     def loss(x: Array) -> tuple[float, Array]:
-        log_total, p = _probabilities(table, x)
+        log_total, p = _win_probabilities(table, x)
         gained = table.outcome @ (x[table.first] - x[table.second]) + (table.outcome == 0).sum() * x[-1]
         prior = gaussian / 2 * (x @ x) + half_games * (np.logaddexp(0, x) - x / 2).sum()
         slope = gaussian * x + half_games * (1 / (1 + np.exp(-x)) - 0.5)
-        return float(log_total.sum() - gained + prior), slope - _scores(table, p).sum(axis=0)
+        return float(log_total.sum() - gained + prior), slope - _score_vector(table, p).sum(axis=0)
 
     begin = np.zeros(len(table.names) + 1)
     found = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9})
     return np.asarray(found.x, dtype=float)
 
 
-def _with_covariances(table: _Table) -> tuple[Array, tuple[Array, Array]]:
+def _with_covariances(table: _GameTable) -> tuple[Array, tuple[Array, Array]]:
     """Strengths (n,), finite whatever was won, and their covariances (n, n): the cluster-robust one, the model's."""
-    x = _fit(table, gaussian=1e-9, half_games=1.0)
+    x = _fit_strengths(table, gaussian=1e-9, half_games=1.0)
     n = len(table.names)
-    _, p = _probabilities(table, x)
+    _, p = _win_probabilities(table, x)
     lead = (p[0] - p[1]) / 2  # the mean of `outcome`
     spread = (p[0] + p[1]) / 4 - lead**2  # its variance
     sigmoid = 1 / (1 + np.exp(-x))
@@ -249,7 +249,7 @@ def _with_covariances(table: _Table) -> tuple[Array, tuple[Array, Array]]:
             np.add.at(curve[-1], a, value)
         curve[-1, -1] += (p[2] * (1 - p[2])).sum()
     inverse: Array = np.asarray(np.linalg.inv(curve), dtype=float)
-    slope = _scores(table, p)
+    slope = _score_vector(table, p)
     correction = table.clusters / max(1, table.clusters - 1)
     robust: Array = correction * inverse @ slope.T @ slope @ inverse
     strengths: Array = x[:n] - x[:n].mean()

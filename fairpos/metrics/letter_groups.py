@@ -29,12 +29,12 @@ def letter_groups(names: Sequence[str], different: Collection[tuple[str, str]]) 
         groups = [group for group in unique if not any(group < other for other in unique)]
     place = {name: i for i, name in enumerate(names)}
     groups.sort(key=lambda group: sorted(place[name] for name in group))
-    return {name: "".join(_letter(i) for i, group in enumerate(groups) if name in group) for name in names}
+    return {name: "".join(_letter_of(i) for i, group in enumerate(groups) if name in group) for name in names}
 
 
-def _letter(number: int) -> str:
+def _letter_of(number: int) -> str:
     letters = string.ascii_lowercase
-    return letters[number] if number < len(letters) else _letter(number // len(letters) - 1) + letters[number % 26]
+    return letters[number] if number < len(letters) else _letter_of(number // len(letters) - 1) + letters[number % 26]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

