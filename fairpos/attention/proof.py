@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
-from fairpos.attention.families.find import attention_modules, decoder_of
+from fairpos.attention.families.find import attention_modules, decoder_of, layers_of
 from fairpos.attention.hooks import Hooks
 from fairpos.attention.layer import Attention, Layer
 from fairpos.attention.plain import PlainAttention
@@ -71,7 +71,7 @@ def prove(hooks: Hooks) -> None:
         windows = [window.size for window in looks[0].windows if window is not None]
         most = min(_LONGEST, _context(hooks))
         long = _tokens(hooks, min(max(_LONG, max((size for size in windows if size < most), default=0) + 24), most))
-        _prove_layers(hooks, long, looks[0].modules, cut=len(long) - 3)
+        _prove_layers(hooks, long, looks[0].modules, cut=long.shape[1] - 3)
 
 
 class _LookAttention(Attention):
@@ -129,7 +129,8 @@ def refuse_other_layers(model: PreTrainedModel) -> None:
     config: Any = decoder.config
     types = [str(kind) for kind in getattr(config, "layer_types", None) or []]
     other = Counter(kind for kind in types if "attention" not in kind or "linear" in kind or kind == "hybrid")
-    modules = Counter(kind for module in decoder.modules() if _OTHER_KINDS.search(kind := type(module).__name__))
+    inside = [type(module).__name__ for layer in layers_of(decoder) for module in layer.modules()]
+    modules = Counter(kind for kind in inside if _OTHER_KINDS.search(kind))
     if other or modules:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted((other + modules).items()))
         raise UnsupportedModel(
@@ -170,14 +171,18 @@ def _batch(ids: Tensor) -> Batch:
 
 def _look(hooks: Hooks, ids: Tensor, cos: float) -> _LookAttention:
     """Queries with every rotation replaced by one angle, 0 (cos = 1) or half a turn."""
+    name, decoder = type(hooks.model).__name__, decoder_of(hooks.model)
+    ran: set[int] = set()  # layers, and attention modules by number; some may be for images alone
+    modules = dict(enumerate([*layers_of(decoder), *attention_modules(decoder).values()]))
     hooks.cos = cos
     try:
         attention = _LookAttention(_batch(ids))
-        _run(hooks, attention, [ids])
+        with _watching(modules, lambda number, _: ran.add(number)):
+            _run(hooks, attention, [ids])
     finally:
         hooks.cos = 1.0
-    name, decoder = type(hooks.model).__name__, decoder_of(hooks.model)
-    depth = max(len(_layers_of(decoder)), len(attention_modules(decoder)))
+    first = len(layers_of(decoder))
+    depth = max(sum(number < first for number in ran), sum(number >= first for number in ran))
     if not attention.queries:
         raise UnsupportedModel(
             f"{name} doesn't call an attention function of transformers that could be replaced. {_ELSEWHERE}"
@@ -188,14 +193,6 @@ def _look(hooks: Hooks, ids: Tensor, cos: float) -> _LookAttention:
             f"replaced; the others mix tokens in a way of their own. {_ELSEWHERE}"
         )
     return attention
-
-
-def _layers_of(decoder: nn.Module) -> Sequence[nn.Module]:
-    for name in ("layers", "h", "blocks"):
-        found = getattr(decoder, name, None)
-        if isinstance(found, nn.ModuleList):
-            return list(found)
-    return ()
 
 
 def _learn_parts(hooks: Hooks, plain: _LookAttention, turned: _LookAttention) -> None:
@@ -248,22 +245,23 @@ def _moved(forth: Tensor, back: Tensor) -> float:
 def _prove_layers(hooks: Hooks, ids: Tensor, modules: dict[int, nn.Module], cut: int) -> None:
     """The model's own attention through the seam, layer by layer on the unmodified model's inputs."""
     name = type(hooks.model).__name__
-    expected: dict[int, Tensor] = {}  # by layer, (1, L, hidden size)
+    # By layer, (1, L, hidden size) of each time that it runs: some models go through their layers several times.
+    expected: dict[int, list[Tensor]] = {index: [] for index in modules}
 
     def remember(index: int, output: Tensor) -> None:
-        expected[index] = output
+        expected[index].append(output)
 
     with _watching(modules, remember):
         plain = hooks.model(input_ids=ids, use_cache=False).logits
     if not torch.isfinite(plain).all():
         raise NonFiniteLogits(f"{name} returned NaN or infinite logits for a short prompt; are its weights whole?")
     errors: list[tuple[float, int]] = []
-    done = dict.fromkeys(expected, 0)  # tokens compared
+    calls = dict.fromkeys(expected, 0)
 
     def compare(index: int, output: Tensor) -> Tensor:
-        start = done[index]
-        done[index] = start + output.shape[1]
-        own = expected[index][:, start : done[index]]
+        piece, time = divmod(calls[index], len(expected[index]))
+        calls[index] += 1
+        own = expected[index][time][:, cut * piece : cut * piece + output.shape[1]]
         errors.append((_relative(output, own), index))
         return own  # the next layer's input is the unmodified model's
 

@@ -20,6 +20,8 @@ _ATTENTION = re.compile(r"Attention|Attn|MLA$")
 def decoder_of(model: PreTrainedModel) -> nn.Module:
     """The module that holds the layers and the rotary embedding: the base model, or the language model inside of it."""
     found = model.get_decoder()
+    if isinstance(found, nn.Linear):  # a head of that name (ModernBERT)
+        found = model.base_model
     # Composite models call their text half one thing, and its inner model another.
     for _ in range(3):
         if hasattr(found, "layers") or hasattr(found, "rotary_emb"):
@@ -27,6 +29,15 @@ def decoder_of(model: PreTrainedModel) -> nn.Module:
         found = getattr(found, "model", None) or getattr(found, "decoder", None) or found
     decoder: nn.Module = found
     return decoder
+
+
+def layers_of(decoder: nn.Module) -> list[nn.Module]:
+    """A decoder's layers, or the decoder itself where they aren't found."""
+    for name in ("layers", "h", "blocks"):
+        found = getattr(decoder, name, None)
+        if isinstance(found, nn.ModuleList):
+            return list(found)
+    return [decoder]
 
 
 def attention_modules(decoder: nn.Module) -> dict[int, nn.Module]:
@@ -105,7 +116,9 @@ def kinds_of_layers(decoder: nn.Module, rotation: Rotation) -> list[str] | None:
     if not isinstance(getattr(rotation.module, "rope_type", None), dict):
         return None
     config: Any = decoder.config
-    return list(config.layer_types)
+    bases: list[str] = list(rotation.module.rope_type)  # type: ignore[arg-type]
+    # A layer of a kind that has no base doesn't rotate: any will do.
+    return [kind if kind in bases else bases[0] for kind in config.layer_types]
 
 
 def temperature_of(attentions: Mapping[int, nn.Module]) -> Temperature | None:
