@@ -34,7 +34,7 @@ from fairpos.errors import NonFiniteLogits, UnsupportedModel
 from fairpos.layout import Layout
 
 # Largest relative error of a layer's output; half precision rounds queries, keys and weights to 8 or 11 bits.
-_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}
+_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 _SHORT, _LONG, _LONGEST = 16, 48, 640  # tokens
 # What a model's own code raises when it meets a cache, a mask or a tensor that it isn't made for.
 _FAILURES = (RuntimeError, AttributeError, TypeError, KeyError, IndexError, ValueError, NotImplementedError)
@@ -56,7 +56,8 @@ def prove(hooks: Hooks) -> None:
     """
     name = type(hooks.model).__name__
     short = _tokens(hooks, _SHORT)
-    with torch.no_grad(), _said_plainly(f"{name} itself fails on a short prompt of text alone"):
+    said = _said_plainly(f"{name} itself fails on a short prompt of text alone")
+    with torch.no_grad(), said, _refusing_unknown_factors(hooks):
         hooks.model(input_ids=short, use_cache=False)
     with (
         torch.no_grad(),
@@ -82,6 +83,7 @@ class _LookAttention(Attention):
         self.queries: dict[int, Tensor] = {}
         self.modules: dict[int, nn.Module] = {}
         self.layers: dict[int, Layer] = {}
+        self.calls = 0
 
     @property
     def windows(self) -> list[Any]:
@@ -92,6 +94,7 @@ class _LookAttention(Attention):
         """Causal attention without positions."""
         self.queries[layer.index], self.modules[layer.index] = q.clone(), layer.module
         self.layers[layer.index] = layer
+        self.calls += 1
         return layer.attend(q, k, v, causal=True)
 
 
@@ -181,6 +184,11 @@ def _look(hooks: Hooks, ids: Tensor, cos: float) -> _LookAttention:
             _run(hooks, attention, [ids])
     finally:
         hooks.cos = 1.0
+    if len(attention.queries) < attention.calls:
+        raise UnsupportedModel(
+            f"{name} runs its layers several times in a forward pass, so what a method keeps of a layer would be mixed "
+            f"up. {_ELSEWHERE}"
+        )
     first = len(layers_of(decoder))
     depth = max(sum(number < first for number in ran), sum(number >= first for number in ran))
     if not attention.queries:
@@ -193,6 +201,31 @@ def _look(hooks: Hooks, ids: Tensor, cos: float) -> _LookAttention:
             f"replaced; the others mix tokens in a way of their own. {_ELSEWHERE}"
         )
     return attention
+
+
+@contextmanager
+def _refusing_unknown_factors(hooks: Hooks) -> Iterator[None]:
+    """Numbers that attention modules are given beside their input and rotation may scale tokens by their place.
+
+    On a short prompt such factors may be 1, so nothing but their being there tells.
+    """
+    name = type(hooks.model).__name__
+
+    def look(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
+        for argument, value in kwargs.items():
+            is_number = isinstance(value, Tensor) and value.is_floating_point()
+            if is_number and argument not in ("hidden_states", "attention_mask", "position_embeddings"):
+                raise UnsupportedModel(
+                    f"{name} gives its attention modules factors that fairpos doesn't know: {argument}. {_ELSEWHERE}"
+                )
+
+    modules = attention_modules(decoder_of(hooks.model)).values()
+    handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _learn_parts(hooks: Hooks, plain: _LookAttention, turned: _LookAttention) -> None:
@@ -245,23 +278,22 @@ def _moved(forth: Tensor, back: Tensor) -> float:
 def _prove_layers(hooks: Hooks, ids: Tensor, modules: dict[int, nn.Module], cut: int) -> None:
     """The model's own attention through the seam, layer by layer on the unmodified model's inputs."""
     name = type(hooks.model).__name__
-    # By layer, (1, L, hidden size) of each time that it runs: some models go through their layers several times.
-    expected: dict[int, list[Tensor]] = {index: [] for index in modules}
+    expected: dict[int, Tensor] = {}  # by layer, (1, L, hidden size)
 
     def remember(index: int, output: Tensor) -> None:
-        expected[index].append(output)
+        expected[index] = output
 
     with _watching(modules, remember):
         plain = hooks.model(input_ids=ids, use_cache=False).logits
     if not torch.isfinite(plain).all():
         raise NonFiniteLogits(f"{name} returned NaN or infinite logits for a short prompt; are its weights whole?")
     errors: list[tuple[float, int]] = []
-    calls = dict.fromkeys(expected, 0)
+    done = dict.fromkeys(expected, 0)  # tokens compared
 
     def compare(index: int, output: Tensor) -> Tensor:
-        piece, time = divmod(calls[index], len(expected[index]))
-        calls[index] += 1
-        own = expected[index][time][:, cut * piece : cut * piece + output.shape[1]]
+        start = done[index]
+        done[index] = start + output.shape[1]
+        own = expected[index][:, start : done[index]]
         errors.append((_relative(output, own), index))
         return own  # the next layer's input is the unmodified model's
 
