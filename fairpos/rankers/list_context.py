@@ -31,8 +31,8 @@ _DENIED = re.compile(
     r"earlier|before|first\s+(?:thought|guess|attempt|try|impression|pass)|baseline|random(?:ly)?|arbitrary|off-topic|"
     r"irrelevant|unrelated|neither|none|nor|ignore|discard(?:ed)?|exclud(?:e|ed|ing)|(?:input|given)\s+(?:order|list)|"
     r"(?:order|list|sequence)\s+(?:as\s+)?(?:given|shown|presented|provided|received|seen)|as\s+(?:given|shown)|"
-    r"unranked|without|could\s+be|might\s+be|says?|said|states?|claims?|asks?|suggests?|instructs?|quotes?)\b|n't\b|"
-    r"\bcant\b|(?<!to )(?<!to the )\b(?:low(?:est)?|bottom|worst|least|poorly)\b",
+    r"unranked|impossible|differs?|differing|unclear|unknown|unavailable|unable|declined?|refused?|without|could\s+be|might\s+be|says?|said|states?|claims?|asks?|suggests?|instructs?|quotes?)\b|n't\b|"
+    r"\bcant\b|[\])\w][ \t]*[<>][ \t]*[\[(\w]|(?<!to )(?<!to the )\b(?:low(?:est)?|bottom|worst|least|poorly)\b",
     re.IGNORECASE,
 )
 _TIED = re.compile(r"\b(?:tied?|ties|equal(?:ly)?|same|indistinguishable)\b", re.IGNORECASE)

@@ -26,6 +26,7 @@ _REWRITTEN = tuple(
     (re.compile(pattern, re.MULTILINE | re.IGNORECASE), by)
     for pattern, by in (
         (r"</?(?:b|i|u|em|strong|code|span|mark)>", ""),
+        (r"<\|[a-z_]{1,30}\|>", "\n"),  # a control token that was left in
         (r"</?[a-z][a-z0-9_-]{0,30}/?>", "\n"),  # <answer>, <ranking>, ... stand for lines of their own
         (r"&gt;|\\(?:succ|gt|rightarrow|to)\b", ">"),
         (r"&lt;|\\(?:prec|lt|leftarrow)\b", "<"),

@@ -47,6 +47,7 @@ def test_the_documented_table_is_whole():
     [
         ("[2] > [1] > [3]", "213", "ok"),
         ("[1] = [2] = [3]", "123", "ok"),
+        ("[2]>[1]>[3]<|im_end|>", "213", "ok"),
         # a few
         ("[3]", "3", "partial"),
         ("3", "3", "partial"),
