@@ -3,8 +3,8 @@
     python -m benchmarks.report_in_browser [REPORT.html ...] [--screenshots FOLDER]
 
 Without a report, three are made on a model with a known bias: pairs, answers from ten passages, rankings. It needs
-chromium (Debian: apt-get install chromium). The page is put into a frame of a phone's width and measured there by a script of
-ours; exit status 1 if anything is wrong.
+chromium (Debian: apt-get install chromium). The page is put into a frame of a phone's width and measured there by a
+script of ours; exit status 1 if anything is wrong.
 """
 
 from __future__ import annotations

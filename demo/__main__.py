@@ -1,4 +1,4 @@
-"""Rank passages in one order and in five; ask the service for an answer in every rotation; draw the report."""
+"""Rank passages in one order and in five; audit methods; answer with what the audit chose; draw the report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,35 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import fairpos
-from demo.data import Question, questions
+from demo.audit import audit_of, methods_shown
+from demo.data import Answered, Question, Ranked, questions
 from demo.report import write_report
 from demo.service import Service, serving
 from fairpos import FairModel, Output, Request
+from fairpos.audit.recipe import Recipe
+from fairpos.cli.advise import print_recipe
 from fairpos.metrics import wilson_interval
-
-ANSWER_METHODS = ("none", "set_based", "pine")
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Part (a): which passage came first, for each question."""
-
-    gold_positions: list[int]  # of the passage with the answer, in the one order; from 0
-    one_order: list[bool]  # top-1 right
-    five_views: list[bool]
-
-    def by_position(self, right: list[bool]) -> list[float | None]:
-        """The share that is right, by the position of the gold passage; None where it never stands."""
-        by = [[r for r, at in zip(right, self.gold_positions, strict=True) if at == i] for i in range(5)]
-        return [sum(b) / len(b) if b else None for b in by]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """Part (b): the answers to one question, a row per method, a column per rotation."""
-
-    question: Question
-    texts: dict[str, list[str]]
 
 
 def rank(fair: FairModel, chosen: list[Question], bar: Progress) -> Ranked:
@@ -68,18 +46,18 @@ def rank(fair: FairModel, chosen: list[Question], bar: Progress) -> Ranked:
     return ranked
 
 
-def answer(service: Service, question: Question, bar: Progress) -> Answered:
+def answer(service: Service, question: Question, methods_of: dict[str, str], bar: Progress) -> Answered:
     """Answers one question under all rotations of its passages, through the service."""
-    task = bar.add_task("answer, all rotations", total=len(ANSWER_METHODS) * len(question.passages))
+    task = bar.add_task("answer, all rotations", total=len(methods_of) * len(question.passages))
     n = len(question.passages)
     texts: dict[str, list[str]] = {}
-    for methods in ANSWER_METHODS:
+    for methods in methods_of:
         texts[methods] = []
         for shift in range(n):
             order = [(i + shift) % n for i in range(n)]
             texts[methods].append(service.answer(question, order, methods, tokens=12))
             bar.advance(task)
-    return Answered(question, texts)
+    return Answered(question, texts, methods_of)
 
 
 def rank_table(ranked: Ranked) -> Table:
@@ -99,11 +77,12 @@ def rank_table(ranked: Ranked) -> Table:
 
 def answer_table(answered: Answered) -> Table:
     """The answers side by side; one that differs from the same method's first is marked."""
-    table = Table(title=f"(b) {answered.question.text}", show_lines=True)
+    table = Table(title=f"(c) {answered.question.text}", show_lines=True)
     table.add_column("first passage shown")
     for methods in answered.texts:
         different = len(set(answered.texts[methods]))
-        table.add_column(f"{methods}: {different} different answer{'s' if different > 1 else ''}", ratio=1)
+        heading = f"{methods} ({answered.roles[methods]}): {different} different answer{'s' if different > 1 else ''}"
+        table.add_column(heading, ratio=1)
     for shift in range(len(answered.question.passages)):
         cells = []
         for texts in answered.texts.values():
@@ -115,10 +94,11 @@ def answer_table(answered: Answered) -> Table:
 
 
 def main() -> None:
-    """Runs both parts; prints two tables; writes the report."""
+    """Runs the three parts; prints their tables; writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--questions", type=int, default=100, help="how many of the 100 are ranked")
+    parser.add_argument("--audited", type=int, default=10, help="how many key-value questions are audited")
     parser.add_argument("--report", type=Path, default=Path("report.html"))
     parser.add_argument("--keep", action="store_true", help="leave the service up, with its page, until Ctrl-C")
     options = parser.parse_args()
@@ -132,10 +112,16 @@ def main() -> None:
         service.wait_until_ready()
         with Progress(*columns, console=Console(stderr=True)) as bar:
             ranked = rank(fair, chosen, bar)
-            answered = answer(service, chosen[0], bar)
+            task = bar.add_task("audit, looking keys up")
+            audit = audit_of(fair, options.audited, lambda done, total: bar.update(task, completed=done, total=total))
+            answered = answer(service, chosen[0], methods_shown(audit), bar)
         console.print(rank_table(ranked))
+        console.print(
+            "(b) Looking up one of ten keys, the right one in five positions", justify="center", style="italic"
+        )
+        print_recipe(Recipe(audit))
         console.print(answer_table(answered))
-        write_report(options.report, fair.backend.name, ranked, answered)
+        write_report(options.report, fair.backend.name, ranked, audit, answered)
         console.print(f"{options.report} written. {time.monotonic() - started:.0f} s in all.")
         if options.keep:
             console.print(f"The service stays up: its page is {service.url}, its API {service.url}v1. Ctrl-C ends it.")

@@ -1,4 +1,4 @@
-"""The demonstration's questions: ten groups of ten, each as two fives that share their passages."""
+"""The demonstration's questions, ten groups of ten, each as two fives that share passages; and what came of them."""
 
 from __future__ import annotations
 
@@ -39,3 +39,26 @@ def questions(path: Path = DATA) -> list[Question]:
                 gold = f"{group['group']}-{question['gold_index']}"
                 found.append(Question(question["question"], tuple(question["answers"]), passages, gold))
     return found
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Part (a): which passage came first, for each question."""
+
+    gold_positions: list[int]  # of the passage with the answer, in the one order; from 0
+    one_order: list[bool]  # top-1 right
+    five_views: list[bool]
+
+    def by_position(self, right: list[bool]) -> list[float | None]:
+        """The share that is right, by the position of the gold passage; None where it never stands."""
+        by = [[r for r, at in zip(right, self.gold_positions, strict=True) if at == i] for i in range(5)]
+        return [sum(b) / len(b) if b else None for b in by]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Part (c): the answers to one question, a row per method, a column per rotation; and why each method is shown."""
+
+    question: Question
+    texts: dict[str, list[str]]
+    roles: dict[str, str]

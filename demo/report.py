@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from demo.__main__ import Answered, Ranked
+from demo.data import Answered, Ranked
+from fairpos.audit.audit import Audit
+from fairpos.audit.page import accuracy_plot
+from fairpos.audit.plots import COLOURS
+from fairpos.audit.recipe import Recipe
 
 _COLOURS = ("#d1603d", "#2f7f79")  # one order, five views; legible on white and on near-black
 
 
-def write_report(path: Path, model: str, ranked: Ranked, answered: Answered) -> None:
+def write_report(path: Path, model: str, ranked: Ranked, audit: Audit, answered: Answered) -> None:
     """Writes the page.
 
     Args:
         path: The HTML file.
         model: What the model is called.
         ranked: Part (a).
-        answered: Part (b).
+        audit: Part (b).
+        answered: Part (c).
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -48,6 +51,11 @@ def write_report(path: Path, model: str, ranked: Ranked, answered: Answered) -> 
         one_order=sum(ranked.one_order) / len(ranked.one_order),
         five_views=sum(ranked.five_views) / len(ranked.one_order),
         plot=accuracy_by_position(ranked),
+        audit=audit,
+        recipe=Recipe(audit),
+        audit_plot=accuracy_plot(audit),
+        colours=COLOURS,
+        roles=answered.roles,
         question=answered.question,
         different={methods: len(set(texts)) for methods, texts in answered.texts.items()},
         rows=rows,

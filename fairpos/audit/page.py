@@ -58,7 +58,7 @@ def page_of(audit: Audit, version: str) -> str:
         audit=audit,
         version=version,
         colours=COLOURS,
-        by_position=_accuracy_plot(audit),
+        by_position=accuracy_plot(audit),
         cost=_cost_plot(audit),
         attention=_attention_plot(audit),
         rows=[
@@ -92,7 +92,8 @@ def worst_flips(audit: Audit, count: int = _SHOWN_FLIPS) -> list[tuple[Item, lis
     return [(item, trials) for _, _, item, trials in flips[:count]]
 
 
-def _accuracy_plot(audit: Audit) -> str | None:
+def accuracy_plot(audit: Audit) -> str | None:
+    """Accuracy by the position of the right segment, a line a method; None without gold."""
     lines = [(m.positions, Line(m.method, m.by_position)) for m in audit.methods if m.by_position]
     if not lines:
         return None
