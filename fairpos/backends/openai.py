@@ -298,6 +298,8 @@ class OpenAIBackend:
                 retry_after_s=completion.retry_after_s,
             )
         listed = max((len(token.top) for token in completion.logprobs or ()), default=0)
+        if listed:
+            _LOG.info("%s can't start a reply: scores are read among %d listed alternatives", self.name, listed)
         return Abilities(server, alternatives=listed, reasons=completion.reasoned)
 
     async def _proves_exact(self, core: AsyncOpenAIClient, server: Server) -> bool:

@@ -42,7 +42,7 @@ class Budget:
     def spend(self, usages: Sequence[Usage]) -> None:
         """Subtracts what a batch cost from what is left."""
         for usage in usages:
-            tokens = 0 if usage.calls == 0 else usage.prompt_tokens + usage.completion_tokens
+            tokens = usage.prompt_tokens + usage.completion_tokens  # those of cached calls are counted elsewhere
             cost = usage.calls if self.unit == "calls" else tokens
             self.left -= cost
             self.costliest = max(self.costliest, cost)
