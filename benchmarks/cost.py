@@ -43,6 +43,9 @@ PREFIX, SEGMENT, SUFFIX = 20, 100, 30
 RUN_AS = {
     "positional_hidden": f"positional_hidden:profile={RESULTS / 'positional_hidden-smollm2.json'}",
     "string, S=512": "string:S=512",
+    "placements, 5 views": "placements:views=5",
+    "placements, 10 views": "placements:views=10",
+    "placements, 10 views of 2 bases": "placements:views=10,bases=2",
 }
 
 
@@ -83,18 +86,21 @@ def layouts(segments: int, batch: int, seed: int = 0) -> list[Layout]:
 
 
 def measure(fair: fairpos.FairModel, prompts: Sequence[Layout], methods: str, tokens: int) -> Timing:
-    """One prefill, then `tokens` steps of one token a row."""
+    """One prefill, then `tokens` steps of one token a row.
+
+    What an attention reads once for all its rows is a part of the prefill.
+    """
     method = next(iter(parse(RUN_AS.get(methods, methods))), None)
     backend = fair.backend
-    new = torch.full((len(prompts), 1), 100)
+    wall, cpu = time.perf_counter(), time.process_time()
     with backend.attending(prompts, method, new=tokens) as (batch, cache):  # type: ignore[attr-defined]
-        wall, cpu = time.perf_counter(), time.process_time()
+        new = torch.full((len(batch.layouts), 1), 100)
         backend.prefill(batch, cache)  # type: ignore[attr-defined]
         prefill = time.perf_counter() - wall, time.process_time() - cpu
         mask = batch.attention_mask()
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(tokens):
-            mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+            mask = torch.cat([mask, mask.new_ones(len(new), 1)], dim=1)
             fair.model(new, attention_mask=mask, **kept_in(cache), use_cache=True, logits_to_keep=1)
         return Timing(*prefill, time.perf_counter() - wall, time.process_time() - cpu)
 
@@ -218,7 +224,8 @@ def main() -> None:
         print(peak_mb(lambda: measure(fair, layouts(sizes[0], 1), options.peak, 1)))
         return
     keep_freed_memory()
-    own = [*(name for name, cls in all_methods().items() if cls.family == "attention"), "string, S=512"]
+    own = [name for name, cls in all_methods().items() if cls.family == "attention" and name != "placements"]
+    own += [name for name in RUN_AS if "," in name]
     names = ["none", *(options.methods.split(";") if options.methods else own)]
     found: list[Row] = []
     batches = [int(batch) for batch in options.batch.split(",")]
@@ -226,7 +233,9 @@ def main() -> None:
         task = bar.add_task("measuring", total=len(sizes) * len(batches))
         for batch in batches:
             for size in sizes:
-                found += rows(fair, names, size, batch, options.repeats, options.tokens)
+                # Placements reads prompts one by one: a batch has nothing to show.
+                some = [name for name in names if batch == 1 or not name.startswith("placements")]
+                found += rows(fair, some, size, batch, options.repeats, options.tokens)
                 bar.advance(task)
     Console().print(table(found))
     path = RESULTS / "cost.json"
