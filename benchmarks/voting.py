@@ -49,6 +49,13 @@ RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "voting.md"
 BALLOTS = {"uniform vote": Ballot("uniform"), "entropy-weighted vote": Ballot("entropy", 4.0)}
 ORDER_FREE = ("set_based", "pine")
+# Segments read in 1 or 2 orders, looked at in K (2 K) of them.
+PLACEMENTS = {
+    "placements, 1 base": "placements:views={k}",
+    "placements, 1 base, uniform": "placements:views={k},weights=uniform",
+    "placements, 2 bases": "placements:views={k},bases=2",
+    "placements, 2 bases, twice the views": "placements:views={twice},bases=2",
+}
 MEAN = "mean over orders"
 VIEWS = (2, 3, 5, 10)  # those that a list has segments for
 TITLES = {
@@ -97,7 +104,17 @@ def text_trial(fair: fairpos.FairModel, sample: Item, template: Template | None)
         method = next(iter(parse(name)))
         [layout] = views[len(request.segments)][:1]
         found[name] = figures(backend.reply_log_probs([layout], reply, method)[0])
+    for name, spec in placements_for(len(request.segments)).items():
+        [method] = parse(spec)
+        assert method.pooling is not None
+        rows = backend.reply_log_probs(views[len(request.segments)][:1], reply, method)
+        found[name] = figures(pooled_steps(rows, method.pooling))
     return found
+
+
+def placements_for(k: int) -> dict[str, str]:
+    """Arm -> method, for lists of k segments."""
+    return {name: spec.format(k=k, twice=2 * k) for name, spec in PLACEMENTS.items()}
 
 
 def choice_trial(fair: fairpos.FairModel, request: Request, gold: str) -> dict[str, list[float]]:
@@ -117,8 +134,8 @@ def choice_trial(fair: fairpos.FairModel, request: Request, gold: str) -> dict[s
         for m in (m for m in VIEWS if m <= len(cycle)):
             methods = f"permutation:views={m},weights={ballot.weights}"
             found[f"{name}, {m} views"] = figures(dict(fair.run([request], methods)[0].scores))
-    for name in ORDER_FREE:
-        found[name] = figures(dict(fair.run([request], name)[0].scores))
+    for name, spec in ({name: name for name in ORDER_FREE} | placements_for(len(request.segments))).items():
+        found[name] = figures(dict(fair.run([request], spec)[0].scores))
     return found
 
 
@@ -169,8 +186,9 @@ def costs(fair: fairpos.FairModel, journal: Journal) -> None:
         views = layouts_of(request, part.template, fair)
         arms = {f"vote, {m} views": (lambda each=each: backend.vote(each, None, decoding)) for m, each in views.items()}
         [one] = views[len(request.segments)][:1]
-        for name in ("none", *ORDER_FREE):
-            method = next(iter(parse(name)), None)
+        alone = dict.fromkeys(("none", *ORDER_FREE)) | placements_for(len(request.segments))
+        for name, spec in alone.items():
+            method = next(iter(parse(spec or name)), None)
             arms[name] = lambda method=method, one=one: backend.generate([one], method, decoding)
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         for _ in range(6):
@@ -214,7 +232,8 @@ def page(results: dict[str, Any]) -> str:
         "`permutation` lets the views of an answer decode in step and vote at every token (`weights=uniform`: the mean",
         "log-probability, renormalised; `weights=entropy`: views that are sure count more). The first row of a table",
         "is the mean over a full cycle of orders: what one arbitrary order gives. Differences are from that row,",
-        "paired; brackets are 95 % bootstrap intervals.",
+        "paired; brackets are 95 % bootstrap intervals. `placements` reads the segments in one or two orders and looks at",
+        "them in as many as there are segments (entropy weights, unless it says uniform).",
         "",
     ]
     for name, title in TITLES.items():
@@ -248,7 +267,8 @@ def page(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"Prompts of {sizes}. Wall time, threads: {threads}, medians of 5 rounds in turns. A vote of m views is m",
-            "prefills and a batch of m rows for every token.",
+            "prefills and a batch of m rows for every token; of placements, a prefill for each base and a suffix for each",
+            "view.",
         ]
     return "\n".join(lines) + "\n"
 
