@@ -232,8 +232,8 @@ def page(results: dict[str, Any]) -> str:
         "`permutation` lets the views of an answer decode in step and vote at every token (`weights=uniform`: the mean",
         "log-probability, renormalised; `weights=entropy`: views that are sure count more). The first row of a table",
         "is the mean over a full cycle of orders: what one arbitrary order gives. Differences are from that row,",
-        "paired; brackets are 95 % bootstrap intervals. `placements` reads the segments in one or two orders and looks at",
-        "them in as many as there are segments (entropy weights, unless it says uniform).",
+        "paired; brackets are 95 % bootstrap intervals. `placements` reads the segments in one or two orders and looks",
+        "at them in as many as there are segments (entropy weights, unless it says uniform).",
         "",
     ]
     for name, title in TITLES.items():
@@ -267,8 +267,8 @@ def page(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"Prompts of {sizes}. Wall time, threads: {threads}, medians of 5 rounds in turns. A vote of m views is m",
-            "prefills and a batch of m rows for every token; of placements, a prefill for each base and a suffix for each",
-            "view.",
+            "prefills and a batch of m rows for every token; of placements, a prefill for each base and a suffix",
+            "for each view.",
         ]
     return "\n".join(lines) + "\n"
 
