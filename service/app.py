@@ -19,7 +19,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 import fairpos
 from fairpos import FairModel
+from fairpos.methods.base import METHODS
 from fairpos.plugins import load_plugins
+from fairpos.rankers.base import RANKERS
+from fairpos.relevance.base import RELEVANCE
 
 from .connection import CancelOnDisconnect
 from .errors import ServiceError, as_service_error
@@ -76,6 +79,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(_import_registered)
         if settings.upstream is not None:
             state.upstream = Upstream(settings, metrics)
         loading = asyncio.create_task(state.load())  # the health probes answer meanwhile
@@ -145,10 +149,16 @@ def _add_middleware(app: FastAPI, state: State) -> None:
 def _load_local(where: str, settings: Settings) -> FairModel:
     """A local model; a folder is meant as one only where it is there."""
     where = str(Path(where).expanduser()) if Path(where).expanduser().is_dir() else where
-    fair = fairpos.load(where, dtype=settings.dtype, device=settings.device)
+    fair = fairpos.load(where, dtype=settings.dtype, device=settings.device, batch_invariance=settings.batch_invariance)
     if hasattr(fair.backend, "batch_tokens"):
         fair.backend.batch_tokens = settings.batch_tokens
     return fair
+
+
+def _import_registered() -> None:
+    """Imports what registries would import at the first request, in the event loop: methods, rankers, relevances."""
+    for registry in (METHODS, RANKERS, RELEVANCE):
+        dict(registry)
 
 
 def _loaded_already(fair: FairModel) -> FairModel:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 _SIZING_THREADS = 2
 _SIZING_S = 0.1  # how long a batch waits for prompts that are being counted
 _LOOK_S = 0.25  # how soon a cancelled job leaves an idle engine
-_JOIN_S = 1.0  # how long the end of the process waits for a batch that runs
+_JOIN_S = 0.5  # how long the end of the process waits for a batch that runs
 
 
 class Engine:

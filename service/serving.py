@@ -33,7 +33,7 @@ from .state import State
 _KEEP_ALIVE_S = 30  # longer than most clients' pools keep a connection, so that they don't meet a closed one
 _BACKLOG = 2048
 _AFTER_DRAIN_S = 0.5  # for error events to be sent
-_FORCED_S = 1.5  # after the drain, for threads that don't end
+_FORCED_S = 1.0  # after the drain, for threads that don't end
 
 
 class Server(uvicorn.Server):

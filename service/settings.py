@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     )
     dtype: str = Field("float32", description="Of local models.")
     device: str | None = Field(None, description="Of local models; a CUDA device where there is one, else the CPU.")
+    batch_invariance: Literal["order_free", "always", "never"] = Field(
+        "order_free",
+        description="Whose replies don't depend on what they were batched with, to the bit: methods that are "
+        "order-free, all, none.",
+    )
     upstream: str | None = Field(None, description="An OpenAI-compatible server: http://host:8000/v1.")
     upstream_key: SecretStr | None = Field(
         None, description="Sent upstream. Without it, and without api_keys, a client's own key is passed on."
