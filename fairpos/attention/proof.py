@@ -253,6 +253,8 @@ def _prove_silence(hooks: Hooks, ids: Tensor) -> None:
     name, allowed = type(hooks.model).__name__, _TOLERANCE[hooks.model.dtype]
     forth, back = _SilentAttention(_batch(ids)), _SilentAttention(_batch(ids.flip(1)))
     logits = [_run(hooks, forth, [ids]), _run(hooks, back, [ids.flip(1)])]
+    if any(each.isnan().any() for each in logits):
+        raise NonFiniteLogits(f"{name} returned NaN for a short prompt; are its weights whole?")
     if not _moved(*logits) <= allowed:
         raise UnsupportedModel(
             f"{name}: with its attention silenced, its tokens still depend on their order; "

@@ -9,6 +9,7 @@ import torch
 import fairpos
 from fairpos.attention.layer import Attention
 from fairpos.attention.ordinary import OrdinaryAttention
+from fairpos.attention.placements import PlacementsAttention
 from fairpos.attention.segments import SegmentAttention
 from fairpos.backends.base import Decoding
 from fairpos.errors import (
@@ -313,11 +314,12 @@ def test_two_owners_of_the_attention_are_refused_with_the_reason(spec, tokenizer
         fair.rank("which?", PASSAGES, f"{spec}+{other}")
 
 
-def test_every_owner_stands_on_one_of_the_two_bases():
+def test_every_owner_stands_on_one_of_the_bases():
+    """Segments side by side, tokens one after the other, or one prompt in several rows."""
     for spec in SPECS:
         [method] = parse(spec)
         assert isinstance(method, Method)
-        assert isinstance(method.attend([LAYOUT]), SegmentAttention | OrdinaryAttention)
+        assert isinstance(method.attend([LAYOUT]), SegmentAttention | OrdinaryAttention | PlacementsAttention)
 
 
 # --- graph_kv: edges
