@@ -174,13 +174,13 @@ def judge(
             report_cost(fair, endpoint, lambda: list(asker.verdicts_on(todo, batch=len(todo) or 1)))
             return
         size = limits.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
-        tally, found = _run(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
+        tally, found = _write_verdicts(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
     _print_summary(tally, len(items) - len(todo), output)
     if files.export is not None:
-        _export(files.export, target, source, items, found, asker.template)
+        _export_verdicts(files.export, target, source, items, found, asker.template)
     if leaderboard:
         print_table(found, as_json=False)
-    _end(tally, len(todo), limits)
+    _say_end(tally, len(todo), limits)
 
 
 def _judge_of(backend: Backend, methods: str, words: Words, own: Template | None, seed: int | None) -> Judge:
@@ -196,7 +196,7 @@ def _judge_of(backend: Backend, methods: str, words: Words, own: Template | None
     return Judge(backend, chosen, name, template, words.verdicts, decoding)
 
 
-def _run(
+def _write_verdicts(
     asker: Judge,
     todo: Sequence[Item],
     journal: Journal | None,
@@ -224,7 +224,7 @@ def _run(
     return tally, found
 
 
-def _end(tally: Tally, wanted: int, limits: Limits) -> None:
+def _say_end(tally: Tally, wanted: int, limits: Limits) -> None:
     """Says how the run ended, if not well.
 
     Raises:
@@ -253,7 +253,7 @@ def _print_summary(tally: Tally, before: int, output: Path | None) -> None:
     )
 
 
-def _export(
+def _export_verdicts(
     path: Path,
     target: Format,
     source: Source,

@@ -46,7 +46,7 @@ class Journal:
             if path.exists() and path.stat().st_size:
                 if not resume:
                     raise InvalidRequest(f"{path} exists; add --resume to go on with it, or name another file")
-                self._recover()
+                self._mend_end()
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open("ab")
         except OSError as error:
@@ -55,7 +55,7 @@ class Journal:
     def append(self, record: Mapping[str, object]) -> None:
         """Writes one result; it is on its way to the disk when this returns."""
         line = f"{json_text(record)}\n".encode()
-        self._file.write(self._packed(line))
+        self._file.write(self._pack_line(line))
         self._file.flush()
         self.done.add(str(record[self.key]))
 
@@ -65,33 +65,33 @@ class Journal:
         Raises:
             InvalidRequest: somebody else damaged the file meanwhile.
         """
-        for _, record in self._parsed(_unpacked(self.path, self.path.read_bytes())[0]):
+        for _, record in self._parse_lines(_unpack_whole(self.path, self.path.read_bytes())[0]):
             yield record
 
-    def _recover(self) -> None:
+    def _mend_end(self) -> None:
         """Reads what is there, and mends the end where the process died while it wrote a line."""
         stored = self.path.read_bytes()
-        text, whole = _unpacked(self.path, stored)
+        text, whole = _unpack_whole(self.path, stored)
         end = text.rfind(b"\n") + 1
-        self.done = {name for name, _ in self._parsed(text[:end])}
+        self.done = {name for name, _ in self._parse_lines(text[:end])}
         if whole < len(stored) or (end < len(text) and not self._is_result(text[end:])):
             _LOG.warning("%s: its last line was not finished and is cut off; that record is done again", self.path)
             os.truncate(self.path, whole if stored.startswith(GZIP) else end)
         elif end < len(text):  # whole but for the end of its line, as editors leave it
-            self.done |= {name for name, _ in self._parsed(text[end:])}
+            self.done |= {name for name, _ in self._parse_lines(text[end:])}
             with self.path.open("ab") as file:
-                file.write(self._packed(b"\n"))
+                file.write(self._pack_line(b"\n"))
 
-    def _packed(self, line: bytes) -> bytes:
+    def _pack_line(self, line: bytes) -> bytes:
         return gzip.compress(line, mtime=0) if self.path.suffix == ".gz" else line
 
     def _is_result(self, line: bytes) -> bool:
         try:
-            return bool(list(self._parsed(line)))
+            return bool(list(self._parse_lines(line)))
         except InvalidRequest:
             return False
 
-    def _parsed(self, data: bytes) -> Iterator[tuple[str, Record]]:
+    def _parse_lines(self, data: bytes) -> Iterator[tuple[str, Record]]:
         """(name, result) of every line."""
         for number, line in enumerate(data.split(b"\n"), 1):
             if not line.strip():
@@ -112,7 +112,7 @@ class Journal:
         self._file.close()
 
 
-def _unpacked(path: Path, stored: bytes) -> tuple[bytes, int]:
+def _unpack_whole(path: Path, stored: bytes) -> tuple[bytes, int]:
     """The text of a file and how many of its bytes are whole: all but a gzip member that was not finished.
 
     Raises:

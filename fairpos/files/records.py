@@ -99,10 +99,10 @@ def renamed(lines: Lines, fields: Mapping[str, str]) -> Lines:
         fields: Our name to theirs; dots lead into objects and lists ("choices.0.text"). Where a record doesn't have it,
             our name keeps what it had.
     """
-    return Lines([(number, record | _taken(record, fields)) for number, record in lines.records], lines.bad)
+    return Lines([(number, record | _take_fields(record, fields)) for number, record in lines.records], lines.bad)
 
 
-def _taken(record: Record, fields: Mapping[str, str]) -> Record:
+def _take_fields(record: Record, fields: Mapping[str, str]) -> Record:
     found: Record = {}
     for ours, theirs in fields.items():
         value: Json = record

@@ -56,10 +56,10 @@ class ViewVerdict:
         """
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(
-            _ids(record, "order"),
+            _ids_of(record, "order"),
             text_of(record, "status"),
             optional_text(record, "winner"),
-            _scores(record.get("scores")),
+            _scores_of(record.get("scores")),
             None if record.get("text") is None else str(record["text"]),
             str(record.get("detail") or ""),
             {key: value for key, value in record.items() if key not in known},
@@ -71,7 +71,7 @@ class ViewVerdict:
             "order": list(self.order),
             "status": self.status,
             "winner": self.winner,
-            "scores": _finite(self.scores),
+            "scores": _finite_scores(self.scores),
             "text": self.text,
             **({"detail": self.detail} if self.detail else {}),
             **self.extra,
@@ -149,11 +149,11 @@ class Verdict:
             id=text_of(record, "id"),
             winner=optional_text(record, "winner"),
             status=text_of(record, "status"),
-            ids=_ids(record, "ids"),
-            scores=_scores(record.get("scores")),
-            tie=None if record.get("tie") is None else _number(record["tie"]),
+            ids=_ids_of(record, "ids"),
+            scores=_scores_of(record.get("scores")),
+            tie=None if record.get("tie") is None else _number_of(record["tie"]),
             views=tuple(map(ViewVerdict.from_record, objects_of(record.get("views") or [], "views"))),
-            usage=_usage(record.get("usage")),
+            usage=_usage_of(record.get("usage")),
             methods=str(record.get("methods") or ""),
             judge=str(record.get("judge") or ""),
             notes=tuple(map(str, notes)),
@@ -170,7 +170,7 @@ class Verdict:
             "winner": self.winner,
             "status": self.status,
             "ids": list(self.ids),
-            "scores": _finite(self.scores),
+            "scores": _finite_scores(self.scores),
             "tie": self.tie if self.tie is not None and math.isfinite(self.tie) else None,
             "views": [view.to_record() for view in self.views],
             "usage": dict(dataclasses.asdict(self.usage)),
@@ -206,7 +206,7 @@ class PlayedGame:
     def of(cls, verdict: Verdict | ViewVerdict, evidence: ViewVerdict | None) -> PlayedGame:
         """The game that a verdict makes, with the evidence of a view."""
         failed = not verdict.is_decided
-        return cls(None if failed else verdict.winner, failed, "" if evidence is None else _evidence(evidence))
+        return cls(None if failed else verdict.winner, failed, "" if evidence is None else _evidence_of(evidence))
 
 
 def two_games(verdict: Verdict, first: str, second: str) -> tuple[PlayedGame, PlayedGame]:
@@ -243,37 +243,37 @@ def _is_decided(status: str, winner: str | None, scores: Scores) -> bool:
     return winner is not None or status == "ok" or (status == "partial" and bool(scores))
 
 
-def _evidence(view: ViewVerdict) -> str:
+def _evidence_of(view: ViewVerdict) -> str:
     if view.text:
         return view.text
     return "log-probabilities: " + ", ".join(f"{id} {p}" for id, p in view.scores.items()) if view.scores else ""
 
 
-def _finite(scores: Scores) -> Record:
+def _finite_scores(scores: Scores) -> Record:
     """JSON has no infinity: null is the log of probability 0."""
     return {id: score if math.isfinite(score) else None for id, score in scores.items()}
 
 
-def _scores(value: Json) -> Scores:
+def _scores_of(value: Json) -> Scores:
     if value is not None and not isinstance(value, dict):
         raise InvalidRequest(f"scores must be an object, got {value!r}")
-    return {id: -math.inf if score is None else _number(score) for id, score in (value or {}).items()}
+    return {id: -math.inf if score is None else _number_of(score) for id, score in (value or {}).items()}
 
 
-def _number(value: Json) -> float:
+def _number_of(value: Json) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"a score must be a number or null, got {value!r}")
     return float(value)
 
 
-def _ids(record: Record, key: str) -> tuple[str, ...]:
+def _ids_of(record: Record, key: str) -> tuple[str, ...]:
     ids = record.get(key)
     if not isinstance(ids, list) or not all(isinstance(id, str | int) for id in ids):
         raise InvalidRequest(f"verdict {record.get('id')!r} has no list of ids in {key!r}, got {ids!r}")
     return tuple(map(str, ids))
 
 
-def _usage(value: Json) -> Usage:
+def _usage_of(value: Json) -> Usage:
     counts: Sequence[tuple[str, Json]] = list(value.items()) if isinstance(value, dict) else []
     names = {f.name for f in dataclasses.fields(Usage)}
     return Usage(**{name: int(n) for name, n in counts if name in names and isinstance(n, int)})

@@ -189,7 +189,7 @@ def _check_connected(table: _GameTable) -> None:
         )
 
 
-def _win_probabilities(table: _GameTable, x: Array) -> tuple[Array, Array]:
+def _outcome_probabilities(table: _GameTable, x: Array) -> tuple[Array, Array]:
     """(log of the normaliser, probabilities of win, loss, tie (3, games)) at strengths and log v, x (n + 1,)."""
     half = (x[table.first] - x[table.second]) / 2  # (games,)
     tie = np.full_like(half, x[-1] if table.has_ties else -np.inf)
@@ -199,7 +199,7 @@ def _win_probabilities(table: _GameTable, x: Array) -> tuple[Array, Array]:
     return log_total, np.exp(logits - log_total)
 
 
-def _score_vector(table: _GameTable, p: Array) -> Array:
+def _cluster_slopes(table: _GameTable, p: Array) -> Array:
     """Of each cluster the slope of its log-likelihood, (clusters, n + 1)."""
     slope = np.zeros((table.clusters, len(table.names) + 1))
     each = table.outcome - (p[0] - p[1]) / 2
@@ -220,11 +220,11 @@ def _fit_strengths(table: _GameTable, *, gaussian: float, half_games: float) -> 
     """
 
     def loss(x: Array) -> tuple[float, Array]:
-        log_total, p = _win_probabilities(table, x)
+        log_total, p = _outcome_probabilities(table, x)
         gained = table.outcome @ (x[table.first] - x[table.second]) + (table.outcome == 0).sum() * x[-1]
         prior = gaussian / 2 * (x @ x) + half_games * (np.logaddexp(0, x) - x / 2).sum()
         slope = gaussian * x + half_games * (1 / (1 + np.exp(-x)) - 0.5)
-        return float(log_total.sum() - gained + prior), slope - _score_vector(table, p).sum(axis=0)
+        return float(log_total.sum() - gained + prior), slope - _cluster_slopes(table, p).sum(axis=0)
 
     begin = np.zeros(len(table.names) + 1)
     found = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9})
@@ -235,7 +235,7 @@ def _with_covariances(table: _GameTable) -> tuple[Array, tuple[Array, Array]]:
     """Strengths (n,), finite whatever was won, and their covariances (n, n): the cluster-robust one, the model's."""
     x = _fit_strengths(table, gaussian=1e-9, half_games=1.0)
     n = len(table.names)
-    _, p = _win_probabilities(table, x)
+    _, p = _outcome_probabilities(table, x)
     lead = (p[0] - p[1]) / 2  # the mean of `outcome`
     spread = (p[0] + p[1]) / 4 - lead**2  # its variance
     sigmoid = 1 / (1 + np.exp(-x))
@@ -249,7 +249,7 @@ def _with_covariances(table: _GameTable) -> tuple[Array, tuple[Array, Array]]:
             np.add.at(curve[-1], a, value)
         curve[-1, -1] += (p[2] * (1 - p[2])).sum()
     inverse: Array = np.asarray(np.linalg.inv(curve), dtype=float)
-    slope = _score_vector(table, p)
+    slope = _cluster_slopes(table, p)
     correction = table.clusters / max(1, table.clusters - 1)
     robust: Array = correction * inverse @ slope.T @ slope @ inverse
     strengths: Array = x[:n] - x[:n].mean()

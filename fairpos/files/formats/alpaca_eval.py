@@ -21,11 +21,11 @@ from fairpos.files.verdict import Verdict, two_games
 
 def read_pairs(source: Source) -> Lines:
     """Pairs of outputs as records of ours."""
-    lines = source.records() if source.baseline is None else _matched(source, Path(source.baseline))
+    lines = source.records() if source.baseline is None else _match_outputs(source, Path(source.baseline))
     return converted(lines, _pair_of)
 
 
-def _matched(source: Source, reference: Path) -> Lines:
+def _match_outputs(source: Source, reference: Path) -> Lines:
     """The two files' outputs for each instruction as one record."""
     outputs, references = source.records(), dataclasses.replace(source, path=reference).records()
     lines = Lines(bad=outputs.bad + [Bad(bad.line, f"in {reference.name}: {bad.reason}") for bad in references.bad])

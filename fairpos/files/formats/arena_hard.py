@@ -137,13 +137,15 @@ def write_judgment(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
     model, baseline = str(origin["model"]), str(origin["baseline"])
     first, second = two_games(verdict, baseline, model)
     played: list[Json] = [
-        _played(first, _score_of(first, shown_first=baseline), prompts.get((baseline, model), ""), "uid" in origin),
-        _played(second, _score_of(second, shown_first=model), prompts.get((model, baseline), ""), "uid" in origin),
+        _game_record(
+            first, _score_of(first, shown_first=baseline), prompts.get((baseline, model), ""), "uid" in origin
+        ),
+        _game_record(second, _score_of(second, shown_first=model), prompts.get((model, baseline), ""), "uid" in origin),
     ]
     return {**origin, "judge": verdict.judge, "games": played}
 
 
-def _played(game: PlayedGame, score: Json, prompt: str, is_v2: bool) -> Json:
+def _game_record(game: PlayedGame, score: Json, prompt: str, is_v2: bool) -> Json:
     if is_v2:
         return {
             "score": score,

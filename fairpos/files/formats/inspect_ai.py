@@ -42,11 +42,11 @@ def read_samples(source: Source) -> Lines:
         name = str(sample.get("id"))
         if name not in seen:
             seen.add(name)
-            lines.add(number, _resolved(sample))
+            lines.add(number, _resolve_attachments(sample))
     return converted(renamed(lines, source.fields), _record_of)
 
 
-def _resolved(sample: Record) -> Record:
+def _resolve_attachments(sample: Record) -> Record:
     """The sample with the texts that its input and choices refer to."""
     attachments = sample.get("attachments")
     texts: Mapping[str, Json] = attachments if isinstance(attachments, dict) else {}
