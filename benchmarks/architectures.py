@@ -224,9 +224,9 @@ def kind(said: str) -> str:
     return said.partition(":")[0]
 
 
-def write_table() -> None:
-    """docs/models.md."""
-    rows = [known()[name] for name in sorted(known())]
+def table_of(rows: list[dict[str, Any]]) -> list[str]:
+    """docs/models.md, line by line."""
+    rows = sorted(rows, key=lambda row: row["model_type"])
     built = [row for row in rows if "not_built" not in row]
     none = Counter(kind(row["none"]) for row in built)
     some = [row for row in built if any(row[name] == "right" for name in NAMES)]
@@ -262,7 +262,7 @@ def write_table() -> None:
         said = "all" if len(right) == len(NAMES) else ", ".join(right)
         plain = row["none"] if row["none"] == "right" else cell(row["none"])
         lines.append(f"| {row['model_type']} | {row['class']} | {plain} | {said} | {reasons} |")
-    TABLE.write_text("\n".join(lines) + "\n")
+    return lines
 
 
 def cell(text: str) -> str:
@@ -281,7 +281,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if not arguments.table:
         run(arguments.model_types)
-    write_table()
+    TABLE.write_text("\n".join(table_of(list(known().values()))) + "\n")
 
 
 if __name__ == "__main__":

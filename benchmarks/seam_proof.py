@@ -1,4 +1,4 @@
-"""Does the seam's proof tell right from wrong in half precision? 20 seeds a family, small random models.
+"""Does the seam's proof tell right from wrong in bfloat16? 20 seeds a family, small random models.
 
     python -m benchmarks.seam_proof
 
@@ -90,19 +90,18 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     table, rows = Table(title=f"The proof, {SEEDS} seeds"), []
-    for column in ("family", "dtype", "fault", "right ones refused", "wrong ones accepted"):
+    for column in ("family", "fault", "right ones refused", "wrong ones accepted"):
         table.add_column(column)
     for name, (options, fault) in FAMILIES.items():
-        for dtype in (torch.bfloat16, torch.float16):
-            right = wrong = 0
-            for seed in range(SEEDS):
-                model = small_model(name, seed=seed, dtype=dtype, **options)
-                right += not accepted(model, nullcontext)
-                wrong += accepted(model, fault)
-            row = {"family": name, "dtype": str(dtype), "fault": fault.__name__, "refused": right, "accepted": wrong}
-            rows.append(row)
-            table.add_row(*map(str, row.values()))
-            Console(stderr=True).print(row)
+        refused = taken = 0
+        for seed in range(SEEDS):
+            model = small_model(name, seed=seed, dtype=torch.bfloat16, **options)
+            refused += not accepted(model, nullcontext)
+            taken += accepted(model, fault)
+        row = {"family": name, "fault": fault.__name__, "right_ones_refused": refused, "wrong_ones_accepted": taken}
+        rows.append(row)
+        table.add_row(*map(str, row.values()))
+        Console(stderr=True).print(row)
     Console().print(table)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "seam_proof.json").write_text(json.dumps(rows, indent=1) + "\n")
