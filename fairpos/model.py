@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpos.backends.base import Backend, BatchInvariance, Decoding, KeepsResponses
+from fairpos.backends.base import Backend, BatchInvariance, Decoding, forget_responses
 from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
 from fairpos.layout import Layout, Span
 from fairpos.methods.base import Method
@@ -308,8 +308,7 @@ class FairModel:
 
         Without it a run that resumes would read the same empty, unparsable or refused replies from the cache.
         """
-        if isinstance(self.backend, KeepsResponses):
-            self.backend.forget({view.key for view in output.views if view.key})
+        forget_responses(self.backend, output)
 
     def next_token_logits(self, input_ids: Sequence[int], spans: Spans, methods: Methods = "none") -> Tensor:
         """Logits of the next token after a prompt given in tokens.

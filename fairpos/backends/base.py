@@ -15,7 +15,7 @@ from fairpos.attention.reading import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt
-from fairpos.types import Capability, Status, Usage
+from fairpos.types import Capability, Output, Status, Usage
 
 # What to do about a reply that was cut off.
 MORE_TOKENS = "allow more new tokens (--max-new-tokens, max_new_tokens)"
@@ -267,6 +267,15 @@ class KeepsResponses(Protocol):
 
     def forget(self, keys: Collection[str]) -> None:
         """Drops responses, so that the same call is made again."""
+
+
+def forget_responses(backend: object, output: Output) -> None:
+    """Drops what a backend keeps of an output's calls: for one of no use, which shall be asked for again.
+
+    Without it a run that resumes would read the same empty, unparsable or refused replies from the cache.
+    """
+    if isinstance(backend, KeepsResponses):
+        backend.forget({view.key for view in output.views if view.key})
 
 
 class Backend(Protocol):

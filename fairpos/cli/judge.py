@@ -210,7 +210,8 @@ def _write_verdicts(
     tally, found = Tally(), [Verdict.from_record(record) for record in journal.results()] if journal is not None else []
     with progress("judging") as show:
         show(already, already + len(todo))
-        for _, verdict in asker.verdicts_on(todo, batch=batch, budget=budget):
+        skips = on_error is OnError.SKIP
+        for _, verdict in asker.verdicts_on(todo, batch=batch, budget=budget, forget_lost=skips):
             tally.add(verdict)
             if not verdict.is_decided and on_error is OnError.STOP:
                 raise BackendError(f"record {tally.lost[-1]}; what was done is kept")

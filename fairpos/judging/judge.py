@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fairpos.backends.base import Backend, Decoding
+from fairpos.backends.base import Backend, Decoding, forget_responses
 from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item
 from fairpos.files.journal import Journal
@@ -70,7 +70,7 @@ class Judge:
         return replace(self, methods=calibrated(self.methods, [item.request for item in sample], self.ask))
 
     def verdicts_on(
-        self, items: Sequence[Item], *, batch: int, budget: Budget | None = None
+        self, items: Sequence[Item], *, batch: int, budget: Budget | None = None, forget_lost: bool = False
     ) -> Iterator[tuple[Item, Verdict]]:
         """Verdicts as they come.
 
@@ -79,6 +79,8 @@ class Judge:
                 from its verdict.
             batch: Items that run together.
             budget: Ends the run early when it is spent.
+            forget_lost: Where there is no verdict, an endpoint's cached replies are dropped, so that a later run asks
+                again.
         """
         start = 0
         while start < len(items):
@@ -91,7 +93,10 @@ class Judge:
             for item, output in zip(chosen, outputs, strict=True):
                 if budget is not None:
                     budget.spend([output.usage])
-                yield item, verdict_of(item, output, self.name, self.backend.name)
+                verdict = verdict_of(item, output, self.name, self.backend.name)
+                if forget_lost and not verdict.is_decided:
+                    forget_responses(self.backend, output)
+                yield item, verdict
 
 
 def crossed(methods: Sequence[Method]) -> tuple[Method, ...]:

@@ -151,3 +151,24 @@ def test_a_probe_of_any_endpoint(tmp_path):
         nameless = invoke("models", "probe", endpoint.url)
         assert isinstance(nameless.exception, BackendError)
         assert "name one" in str(nameless.exception)
+
+
+def test_after_skip_a_judge_is_asked_again(tmp_path):
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "v.jsonl"
+    lines = [
+        json.dumps({"id": str(i), "instruction": f"Say {i}.", "response_a": "y", "response_b": "n"}) for i in range(2)
+    ]
+    pairs.write_text("\n".join(lines) + "\n")
+
+    def script(body, nth):
+        return Text("no verdict" if "Say 1." in content(body) and nth == 1 else "[[A]]")
+
+    with FakeEndpoint(script) as endpoint:
+        arguments = ["judge", pairs, "-m", f"openai:{endpoint.url}#m", "-o", out, "--methods", "none"]
+        arguments += ["--verdicts", "text", "--on-error", "skip"]
+        assert invoke(*arguments).exit_code == 0
+        assert results(out).keys() == {"0"}
+        again = invoke(*arguments, "--resume")
+        assert again.exit_code == 0, again.output
+        assert results(out)["1"]["winner"] == "A"
+        assert endpoint.total == 3
