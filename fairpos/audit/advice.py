@@ -88,13 +88,13 @@ def advise(found: Sequence[MethodFigures], *, chance: float, seed: int = 0, resa
     """
     plain, *others = found
     level = 1 - 0.05 / max(1, 2 * len(others))
-    comparisons = [_compared(method, plain, chance, level, seed, resamples) for method in others]
-    difficulty, note = _difficulty(plain, chance)
+    comparisons = [_comparison_of(method, plain, chance, level, seed, resamples) for method in others]
+    difficulty, note = _difficulty_of(plain, chance)
     verdict, method, reason = _Decision(plain, others, comparisons, chance).made()
     return Advice(difficulty, note, verdict, method, reason, comparisons, level)
 
 
-def _compared(
+def _comparison_of(
     method: MethodFigures, plain: MethodFigures, chance: float, level: float, seed: int, resamples: int
 ) -> Comparison:
     def difference(name: str) -> Interval:
@@ -115,7 +115,7 @@ def _compared(
     return Comparison(method.method, accuracy, difference("consistency"), needed, rejected)
 
 
-def _difficulty(plain: MethodFigures, chance: float) -> tuple[Difficulty, str]:
+def _difficulty_of(plain: MethodFigures, chance: float) -> tuple[Difficulty, str]:
     accuracy = plain.figures.get("accuracy")
     if accuracy is None:
         return "unknown", "There are no gold answers: consistency and shares are measured, accuracy is not."
@@ -150,7 +150,7 @@ class _Decision:
         if better:
             return self._most_accurate(better)
         if self._is_guessing and len(allowed) == 0:
-            return "undecided", None, self._guessing()
+            return "undecided", None, self._words_on_guessing()
         if not self.plain.biases and (self._is_steady or not self.comparisons):
             seen = f"No bias was found (consistency {shown(self.plain.figures['consistency'])})"
             return "leave the order alone", None, f"{seen}, and no method raises accuracy."
@@ -172,24 +172,24 @@ class _Decision:
     def _is_steady(self) -> bool:
         return self.plain.figures["consistency"].low > 1 - MARGIN
 
-    def _price(self, method: str) -> tuple[float, float]:
+    def _price_of(self, method: str) -> tuple[float, float]:
         cost = next(each.cost for each in self.others if each.method == method)
         return cost.calls, cost.tokens
 
-    def _preference(self, comparison: Comparison) -> tuple[float, float, bool, float, str]:
+    def _preference_key(self, comparison: Comparison) -> tuple[float, float, bool, float, str]:
         """Between equals: the cheaper, the one that turns what is biased, the more accurate, by name."""
         name = comparison.method
-        return *self._price(name), not self._suits(name), -_gain(comparison), name
+        return *self._price_of(name), not self._suits_bias(name), -_gain_of(comparison), name
 
-    def _suits(self, method: str) -> bool:
+    def _suits_bias(self, method: str) -> bool:
         return (self.plain.biases == ["label"]) == (LABEL_CURE in method)
 
     def _most_accurate(self, better: Sequence[Comparison]) -> tuple[Verdict, str | None, str]:
         """Those whose interval reaches the best estimate are as good as it; the cheapest of them is enough."""
-        best = max(_gain(each) for each in better)
+        best = max(_gain_of(each) for each in better)
         alike = [each for each in better if each.accuracy is not None and each.accuracy.high >= best]
-        chosen, *rest = sorted(alike, key=self._preference)
-        calls = self._price(chosen.method)[0]
+        chosen, *rest = sorted(alike, key=self._preference_key)
+        calls = self._price_of(chosen.method)[0]
         gain = "" if chosen.accuracy is None else shown(chosen.accuracy, signed=True)
         reason = (
             f"{chosen.method} raises accuracy, averaged over orders, by {gain}, at {calls:.1f} calls a verdict instead "
@@ -200,7 +200,7 @@ class _Decision:
     def _most_stable(self, stable: Sequence[Comparison]) -> tuple[Verdict, str | None, str]:
         best = max(each.consistency.estimate for each in stable)
         alike = [each for each in stable if each.consistency.high >= best]
-        chosen, *rest = sorted(alike, key=self._preference)
+        chosen, *rest = sorted(alike, key=self._preference_key)
         lost = (
             "there is no gold to measure accuracy"
             if chosen.accuracy is None
@@ -213,15 +213,13 @@ class _Decision:
         """Why this one, where others can't be told from it."""
         if not rest:
             return ""
-        calls, tokens = self._price(chosen.method)
-        dearer = [each for each in rest if self._price(each.method) > (calls, tokens)]
+        calls, tokens = self._price_of(chosen.method)
+        dearer = [each for each in rest if self._price_of(each.method) > (calls, tokens)]
         alike = [each for each in rest if each not in dearer]
         said = ""
         if dearer:
-            prices = ", ".join(
-                f"{each.method} ({self._price(each.method)[0]:.1f} calls, {self._price(each.method)[1]:.0f} tokens)"
-                for each in dearer
-            )
+            known = [(each.method, *self._price_of(each.method)) for each in dearer]
+            prices = ", ".join(f"{name} ({calls_of:.1f} calls, {size:.0f} tokens)" for name, calls_of, size in known)
             said += f" It is the cheapest ({calls:.1f} calls, {tokens:.0f} tokens) of those that can't be told apart: "
             said += f"the others are {prices}."
         if alike:
@@ -230,39 +228,45 @@ class _Decision:
         return said
 
     def _why_first(self, chosen: Comparison, alike: Sequence[Comparison]) -> str:
-        if self._suits(chosen.method) and not any(self._suits(each.method) for each in alike):
+        if self._suits_bias(chosen.method) and not any(self._suits_bias(each.method) for each in alike):
             return (
                 f"{chosen.method} turns what is biased" if self.plain.biases else f"{chosen.method} leaves labels alone"
             )
-        if all(_gain(each) < _gain(chosen) for each in alike):
+        if all(_gain_of(each) < _gain_of(chosen) for each in alike):
             return f"{chosen.method} has the higher accuracy, within chance"
         return f"{chosen.method} is first by name"
 
-    def _guessing(self) -> str:
+    def _words_on_guessing(self) -> str:
         accuracy = shown(self.plain.figures["accuracy"])
         seen = f"The model can't be told from guessing (accuracy {accuracy}, chance {self.chance:.2f})"
         if self.comparisons:
             seen += f", nor can it under {', '.join(each.method for each in self.comparisons)}"
         return (
             f"{seen}. No method makes a verdict of a guess: take a stronger model, easier items, or more of them."
-            f"{self._needed()}"
+            f"{self._items_needed_words()}"
         )
 
     def _none_supported(self) -> tuple[Verdict, str | None, str]:
         measured = [each for each in self.comparisons if each.accuracy is not None]
         if self.comparisons and all(each.accuracy is not None and each.accuracy.below_zero for each in measured):
-            return "leave the order alone", None, "Every method lowers accuracy, averaged over orders." + self._try()
+            return (
+                "leave the order alone",
+                None,
+                "Every method lowers accuracy, averaged over orders." + self._label_words(),
+            )
         bias = f"There is a bias ({' and '.join(self.plain.biases)})" if self.plain.biases else "No bias was found"
         if not self.plain.biases:
-            reason = f"{bias}, and no method's gain is more than chance.{self._needed()}"
+            reason = f"{bias}, and no method's gain is more than chance.{self._items_needed_words()}"
             return "leave the order alone", None, reason
         if not self.comparisons:
-            return "undecided", None, f"{bias}, and no method was compared.{self._try()}"
+            return "undecided", None, f"{bias}, and no method was compared.{self._label_words()}"
         rejected = "".join(f" {each.method} is out: {each.rejected}." for each in self.comparisons if each.rejected)
-        reason = f"{bias}, but no interval supports a method over the plain model.{rejected}{self._needed()}"
-        return "undecided", None, reason + self._try()
+        reason = (
+            f"{bias}, but no interval supports a method over the plain model.{rejected}{self._items_needed_words()}"
+        )
+        return "undecided", None, reason + self._label_words()
 
-    def _needed(self) -> str:
+    def _items_needed_words(self) -> str:
         undecided = [each for each in self.comparisons if each.needed is not None]
         if not undecided:
             return ""
@@ -273,13 +277,13 @@ class _Decision:
             "difference is what it seems."
         )
 
-    def _try(self) -> str:
+    def _label_words(self) -> str:
         if self.plain.biases != ["label"] or any(LABEL_CURE in each.method for each in self.comparisons):
             return ""
         return f" The bias is one of labels alone: try {LABEL_CURE}, which turns them."
 
 
-def _gain(comparison: Comparison) -> float:
+def _gain_of(comparison: Comparison) -> float:
     return comparison.accuracy.estimate if comparison.accuracy else 0.0
 
 

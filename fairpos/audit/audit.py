@@ -154,7 +154,7 @@ class AuditRun:
         self.backend = self.backend if isinstance(self.backend, OnceBackend) else OnceBackend(self.backend)
         names = list(dict.fromkeys(["none", *methods]))
         refused: list[Bad] = []
-        trials = self._trials(items, names, refused)
+        trials = self._run_trials(items, names, refused)
         finished = _finished_items(items, trials)
         if not finished:
             reason = f": {refused[0].reason}" if refused else ""
@@ -163,7 +163,7 @@ class AuditRun:
         if plain.losses.is_total:
             raise BackendError(f"no verdict came back for any of {len(finished)} items; for {plain.losses.first}")
         if plain.biases == ["label"] and not any(LABEL_CURE in name for name in names):
-            cured = self._trials(finished, [LABEL_CURE], refused)
+            cured = self._run_trials(finished, [LABEL_CURE], refused)
             still = _finished_items(finished, cured)
             if still:
                 finished, trials = still, trials + cured
@@ -185,7 +185,7 @@ class AuditRun:
             return audit
         return replace(audit, attention=attention_by_slot(self.backend, self.task, finished, self.plan))
 
-    def _trials(self, items: Sequence[Item], methods: Sequence[str], refused: list[Bad]) -> list[Trial]:
+    def _run_trials(self, items: Sequence[Item], methods: Sequence[str], refused: list[Bad]) -> list[Trial]:
         return run_trials(
             self.backend,
             self.task,

@@ -63,13 +63,13 @@ class Gate:
         values = {"position": _values_by_position(table)}
         if table.crossed:
             values["label"] = table.picks(table.crossed, table.label_of)
-        effects = {kind: self._effect(value) for kind, value in values.items()}
+        effects = {kind: self._largest_effect(value) for kind, value in values.items()}
         said = {row[0].item: row[0].said for row in table.main}
         flips = sum(trial.said != said[trial.item] for trial in repeated)
         control = _rate_of(flips, len(repeated)) if repeated else None
         return GateResult(method, self, len(items), effects, control)
 
-    def _effect(self, values: Array) -> Effect:
+    def _largest_effect(self, values: Array) -> Effect:
         """The largest difference between two places, (items, K)."""
         pairs = list(itertools.combinations(range(values.shape[1]), 2))
         differences = [values[:, i] - values[:, j] for i, j in pairs]

@@ -62,12 +62,14 @@ def page_of(audit: Audit, version: str) -> str:
         cost=_cost_plot(audit),
         attention=_attention_plot(audit),
         rows=[
-            Row(figure, [_cell(m, figure.name) for m in audit.methods])
+            Row(figure, [_cell_of(m, figure.name) for m in audit.methods])
             for figure in FIGURES
             if any(figure.name in m.figures for m in audit.methods)
         ],
         has_picks=any(method.slot_shares for method in audit.methods),
-        matrices=[_matrix(number, method, audit) for number, method in enumerate(audit.methods) if method.flip_matrix],
+        matrices=[
+            _matrix_of(number, method, audit) for number, method in enumerate(audit.methods) if method.flip_matrix
+        ],
         flips=worst_flips(audit),
         test_level=TEST_LEVEL,
         letters=[chr(65 + i) if i < 26 else str(i + 1) for i in range(audit.segments)],
@@ -120,7 +122,7 @@ def _attention_plot(audit: Audit) -> str | None:
     return bars(audit.attention, even=1 / audit.segments, title="Attention by slot", x_title="slot")
 
 
-def _matrix(number: int, method: MethodFigures, audit: Audit) -> Matrix:
+def _matrix_of(number: int, method: MethodFigures, audit: Audit) -> Matrix:
     counts = method.flip_matrix
     if len(counts) == 3 and audit.segments == 2:
         gold = all(item.gold is not None for item in audit.items)
@@ -134,7 +136,7 @@ def _matrix(number: int, method: MethodFigures, audit: Audit) -> Matrix:
     return Matrix(method.method, number, rows, [*rows, "none"], cells, words)
 
 
-def _cell(method: MethodFigures, name: str) -> tuple[str, str] | None:
+def _cell_of(method: MethodFigures, name: str) -> tuple[str, str] | None:
     value: Interval | None = method.figures.get(name)
     if value is None or method.losses.is_total:  # from nothing, no figure
         return None

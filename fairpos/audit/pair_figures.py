@@ -37,13 +37,13 @@ def pair_figures(table: TrialTable, bootstrap: Bootstrap) -> dict[str, Interval]
 
 def crossed_figures(table: TrialTable, bootstrap: Bootstrap) -> dict[str, Interval]:
     """Position and label effects, of verdicts and, where there are scores, in nats."""
-    cells = _cells(table, _sign)
+    cells = _crossed_cells(table, _sign_of)
     figures = {
         "position_effect": bootstrap(cells, metrics.position_effect),
         "label_effect": bootstrap(cells, metrics.label_effect),
     }
     if all(trial.margin is not None for row in table.crossed for trial in row):
-        nats = _cells(table, lambda _, trial: trial.margin or 0.0)
+        nats = _crossed_cells(table, lambda _, trial: trial.margin or 0.0)
         figures["position_effect_nats"] = bootstrap(nats, metrics.position_effect)
         figures["label_effect_nats"] = bootstrap(nats, metrics.label_effect)
     return figures
@@ -53,11 +53,11 @@ def _slots_of(row: Sequence[Trial]) -> tuple[Slot, Slot]:
     return _SLOT_NAMES[row[0].slot], _SLOT_NAMES[row[-1].slot]
 
 
-def _sign(item: Item, trial: Trial) -> float:
+def _sign_of(item: Item, trial: Trial) -> float:
     return 0.0 if trial.picked is None else 1.0 if trial.picked == item.request.ids[0] else -1.0
 
 
-def _cells(table: TrialTable, value: Callable[[Item, Trial], float]) -> Array:
+def _crossed_cells(table: TrialTable, value: Callable[[Item, Trial], float]) -> Array:
     """(items, 2, 2): X is the file's first answer; [0] has X first, [:, 0] has X under the first label."""
     cells = np.zeros((len(table.items), 2, 2))
     for i, (item, row) in enumerate(zip(table.items, table.crossed, strict=True)):

@@ -91,17 +91,17 @@ class Recipe:
     @property
     def code(self) -> str:
         """The line for Python."""
-        return self._filled(_CODE)
+        return self._fill_template(_CODE)
 
     @property
     def setting(self) -> str:
         """The service's setting; empty where the service has no such task."""
-        return self._filled(_SETTINGS)
+        return self._fill_template(_SETTINGS)
 
     @property
     def snippet(self) -> str:
         """The same from a framework's client, through the service; empty where the service has no such task."""
-        return self._filled(_SNIPPETS)
+        return self._fill_template(_SNIPPETS)
 
     def to_record(self) -> dict[str, object]:
         """As JSON values."""
@@ -117,7 +117,7 @@ class Recipe:
             "snippet": self.snippet,
         }
 
-    def _filled(self, templates: Mapping[str, str]) -> str:
+    def _fill_template(self, templates: Mapping[str, str]) -> str:
         text = templates.get(self.audit.task.name, "")
         return text.format(methods=self.method, ranker=self.audit.plan.ranker, model=self._served_name)
 

@@ -56,7 +56,7 @@ def report_of(audit: Audit, version: str) -> dict[str, object]:
         "methods": [_method_report(method) for method in audit.methods],
         "advice": asdict(audit.advice),
         "gates": [gate.to_record() for gate in audit.gates],
-        "attention_by_slot": [{"slot": i, **_finite(value)} for i, value in enumerate(audit.attention)],
+        "attention_by_slot": [{"slot": i, **_finite_record(value)} for i, value in enumerate(audit.attention)],
         "worst_flips": [_flip_report(item, trials) for item, trials in worst_flips(audit)],
     }
 
@@ -67,9 +67,9 @@ def _method_report(figures: MethodFigures) -> dict[str, object]:
         "method": figures.method,
         "items": figures.items,
         "orders": figures.orders,
-        "figures": {name: _finite(value) for name, value in figures.figures.items()},
+        "figures": {name: _finite_record(value) for name, value in figures.figures.items()},
         "accuracy_by_position": [
-            {"position": position, **_finite(value)}
+            {"position": position, **_finite_record(value)}
             for position, value in zip(figures.positions, figures.by_position, strict=False)
         ],
         "slot_shares": list(figures.slot_shares),
@@ -83,7 +83,7 @@ def _method_report(figures: MethodFigures) -> dict[str, object]:
     }
 
 
-def _finite(value: Interval) -> dict[str, float | None]:
+def _finite_record(value: Interval) -> dict[str, float | None]:
     return {name: (x if math.isfinite(x) else None) for name, x in asdict(value).items()}
 
 

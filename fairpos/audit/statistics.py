@@ -104,7 +104,7 @@ def figures_of(
     bootstrap: Bootstrap = partial(bootstrap_interval, seed=seed, resamples=resamples)
     same = np.array([float(metrics.is_consistent([trial.said for trial in row])) for row in table.main])
     scores = table.column(lambda trial: trial.score)
-    figures = {"consistency": _rate(same), "flip_rate": _rate(1 - same)}
+    figures = {"consistency": _rate_of(same), "flip_rate": _rate_of(1 - same)}
     per_item = {"consistency": same}
     if scores is not None:
         figures |= _accuracy_figures(table, scores, bootstrap)
@@ -121,10 +121,10 @@ def figures_of(
         len(items),
         table.orders,
         figures,
-        [] if scores is None else [_rate(column) for column in scores.T],
+        [] if scores is None else [_rate_of(column) for column in scores.T],
         table.positions(),
-        _overall(table.picks(table.told_apart, lambda trial: trial.slot)),
-        _overall(table.picks(table.crossed, table.label_of)) if table.crossed else [],
+        _overall_shares(table.picks(table.told_apart, lambda trial: trial.slot)),
+        _overall_shares(table.picks(table.crossed, table.label_of)) if table.crossed else [],
         _bias_tests(table, scores, seed=seed, permutations=max(1, resamples // 2)),
         table.flip_matrix(),
         dict(Counter(trial.status for trial in table.flat)),
@@ -149,7 +149,7 @@ def _accuracy_figures(table: TrialTable, scores: Array, bootstrap: Bootstrap) ->
     labels = table.column(lambda trial: trial.gold_label)
     if labels is not None:
         both = np.stack([labels, scores], axis=-1)
-        figures["rstd"] = bootstrap(both, lambda values: _rstd(values, table.slots))
+        figures["rstd"] = bootstrap(both, lambda values: _rstd_of(values, table.slots))
     return figures
 
 
@@ -167,12 +167,12 @@ def _bias_tests(table: TrialTable, scores: Array | None, *, seed: int, permutati
     return tests
 
 
-def _overall(picks: Array) -> list[float]:
+def _overall_shares(picks: Array) -> list[float]:
     """Share of all picks by place, (K,); empty where there are none."""
     return [float(share) for share in picks.sum(axis=0) / picks.sum()] if picks.sum() else []
 
 
-def _rate(values: Array) -> Interval:
+def _rate_of(values: Array) -> Interval:
     """A mean of values in [0, 1] with Wilson's interval; ties count in parts."""
     total = float(values.sum())
     low, high = wilson_interval(round(total), len(values))
@@ -180,7 +180,7 @@ def _rate(values: Array) -> Interval:
     return Interval(estimate, min(low, estimate), max(high, estimate))
 
 
-def _rstd(table: Array, k: int) -> Array:
+def _rstd_of(table: Array, k: int) -> Array:
     """`metrics.rstd` over tables (..., items, orders, 2) of (index of the gold label, score)."""
     labels, scores = table[..., 0], table[..., 1]
     recalls = []

@@ -144,15 +144,15 @@ def _winner_is_gold(item: Item, output: Output) -> float | None:
 
 
 def _holds_answer(item: Item, output: Output) -> float | None:
-    text = f" {_normalized(output.text or '')} "
-    return float(any(f" {_normalized(answer)} " in text for answer in item.accepted)) if item.accepted else None
+    text = f" {_normalized_text(output.text or '')} "
+    return float(any(f" {_normalized_text(answer)} " in text for answer in item.accepted)) if item.accepted else None
 
 
 def _names_none(item: Item, output: Output) -> None:  # noqa: ARG001
     return None
 
 
-def _normalized(text: str) -> str:
+def _normalized_text(text: str) -> str:
     """Lower case, without articles and punctuation, single spaces: as SQuAD's evaluation compares answers."""
     text = "".join(" " if c in string.punctuation else c for c in text.lower())
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())

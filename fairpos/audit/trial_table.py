@@ -33,9 +33,11 @@ class TrialTable:
     def of(cls, method: str, trials: Sequence[Trial], items: Sequence[Item]) -> TrialTable:
         """Sorts the trials of a method."""
         own = [trial for trial in trials if trial.method == method]
-        crossed = _rows([trial for trial in own if trial.labels is not None], items)
+        crossed = _rows_by_item([trial for trial in own if trial.labels is not None], items)
         return cls(
-            items, _rows([trial for trial in own if trial.labels is None], items), crossed if any(crossed) else []
+            items,
+            _rows_by_item([trial for trial in own if trial.labels is None], items),
+            crossed if any(crossed) else [],
         )
 
     @property
@@ -144,7 +146,7 @@ class Losses:
         return f"{self.count} of {self.outputs} outputs ({self.share:.0%}) gave nothing that counts: {kinds}"
 
 
-def _rows(trials: Sequence[Trial], items: Sequence[Item]) -> list[list[Trial]]:
+def _rows_by_item(trials: Sequence[Trial], items: Sequence[Item]) -> list[list[Trial]]:
     rows: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         rows[trial.item].append(trial)

@@ -121,7 +121,7 @@ def answer(
     items, bad = read_items(read(file), lambda line, record: [passage_item(line, record, task="answer", absent="keep")])
     report_bad(file, bad, on_error)
     system = words.system_text()
-    items = [_instructed(item, system) for item in items] if system else items
+    items = [_with_system_prompt(item, system) for item in items] if system else items
     chosen, template = with_seed(parse(methods), seed), words.template_for("answer")
     decoding = Decoding(max_new_tokens=words.max_new_tokens or 64)
     written = endpoint.written(output, resume=resume)
@@ -155,6 +155,6 @@ def answer(
         raise BackendError(f"no answer came back for any of {len(run.lost)} records; for {run.lost[0]}")
 
 
-def _instructed(item: Item, system: str) -> Item:
+def _with_system_prompt(item: Item, system: str) -> Item:
     """The item with a system prompt before its question."""
     return replace(item, request=replace(item.request, history=(Turn("system", system),)))

@@ -191,7 +191,7 @@ def audit(
         found = found.gated(gate, names[1:] or names, again)
     write_report(found, output, __version__)
     _print_result(found, output, as_json=as_json)
-    _end(found, design)
+    _end_with_status(found, design)
 
 
 def items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> tuple[list[Item], list[Bad]]:
@@ -218,7 +218,7 @@ def _asked_again(backend: Backend, task: AuditTask, plan: Plan, method: str, ite
     return ask_again(backend, task, items, method, plan)
 
 
-def _end(found: Audit, design: Design) -> None:
+def _end_with_status(found: Audit, design: Design) -> None:
     """Ends with the status that the result has."""
     if found.unfinished:
         errors.print(

@@ -68,15 +68,15 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width:
         kept = [i for i in range(len(columns)) if i not in out]
         here = [columns[i] for i in kept]
         cells = [[row[i] for i in kept] for row in rows]
-        widths = _widths(here, cells, width)
+        widths = _column_widths(here, cells, width)
         if widths:
             lines = [line for row in [[c.title for c in here], *cells] for line in _row_lines(here, row, widths)]
             names = ", ".join(columns[i].title for i in sorted(out))
-            return [*lines, *_broken(f"(left out for want of width: {names})", width)] if out else lines
+            return [*lines, *_broken_lines(f"(left out for want of width: {names})", width)] if out else lines
     return _stacked_lines(columns, rows, width)
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+def _column_widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Width of each column, the widest of those that may be broken giving most; empty where that isn't enough."""
     texts = [[column.title for column in columns], *rows]
     widths = [max(cell_len(row[i]) for row in texts) for i in range(len(columns))]
@@ -97,13 +97,13 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
 
 def _row_lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> list[str]:
     broken = [
-        _broken(text, width) if column.least else [_plain(text)]
+        _broken_lines(text, width) if column.least else [_without_no_breaks(text)]
         for column, text, width in zip(columns, row, widths, strict=True)
     ]
     lines = []
     for number in range(max(map(len, broken))):
         parts = [
-            _padded(lines_of[number] if number < len(lines_of) else "", width, right=column.is_number)
+            _padded_text(lines_of[number] if number < len(lines_of) else "", width, right=column.is_number)
             for column, lines_of, width in zip(columns, broken, widths, strict=True)
         ]
         lines.append(_GAP.join(parts).rstrip())
@@ -114,25 +114,25 @@ def _stacked_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], wid
     indent = max((cell_len(column.title) for column in columns[1:]), default=0) + 2 * len(_GAP)
     lines = []
     for row in rows:
-        lines += _broken(row[0], width)
+        lines += _broken_lines(row[0], width)
         for column, text in zip(columns[1:], row[1:], strict=True):
             if text:
-                first, *more = _broken(text, max(_PROSE, width - indent))
-                lines.append(_padded(f"{_GAP}{column.title}", indent) + first)
+                first, *more = _broken_lines(text, max(_PROSE, width - indent))
+                lines.append(_padded_text(f"{_GAP}{column.title}", indent) + first)
                 lines += [" " * indent + line for line in more]
     return lines
 
 
-def _broken(text: str, width: int) -> list[str]:
+def _broken_lines(text: str, width: int) -> list[str]:
     lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-    return [_plain(line) for line in lines] or [""]
+    return [_without_no_breaks(line) for line in lines] or [""]
 
 
-def _plain(text: str) -> str:
+def _without_no_breaks(text: str) -> str:
     return text.replace(NO_BREAK, " ")
 
 
-def _padded(text: str, width: int, *, right: bool = False) -> str:
+def _padded_text(text: str, width: int, *, right: bool = False) -> str:
     room = " " * max(0, width - cell_len(text))
     return room + text if right else text + room
 

@@ -106,6 +106,6 @@ def test_the_other_tables(printed, width):
         )
         for i in range(20)
     ]
-    text = printed(width, lambda: leaderboard.print_table(verdicts, seed=0, as_json=False))
+    text = printed(width, lambda: leaderboard.print_table(verdicts, as_json=False))
     assert "a-rather-long-model-name-of-a-vendor-2026-11" in text
     assert "…" not in text
