@@ -2,7 +2,7 @@
 
     python -m benchmarks.batch_bits [--requests 200] [--dtypes float32 bfloat16] [--only bits]
 
-smollm2. Half of the requests are answered (CommonsenseQA's questions, their options as passages, 6 tokens), half are
+smollm2. Half of the requests are answered (CommonsenseQA's questions, their options as passages, 4 tokens), half are
 choices (MMLU). Each stands in four orders; the (request, order) pairs are shuffled and cut into batches of 1 to 16;
 every batch runs in one call of the backend, beside up to two strangers under another method. A request has as many
 results as there are different texts, scores and winners among its four. The column "never" is the same with
@@ -37,7 +37,7 @@ from fairpos.methods.catalogue import parse
 from fairpos.passages import as_segments
 from fairpos.rankers.base import find_ranker
 from fairpos.runner import start
-from fairpos.types import Output, Request
+from fairpos.types import Output, Request, Task
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parent / "data"
@@ -45,7 +45,13 @@ METHODS = ("set_based", "pine", "permutation:views=2")
 ORDERS = 4
 MOST = 16  # requests of a batch
 STRANGERS = 2
-ANSWER_TOKENS = 6
+ANSWER_TOKENS = 4
+# What throughput is measured on: task, new tokens, passages of about 100 tokens, in words.
+KINDS: dict[str, tuple[Task, int, int, str]] = {
+    "answer": ("answer", 24, 5, "5 passages, 24 tokens"),
+    "choose": ("choose", 1, 5, "5 passages, a choice"),
+    "short": ("answer", 24, 2, "2 passages, 24 tokens"),
+}
 
 
 def records(name: str) -> list[dict[str, object]]:
@@ -105,10 +111,10 @@ def throughput(backend: HFBackend, methods: str, kind: str, repeats: int) -> dic
     """Seconds for 16 requests with and without; medians of turns, and of the ratios within a turn."""
     groups = records("nq_groups10")
     passages = [p for group in groups for p in group["passages"]]  # type: ignore[attr-defined]
-    task, tokens, size = {"answer": ("answer", 24, 5), "choose": ("choose", 1, 5), "short": ("answer", 24, 2)}[kind]
+    task, tokens, size, _ = KINDS[kind]
     draw = random.Random(1)
     requests = [
-        Request(task, f"What is said of {p['title']}?", as_segments([q["text"] for q in draw.sample(passages, size)]))  # type: ignore[arg-type]
+        Request(task, f"What is said of {p['title']}?", as_segments([q["text"] for q in draw.sample(passages, size)]))
         for p in passages[:MOST]
     ]
     seconds: dict[str, list[float]] = {"order_free": [], "never": []}
@@ -124,28 +130,23 @@ def throughput(backend: HFBackend, methods: str, kind: str, repeats: int) -> dic
     return {"kind": kind, "method": methods, **medians, "throughput": round(statistics.median(ratios), 3)}
 
 
-def bits(fair: fairpos.FairModel, dtype: str, count: int, seed: int) -> list[dict[str, object]]:
+def bits(backend: HFBackend, dtype: str, chosen: Sequence[str], count: int, seed: int) -> Iterator[dict[str, object]]:
     """Results per request, one row a method."""
-    backend = fair.backend
-    assert isinstance(backend, HFBackend)
-    requests, rows = some_requests(count), []
-    for methods in METHODS:
+    requests = some_requests(count)
+    for methods in chosen:
         numbers = results_per_request(backend, requests, methods, seed)
         backend.batch_invariance = "never"
         before = results_per_request(backend, requests[::8], methods, seed)
         backend.batch_invariance = "order_free"
-        rows.append(
-            {
-                "dtype": dtype,
-                "method": methods,
-                "requests": len(numbers),
-                "orders": ORDERS,
-                "one_result": sum(number == 1 for number in numbers),
-                "never_requests": len(before),
-                "never_one_result": sum(number == 1 for number in before),
-            }
-        )
-    return rows
+        yield {
+            "dtype": dtype,
+            "method": methods,
+            "requests": len(numbers),
+            "orders": ORDERS,
+            "one_result": sum(number == 1 for number in numbers),
+            "never_requests": len(before),
+            "never_one_result": sum(number == 1 for number in before),
+        }
 
 
 def pages(record: dict[str, list[dict[str, object]]]) -> str:
@@ -157,9 +158,8 @@ def pages(record: dict[str, list[dict[str, object]]]) -> str:
         for r in record["bits"]
     ]
     lines += ["", "| 16 requests | dtype | method | seconds | never | throughput |", "|---|---|---|---|---|---|"]
-    what = {"answer": "5 passages, 24 tokens", "choose": "5 passages, a choice", "short": "2 passages, 24 tokens"}
     lines += [
-        f"| {what[str(r['kind'])]} | {r['dtype']} | {r['method']} | {r['order_free_s']} | {r['never_s']} "
+        f"| {KINDS[str(r['kind'])][-1]} | {r['dtype']} | {r['method']} | {r['order_free_s']} | {r['never_s']} "
         f"| {r['throughput']:.2f} |"
         for r in record["throughput"]
     ]
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--only", choices=["bits", "throughput"], help="leave the other as it was measured last")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -183,19 +184,22 @@ def main() -> None:
     if path.exists():
         record |= json.loads(path.read_text(encoding="utf-8"))
     for dtype in options.dtypes:
-        fair = fairpos.load("smollm2", device="cpu", dtype=dtype)
-        assert isinstance(fair.backend, HFBackend)
+        backend = fairpos.load("smollm2", device="cpu", dtype=dtype).backend
+        assert isinstance(backend, HFBackend)
+        measured: dict[str, Iterator[dict[str, object]]] = {}
         if options.only != "throughput":
-            record["bits"] = [r for r in record["bits"] if r["dtype"] != dtype]
-            record["bits"] += bits(fair, dtype, options.requests, options.seed)
+            measured["bits"] = bits(backend, dtype, options.methods, options.requests, options.seed)
         if options.only != "bits":
-            record["throughput"] = [r for r in record["throughput"] if r["dtype"] != dtype]
-            record["throughput"] += [
-                {"dtype": dtype, "threads": options.threads} | throughput(fair.backend, methods, kind, options.repeats)
-                for kind in ("answer", "choose", "short")
-                for methods in METHODS
-            ]
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            measured["throughput"] = (
+                {"dtype": dtype, "threads": options.threads} | throughput(backend, methods, kind, options.repeats)
+                for kind in KINDS
+                for methods in options.methods
+            )
+        for part, rows in measured.items():
+            for row in rows:
+                same = ("dtype", "method", "kind")
+                record[part] = [r for r in record[part] if any(r.get(key) != row.get(key) for key in same)] + [row]
+                path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(pages(record))
     fill("performance.md", "batch bits", pages(record))
 

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairpos.backends.base import Backend, BatchInvariance, Decoding, forget_responses
-from fairpos.errors import InvalidComposition, MissingDependency, ModelUnavailable, UnsupportedBackend
+from fairpos.errors import InvalidComposition, InvalidOption, UnsupportedBackend
 from fairpos.layout import Layout, Span
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
-from fairpos.models import embedded
-from fairpos.models.loading import here_alone, quiet_loading
 from fairpos.passages import Passage, as_segments
 from fairpos.prompts import EMPTY_ANSWER, Template
 from fairpos.rankers.base import Ranker, find_ranker
@@ -43,55 +40,45 @@ def load(
     dtype: str | torch.dtype = "float32",
     device: str | None = None,
     batch_invariance: BatchInvariance = "order_free",
+    **options: object,
 ) -> FairModel:
     """Loads a model by name.
 
     Args:
         name: An embedded model ("smollm2"), a folder, a hub id, or a model behind an endpoint
             ("openai:http://host:8000/v1#model"; see `fairpos.backends.openai.connect` for a response cache and more).
-        dtype: "float32" (exact and repeatable everywhere), "bfloat16", "auto" (as the weights are stored), ...; of a
-            local model.
+        dtype: "float32" (exact and repeatable everywhere), "bfloat16" or "bf16", "auto" (as the weights are stored),
+            ...; of a local model.
         device: Where a local model runs; None: a CUDA device where there is one, else the CPU.
         batch_invariance: For which calls a local model's replies are the same to the bit whoever else is asked at the
             same time: "order_free" (those of methods that don't depend on the order), "always" or "never". Costs
             nearly nothing on a CPU and most of what batches gain on a GPU; see `fairpos.backends.side_by_side`.
+        options: Further ones of transformers' `from_pretrained`, for a local model: device_map, attn_implementation,
+            quantization_config, revision, trust_remote_code, ...
 
     Returns:
         The wrapped model.
 
     Raises:
-        ModelUnavailable: the weights can't be found or fetched; the message says what to run.
-        MissingDependency: torch or transformers (for an endpoint httpx2) are not installed.
-        InvalidOption: an endpoint's name that isn't complete.
+        ModelUnavailable: the weights can't be found or fetched, or are none of a causal model; the message says what to
+            run.
+        MissingDependency: torch or transformers (for an endpoint httpx2), or what an option needs, are not installed.
+        InvalidOption: an endpoint's name that isn't complete; a dtype, a device or an option that there isn't.
+        UnsupportedModel: weights that aren't in memory.
     """
     if name.startswith("openai:"):
         from fairpos.backends.openai import connect
 
+        if device is not None or options:
+            given = sorted([*options, *([] if device is None else ["device"])])
+            raise InvalidOption(f"{', '.join(given)}: for local models; {name!r} is behind an endpoint")
         return FairModel(connect(name))
-    try:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-    except ImportError as error:
-        raise MissingDependency(
-            f"a local model needs torch and transformers: pip install 'fairpos[local]' ({error})"
-        ) from None
-    where = str(embedded.path(name)) if name in embedded.EMBEDDED else name
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        with quiet_loading():
-            local = here_alone(where)
-            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, local_files_only=local)
-    except (OSError, ValueError) as error:
-        known = ", ".join(embedded.EMBEDDED)
-        kind = "folder" if Path(name).exists() else "hub id (is the hub reachable from here?)"
-        raise ModelUnavailable(
-            f"can't load {name!r} as a {kind}: {str(error).splitlines()[0]} Embedded models need no hub: {known}."
-        ) from error
+    from fairpos.models.loading import load_local
+
+    model, tokenizer = load_local(name, dtype=dtype, device=device, options=options)
     from fairpos.backends.hf import HFBackend
 
-    return FairModel(HFBackend(model.to(device).eval(), tokenizer, name=name, batch_invariance=batch_invariance))
+    return FairModel(HFBackend(model, tokenizer, name=name, batch_invariance=batch_invariance))
 
 
 def wrap(

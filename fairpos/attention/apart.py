@@ -16,10 +16,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.cache import GrowingLayer
 from fairpos.attention.layer import Attention, Layer, SegmentCache
 from fairpos.attention.ordinary import OrdinaryAttention
+from fairpos.attention.seam import seam_of
 from fairpos.layout import Layout
 from fairpos.types import Usage
 
@@ -60,6 +63,16 @@ class ApartCache(SegmentCache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens of the longest."""
         return max(int(cache.get_seq_length(layer_idx)) for cache in self.caches)
+
+
+def can_run_apart(model: PreTrainedModel) -> bool:
+    """Whether a layer of this model attends to its own keys, wherever they stand: else rows need their own pass.
+
+    Raises:
+        UnsupportedModel: the model's attention can't be replaced at all.
+    """
+    family = seam_of(model).verify().family
+    return family.temperature is None and family.cache_layer is GrowingLayer and not family.key_sources
 
 
 class OwnAttention(OrdinaryAttention):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from fairpos.attention.reading import Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
@@ -30,6 +30,19 @@ if TYPE_CHECKING:
 
 BatchInvariance: TypeAlias = Literal["order_free", "always", "never"]
 Weights: TypeAlias = Literal["uniform", "entropy"]
+
+
+def batch_invariance_named(name: str) -> BatchInvariance:
+    """The setting of that name.
+
+    Raises:
+        InvalidOption: there is none.
+    """
+    for setting in get_args(BatchInvariance):
+        if setting == name:
+            found: BatchInvariance = setting
+            return found
+    raise InvalidOption(f"batch_invariance must be one of {', '.join(get_args(BatchInvariance))}, got {name!r}")
 
 
 @dataclass(frozen=True, slots=True)

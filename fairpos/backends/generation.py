@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers import Cache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
+from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Ballot, Decoding
-from fairpos.backends.generation_config import end_tokens, generation_config_of, until_end
+from fairpos.backends.generation_config import end_tokens, generation_config_of, until_end, without_habits
+from fairpos.backends.in_step import PromptsInStep
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.local_model import LocalModel
 from fairpos.backends.logits import RefuseNonFinite
 from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
 from fairpos.backends.voting import voting
-from fairpos.errors import InvalidOption
+from fairpos.errors import FairposError, InvalidOption
 from fairpos.layout import Layout
 
 # torch's generator is global: two sampled generations at once would draw from each other's stream.
@@ -50,19 +54,22 @@ def generate_tokens(
     if held is not None:
         finite.append(held)
         config.max_new_tokens = held.longest
-    attending = local.attending(layouts, method, new=config.max_new_tokens or 0)
-    with attending as (batch, cache), _seeded(decoding.seed) if config.do_sample else nullcontext():
-        output = local.model.generate(
-            batch.input_ids(local.pad, local.device),
-            attention_mask=batch.attention_mask(local.device),
-            **kept_in(cache),
-            generation_config=config,
-            logits_processor=finite,
-            stopping_criteria=decoding.stopping_criteria,
-            streamer=decoding.streamer,
-        )
-    sequences = output if isinstance(output, Tensor) else output.sequences
-    return [until_end(row, config) for row in sequences[:, batch.width :].tolist()]
+    new: dict[int, list[list[int]]] = {}
+    for numbers in local.runnable_batches(layouts, method, config.max_new_tokens or 0):
+        attending = local.attending([layouts[number] for number in numbers], method, new=config.max_new_tokens or 0)
+        with attending as (batch, cache), _seeded(decoding.seed) if config.do_sample else nullcontext():
+            rows = _run_generate(
+                local,
+                batch,
+                cache,
+                config,
+                logits_processor=finite,
+                stopping_criteria=decoding.stopping_criteria,
+                streamer=decoding.streamer,
+            )
+        each = len(rows) // len(numbers)
+        new |= {number: rows[i * each : (i + 1) * each] for i, number in enumerate(numbers)}
+    return [until_end(row, config) for number in range(len(layouts)) for row in new[number]]
 
 
 def generate_rows(
@@ -77,22 +84,19 @@ def generate_rows(
         each = zip(layouts, decodings, strict=True)
         held = listing_processor(local, decodings[0], listings)
         return [vote_row(local, [layout], method, decoding, method.pooling, held)[0] for layout, decoding in each]
-    choosing = LogitsProcessorList([RefuseNonFinite(), EachRowSamples(decodings)])
     held = listing_processor(local, decodings[0], listings)
     if held is not None:
-        choosing.insert(1, held)
         decodings = [replace(decoding, max_new_tokens=held.longest) for decoding in decodings]
     config = generation_config_of(local, Decoding(max_new_tokens=max(d.max_new_tokens for d in decodings)))
     rows = [row_of(local, decoding) for decoding in decodings]
-    with local.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
-        local.model.generate(
-            batch.input_ids(local.pad, local.device),
-            attention_mask=batch.attention_mask(local.device),
-            **kept_in(cache),
-            generation_config=config,
-            logits_processor=choosing,
-            stopping_criteria=StoppingCriteriaList([EachRowStops(rows)]),
-        )
+    for numbers in local.runnable_batches(layouts, method, config.max_new_tokens or 0):
+        own = [rows[number] for number in numbers]
+        listed = [listings[number] for number in numbers] if listings else []
+        choosing = _row_processors(local, [row.decoding for row in own], listed)
+        attending = local.attending([layouts[number] for number in numbers], method, new=config.max_new_tokens or 0)
+        with attending as (batch, cache):
+            criteria = StoppingCriteriaList([EachRowStops(own)])
+            _run_generate(local, batch, cache, config, logits_processor=choosing, stopping_criteria=criteria)
     return rows
 
 
@@ -112,18 +116,22 @@ def vote_tokens(
             "voting while generating follows one sequence; "
             f"got num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}"
         )
-    with local.attending(layouts, method, new=config.max_new_tokens or 0) as (batch, cache):
-        mask = batch.attention_mask(local.device)
-        with _seeded(decoding.seed) if config.do_sample else nullcontext():
-            output = local.model.generate(
-                batch.input_ids(local.pad, local.device),
-                attention_mask=mask,
-                **kept_in(cache),
-                generation_config=config,
-                logits_processor=decoding.logits_processor,
-                stopping_criteria=decoding.stopping_criteria,
-                custom_generate=voting(ballot, mask, decoding.streamer),
-            )
+    with ExitStack() as stack:
+        parts = []
+        for numbers in local.runnable_batches(layouts, method, config.max_new_tokens or 0):
+            attending = local.attending([layouts[number] for number in numbers], method, new=config.max_new_tokens or 0)
+            parts.append(PromptsInStep(local, *stack.enter_context(attending)))
+        if config.do_sample:
+            stack.enter_context(_seeded(decoding.seed))
+        batch = Batch(layouts)  # what processors see; the prompts themselves are in the parts
+        output = _generate(
+            local,
+            batch,
+            config,
+            logits_processor=decoding.logits_processor,
+            stopping_criteria=decoding.stopping_criteria,
+            custom_generate=voting(ballot, parts, decoding.streamer),
+        )
     return until_end(output[0, batch.width :].tolist(), config)
 
 
@@ -160,6 +168,44 @@ def listing_processor(local: LocalModel, decoding: Decoding, listings: Sequence[
         return None
     end = (*end_tokens(generation_config_of(local, decoding)), local.pad)[0]
     return HeldToListing(listings, local.tokenizer, end)
+
+
+def _row_processors(
+    local: LocalModel, decodings: Sequence[Decoding], listings: Sequence[Sequence[str]]
+) -> LogitsProcessorList:
+    """What chooses each row's token: held to its list, then drawn from its own generator."""
+    held = listing_processor(local, decodings[0], listings)
+    return LogitsProcessorList([RefuseNonFinite(), *([] if held is None else [held]), EachRowSamples(decodings)])
+
+
+def _run_generate(
+    local: LocalModel, batch: Batch, cache: Cache, config: GenerationConfig, **settings: object
+) -> list[list[int]]:
+    """The new tokens of every row, by transformers' own decoding. A plain prompt's cache is transformers' own too."""
+    kept = kept_in(cache) if isinstance(cache, SegmentCache) else {}
+    output = _generate(local, batch, config, **kept, **settings)
+    rows: list[list[int]] = output[:, batch.width :].tolist()
+    return rows
+
+
+def _generate(local: LocalModel, batch: Batch, config: GenerationConfig, **settings: object) -> Tensor:
+    """All tokens, (rows, L).
+
+    Raises:
+        InvalidOption: the caller's generation config isn't one that transformers can run.
+    """
+    model = without_habits(local.model)
+    if "attention_mask" in inspect.signature(local.model.forward).parameters:
+        settings["attention_mask"] = batch.attention_mask(local.device)
+    if config.stop_strings is not None:
+        settings["tokenizer"] = local.tokenizer
+    try:
+        output = model.generate(batch.input_ids(local.pad, local.device), generation_config=config, **settings)
+    except FairposError:
+        raise
+    except ValueError as error:
+        raise InvalidOption(f"transformers can't generate as it is asked to: {error}") from error
+    return output if isinstance(output, Tensor) else output.sequences
 
 
 @contextmanager

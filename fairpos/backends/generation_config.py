@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from fairpos.backends.base import Decoding
 from fairpos.backends.local_model import LocalModel
+from fairpos.errors import InvalidOption
 
 
 def generation_config_of(local: LocalModel, decoding: Decoding) -> GenerationConfig:
-    """The caller's own generation config, or one that says what the decoding says."""
+    """The caller's own generation config, or one that says what the decoding says.
+
+    Of the model's config only the tokens that end a text count, and only where the caller names none.
+
+    Raises:
+        InvalidOption: the caller's config asks for a cache, which is fairpos's to choose, or contradicts itself.
+    """
     if decoding.generation_config is not None:
-        config = GenerationConfig.from_dict(decoding.generation_config.to_dict())
+        try:
+            config = GenerationConfig.from_dict(decoding.generation_config.to_dict())
+        except ValueError as error:
+            raise InvalidOption(f"transformers can't generate as it is asked to: {error}") from error
+        if config.cache_implementation is not None:
+            raise InvalidOption(
+                "the cache of a generation is fairpos's to choose; "
+                f"got generation_config.cache_implementation={config.cache_implementation!r}"
+            )
         if config.max_new_tokens is None:
             config.max_new_tokens = decoding.max_new_tokens
     else:
-        # The model's own defaults may sample; here only what the caller says counts.
-        own = local.model.generation_config
-        config = GenerationConfig(
-            max_new_tokens=decoding.max_new_tokens,
-            do_sample=decoding.temperature > 0,
-            eos_token_id=own.eos_token_id if own is not None else local.tokenizer.eos_token_id,
-        )
+        config = GenerationConfig(max_new_tokens=decoding.max_new_tokens, do_sample=decoding.temperature > 0)
         if decoding.temperature > 0:
             config.temperature, config.top_p, config.top_k = decoding.temperature, decoding.top_p, 0
+    if config.eos_token_id is None:
+        own = local.model.generation_config
+        config.eos_token_id = local.tokenizer.eos_token_id if own is None else own.eos_token_id
     if config.pad_token_id is None:
         config.pad_token_id = local.pad
+    config.use_cache = True  # it changes no text, and the cache is there
     return config
+
+
+def without_habits(model: PreTrainedModel) -> PreTrainedModel:
+    """The same modules as a model whose generation config says nothing.
+
+    `generate` fills whatever a given config leaves open from the model's: penalties, beams, suppressed tokens, a cache
+    of its own. Nothing of that was asked for.
+    """
+    view = copy.copy(model)
+    view.generation_config = GenerationConfig()
+    return view
 
 
 def end_tokens(config: GenerationConfig) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +26,7 @@ from fairpos.backends.base import (
     Generate,
     Reply,
     Score,
+    batch_invariance_named,
 )
 from fairpos.backends.batching import (
     AnyCall,
@@ -54,7 +55,6 @@ from fairpos.backends.scoring import (
     vote_score,
 )
 from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decodes_side_by_side
-from fairpos.errors import InvalidOption
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt, continuation
 from fairpos.types import Capability, Status, Usage
@@ -91,11 +91,8 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         batch_invariance: BatchInvariance = "order_free",
     ) -> None:
         super().__init__(model, tokenizer, store=store, name=name)
-        if batch_invariance not in get_args(BatchInvariance):
-            allowed = ", ".join(get_args(BatchInvariance))
-            raise InvalidOption(f"batch_invariance must be one of {allowed}, got {batch_invariance!r}")
         self.batch_tokens = batch_tokens
-        self.batch_invariance: BatchInvariance = batch_invariance
+        self.batch_invariance = batch_invariance_named(batch_invariance)
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
-from fairpos.attention.seam import seam_of
+from fairpos.attention.layer import SegmentCache
+from fairpos.attention.seam import constant_length, seam_of
 from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import AttentionOwner, Ballot
+from fairpos.backends.caches import StatesCache, TokensCache, new_plain_cache
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
 from fairpos.backends.unwrap import plain_model
@@ -52,15 +56,14 @@ class LocalModel:
         name: str | None = None,
     ) -> None:
         model = plain_model(model)
-        if getattr(model.config, "is_encoder_decoder", False):
-            raise UnsupportedModel(
-                f"{type(model).__name__} is an encoder-decoder model; fairpos needs a decoder-only causal model"
-            )
+        _refuse_unfit(model)
         self.model = model
         self.tokenizer = tokenizer
         self.store = store
         self._name = name
         self._revision: str | None = None
+        self._pads_exactly: bool | None = None
+        self._continues_exactly: bool | None = None
         # What `side_by_side` found out of this model: threads, dtype and device -> numbers of rows.
         self.row_counts: dict[tuple[int, torch.dtype, str], tuple[int, ...]] = {}
 
@@ -119,8 +122,11 @@ class LocalModel:
         """
         if method is not None and method.pooling is not None:
             return torch.stack([self._pooled_logits(layout, method, method.pooling) for layout in layouts])
-        with self.attending(layouts, method) as (batch, cache):
-            return self.prefill(batch, cache)
+        rows: dict[int, Tensor] = {}
+        for numbers in self.runnable_batches(layouts, method):
+            with self.attending([layouts[number] for number in numbers], method) as (batch, cache):
+                rows |= dict(zip(numbers, self.prefill(batch, cache), strict=True))
+        return torch.stack([rows[number] for number in range(len(layouts))])
 
     def _pooled_logits(self, layout: Layout, method: AttentionOwner, pooling: Ballot) -> Tensor:
         """What the rows of one prompt expect next, as one (V,); log-probabilities where rows are several."""
@@ -143,12 +149,12 @@ class LocalModel:
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
         with torch.no_grad():
             if method is None:
-                yield Batch(layouts), DynamicCache()
+                yield Batch(layouts), self.new_cache()
                 return
             # Only where order plays no part may ours replace the caller's.
             attention = method.attend([layout.canonical() for layout in layouts] if method.order_free else layouts)
             if attention is None:  # its settings change nothing
-                yield Batch(layouts), DynamicCache()
+                yield Batch(layouts), self.new_cache()
                 return
             if attention.extent + new > self.context:
                 raise TooLong(
@@ -165,18 +171,153 @@ class LocalModel:
     def prefill(self, batch: Batch, cache: Cache) -> Tensor:
         """Reads the prompts into the cache. Next-token logits after each, (B, V) float32."""
         mask = batch.attention_mask(self.device)
-        past = cache.get_seq_length()  # what a store had
+        past = cache.get_seq_length() if isinstance(cache, SegmentCache) else 0  # what a store had
         if past == batch.width:  # a head without a suffix
             return torch.empty(0, device=self.device)
-        logits = self.model(
-            input_ids=batch.input_ids(self.pad, self.device)[:, past:],
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, past:],
-            **kept_in(cache),
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        ids = batch.input_ids(self.pad, self.device)[:, past:]
+        if not past and bool(mask.all()):  # the model knows best where a prompt's tokens stand
+            return self.read(ids, cache, keep=1)[:, -1]
+        return self.read(ids, cache, mask, (mask.cumsum(-1) - 1).clamp(min=0)[:, past:], keep=1)[:, -1]
+
+    def read(
+        self, ids: Tensor, cache: Cache, mask: Tensor | None = None, positions: Tensor | None = None, *, keep: int = 0
+    ) -> Tensor:
+        """Reads tokens behind those that the cache has.
+
+        Args:
+            ids: (B, L).
+            cache: Of a call; gets them.
+            mask: 1 for tokens, 0 for padding, (B, all tokens so far); None: no padding.
+            positions: (B, L); None: as they stand.
+            keep: Logits of so many of the last tokens; 0: of all.
+
+        Returns:
+            Logits (B, L or `keep`, V), float32.
+
+        Raises:
+            NonFiniteLogits: see the error.
+        """
+        length = ids.shape[1]
+        if isinstance(cache, StatesCache):
+            if cache.tokens_read and length > 1:
+                return self._read_one_by_one(ids, cache, mask, positions)[:, -(keep or length) :]
+            if positions is None:
+                positions = torch.arange(length, device=ids.device).expand_as(ids) + cache.tokens_read
+            cache.tokens_read += length
+        if isinstance(cache, TokensCache):
+            tokens, mask = cache.append(ids, mask)
+            logits = self.model(input_ids=tokens, **self._without_cache(mask)).logits[:, -(keep or length) :]
+        else:
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                **kept_in(cache),
+                use_cache=True,
+                logits_to_keep=keep,
+            ).logits[:, -(keep or length) :]
         return finite_logits(logits)
+
+    def _without_cache(self, mask: Tensor | None) -> dict[str, object]:
+        """What says that no past is kept, to a model that has a word for it; and the mask, if anything is padded."""
+        words: dict[str, object] = {} if mask is None or bool(mask.all()) else {"attention_mask": mask}
+        return words | ({"use_cache": False} if "use_cache" in signature(self.model.forward).parameters else {})
+
+    def _read_one_by_one(
+        self, ids: Tensor, cache: StatesCache, mask: Tensor | None, positions: Tensor | None
+    ) -> Tensor:
+        """`read` of several tokens behind states. Logits (B, L, V)."""
+        logits = []
+        for i in range(ids.shape[1]):
+            one, after = slice(i, i + 1), ids.shape[1] - i - 1  # tokens that come later
+            seen = None if mask is None else mask[:, : mask.shape[1] - after]
+            logits.append(self.read(ids[:, one], cache, seen, None if positions is None else positions[:, one]))
+        return torch.cat(logits, dim=1)
+
+    def new_cache(self) -> Cache:
+        """An empty cache for a plain prompt, with which the model reads on exactly."""
+        return new_plain_cache(self.model) if self.continues_exactly() else TokensCache()
+
+    def continues_exactly(self) -> bool:
+        """Whether several tokens behind a cache give what they give in one prompt; found out once, on short prompts.
+
+        A few models take one token behind a cache alone, or none.
+        """
+        if self._continues_exactly is None:
+            self._continues_exactly = self._prove_continuing()
+        return self._continues_exactly
+
+    def pads_exactly(self) -> bool:
+        """Whether a prompt that is padded on the left gives what it gives alone; found out once, on short prompts.
+
+        Convolutions and recurrences may let padding in, and positions may count it.
+        """
+        if self._pads_exactly is None:
+            self._pads_exactly = self.continues_exactly() and self._prove_padding()
+        return self._pads_exactly
+
+    @torch.no_grad()
+    def _prove_continuing(self) -> bool:
+        ids = torch.tensor([_some_tokens(self.model, 9)], device=self.device)
+        cache = new_plain_cache(self.model)
+        if isinstance(cache, TokensCache):
+            return False
+        whole = self.read(ids, TokensCache())
+        try:
+            pieces = torch.cat([self.read(ids[:, :4], cache), self.read(ids[:, 4:], cache)], dim=1)
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+            return False  # the model has read the whole prompt; it is its cache that it can't go on with
+        return self._agree(whole, pieces)
+
+    @torch.no_grad()
+    def _prove_padding(self) -> bool:
+        short, long = (Layout(_some_tokens(self.model, length), ()) for length in (5, 11))
+        logits = []
+        for layouts in ([short], [long, short]):
+            batch, cache = Batch(layouts), self.new_cache()
+            if isinstance(cache, TokensCache):
+                return False
+            mask = batch.attention_mask(self.device)
+            steps = [self.prefill(batch, cache)[-1]]
+            for token in short.input_ids[:2]:  # states may take up padding that the prompt's last token doesn't see
+                positions = mask.sum(-1, keepdim=True)
+                mask = torch.cat([mask, mask.new_ones(len(layouts), 1)], dim=1)
+                ids = torch.full((len(layouts), 1), token, device=self.device)
+                steps.append(self.read(ids, cache, mask, positions)[-1, -1])
+            logits.append(torch.stack(steps))
+        return self._agree(*logits)
+
+    def _agree(self, expected: Tensor, found: Tensor) -> bool:
+        """Whether logits are the same but for rounding, which half precision does at every layer."""
+        allowed = 1e-4 if self.model.dtype in (torch.float32, torch.float64) else 0.05
+        return expected.shape == found.shape and float((expected - found).norm()) <= allowed * float(expected.norm())
+
+    def frequencies_change(self, tokens: int) -> bool:
+        """Whether the rotary frequencies at that length are others than those of short prompts (longrope, dynamic)."""
+        limit = constant_length(self.model.config)
+        return limit is not None and tokens > limit
+
+    def runnable_batches(
+        self, layouts: Sequence[Layout], method: AttentionOwner | None, new: int = 0
+    ) -> list[list[int]]:
+        """Which prompts of a batch may really run as one: all, but for what padding or length does to this model.
+
+        Args:
+            layouts: The prompts.
+            method: An owner takes padding off by itself.
+            new: Tokens that may follow; rotary frequencies that change with the length belong to one length.
+
+        Returns:
+            Numbers of prompts, each once.
+        """
+        if method is not None or len({len(layout) for layout in layouts}) == 1:
+            return [list(range(len(layouts)))]
+        pads = self.pads_exactly()
+        groups: dict[int | None, list[int]] = defaultdict(list)
+        for number, layout in enumerate(layouts):
+            together = pads and not self.frequencies_change(len(layout) + new)
+            groups[None if together else len(layout)].append(number)
+        return list(groups.values())
 
     def serving_store(self, layouts: Sequence[Layout], method: AttentionOwner | None) -> SegmentStore | None:
         """The store, where it serves these prompts: one prompt at a time, of one set, by a method that allows it."""
@@ -199,3 +340,27 @@ class LocalModel:
                 f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
                 f"the model's context is {self.context} tokens"
             )
+
+
+def _refuse_unfit(model: PreTrainedModel) -> None:
+    """Refuses what can't continue a prompt.
+
+    Raises:
+        UnsupportedModel: an encoder-decoder, a model without a head, or weights that aren't in memory.
+    """
+    name = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UnsupportedModel(f"{name} is an encoder-decoder model; fairpos needs a decoder-only causal model")
+    can_generate = getattr(model, "can_generate", None)
+    if can_generate is not None and not can_generate():
+        raise UnsupportedModel(f"{name} has no head that gives next tokens; load it with AutoModelForCausalLM")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UnsupportedModel(
+            f"{name} has weights that aren't in memory (offloaded to CPU or disk, or on the meta device); "
+            "load it where all of it fits, e.g. with a smaller dtype or a quantization_config"
+        )
+
+
+def _some_tokens(model: PreTrainedModel, count: int) -> tuple[int, ...]:
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    return tuple((7 * i + count) % vocabulary for i in range(count))

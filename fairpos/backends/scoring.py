@@ -16,10 +16,9 @@ from torch import Tensor
 from transformers import Cache
 
 from fairpos.attention.batch import Batch
-from fairpos.attention.cache import kept_in
 from fairpos.backends.base import AttentionOwner, Ballot
+from fairpos.backends.caches import continued, keeps_all
 from fairpos.backends.local_model import LocalModel
-from fairpos.backends.logits import finite_logits
 from fairpos.backends.voting import pooled, pooled_steps
 from fairpos.layout import Layout
 
@@ -46,11 +45,15 @@ def score_side_by_side(
     if pooling is not None and len(layouts) > 1:
         return [score_side_by_side(local, [x], [y], method)[0] for x, y in zip(layouts, replies, strict=True)]
     longest = max(len(reply) for each in replies for reply in each)
-    with local.attending(layouts, method, new=longest) as (batch, cache):
-        first = torch.log_softmax(local.prefill(batch, cache), dim=-1)
-        if pooling is not None:
-            return [_score_replies(local, cache, pooled(first, pooling), replies[0], len(first), pooling)]
-        return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
+    scores: dict[int, Scores] = {}
+    for numbers in local.runnable_batches(layouts, method, longest):
+        with local.attending([layouts[number] for number in numbers], method, new=longest) as (batch, cache):
+            first = torch.log_softmax(local.prefill(batch, cache), dim=-1)
+            if pooling is not None:
+                return [_score_replies(local, cache, pooled(first, pooling), replies[0], len(first), pooling)]
+            for number, row in zip(numbers, first, strict=True):
+                scores[number] = _score_replies(local, cache, row, replies[number])
+    return [scores[number] for number in range(len(layouts))]
 
 
 def score_after_one_head(
@@ -61,27 +64,27 @@ def score_after_one_head(
     start: int | None = None,
 ) -> list[Scores]:
     """Prompts that differ only from `start` on (None: in their suffix): everything before it is read once."""
+    longest = max(len(reply) for each in replies for reply in each)
+    if local.frequencies_change(max(map(len, layouts)) + longest):  # with the length: a head is read differently alone
+        return [score_side_by_side(local, [x], [y], method)[0] for x, y in zip(layouts, replies, strict=True)]
     start = layouts[0].suffix_start if start is None else start
     ids = layouts[0].input_ids[:start]
     head = Layout(ids, ()) if method is None else replace(layouts[0], input_ids=ids)
-    longest = max(len(reply) for each in replies for reply in each)
     scores = []
     single = method is None and all(len(reply) == 1 for each in replies for reply in each)
     with local.attending([head], method, new=max(map(len, layouts)) - start + longest) as (batch, cache):
         local.prefill(batch, cache)
-        stored = cache.get_seq_length()
-        if single:
+        if single and keeps_all(cache) and local.pads_exactly():
             logits = _suffix_logits(local, cache, [layout.input_ids[start:] for layout in layouts])
             first = torch.log_softmax(logits, dim=-1)
             return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
         for layout, each in zip(layouts, replies, strict=True):
-            suffix = torch.tensor([layout.input_ids[start:]] * len(batch.layouts), device=local.device)
-            logits = local.model(suffix, **kept_in(cache), use_cache=True, logits_to_keep=1).logits[:, -1]
-            rows = torch.log_softmax(finite_logits(logits), dim=-1)
-            pooling = None if method is None else method.pooling
-            first = rows[0] if pooling is None else pooled(rows, pooling)
-            scores.append(_score_replies(local, cache, first, each, len(rows), pooling))
-            cache.crop(stored - cache.get_seq_length())
+            with continued(cache) as own:
+                suffix = torch.tensor([layout.input_ids[start:]] * len(batch.layouts), device=local.device)
+                rows = torch.log_softmax(local.read(suffix, own, keep=1)[:, -1], dim=-1)
+                pooling = None if method is None else method.pooling
+                first = rows[0] if pooling is None else pooled(rows, pooling)
+                scores.append(_score_replies(local, own, first, each, len(rows), pooling))
     return scores
 
 
@@ -92,22 +95,20 @@ def reply_log_probs(
 
     Where the attention reads a prompt in several rows, there is one prompt, and these are its rows.
     """
-    with local.attending(layouts, method, new=len(reply)) as (batch, cache):
-        first = local.prefill(batch, cache)[:, None]
-        logits = first
-        if len(reply) > 1:
-            head = torch.tensor([list(reply[:-1])] * len(batch.layouts), device=local.device)
-            mask = batch.attention_mask(local.device)
-            positions = mask.sum(-1, keepdim=True) + torch.arange(len(reply) - 1, device=local.device)
-            rest = local.model(
-                input_ids=head,
-                attention_mask=torch.cat([mask, mask.new_ones(head.shape)], dim=1),
-                position_ids=positions,
-                **kept_in(cache),
-                use_cache=True,
-            ).logits
-            logits = torch.cat([first, finite_logits(rest)], dim=1)
-        return torch.log_softmax(logits, dim=-1)
+    steps: dict[int, Tensor] = {}
+    for numbers in local.runnable_batches(layouts, method, len(reply)):
+        with local.attending([layouts[number] for number in numbers], method, new=len(reply)) as (batch, cache):
+            logits = local.prefill(batch, cache)[:, None]
+            if len(reply) > 1:
+                head = torch.tensor([list(reply[:-1])] * len(batch.layouts), device=local.device)
+                mask = batch.attention_mask(local.device)
+                positions = mask.sum(-1, keepdim=True) + torch.arange(len(reply) - 1, device=local.device)
+                mask = torch.cat([mask, mask.new_ones(head.shape)], dim=1)
+                logits = torch.cat([logits, local.read(head, cache, mask, positions)], dim=1)
+            if method is not None and method.pooling is not None:
+                return torch.log_softmax(logits, dim=-1)
+            steps |= dict(zip(numbers, torch.log_softmax(logits, dim=-1), strict=True))
+    return torch.stack([steps[number] for number in range(len(layouts))])
 
 
 def vote_score(
@@ -128,15 +129,9 @@ def _suffix_logits(local: LocalModel, cache: Cache, suffixes: Sequence[Sequence[
     batch = Batch([Layout(tuple(suffix), ()) for suffix in suffixes])
     own = batch.attention_mask(local.device)
     cache.batch_repeat_interleave(len(suffixes))
-    logits = local.model(
-        input_ids=batch.input_ids(local.pad, local.device),
-        attention_mask=torch.cat([own.new_ones(len(suffixes), past), own], dim=1),
-        position_ids=past + (own.cumsum(-1) - 1).clamp(min=0),
-        **kept_in(cache),
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
-    return finite_logits(logits)
+    mask = torch.cat([own.new_ones(len(suffixes), past), own], dim=1)
+    positions = past + (own.cumsum(-1) - 1).clamp(min=0)
+    return local.read(batch.input_ids(local.pad, local.device), cache, mask, positions, keep=1)[:, -1]
 
 
 def _score_replies(
@@ -146,16 +141,14 @@ def _score_replies(
 
     `count` rows of the cache read the prompt; where they are several, they are pooled at every step.
     """
-    length = cache.get_seq_length()
     rows: dict[tuple[int, ...], Tensor] = {}  # tokens before the last -> log-probabilities after each, (n, V)
     for reply in replies:
         head = tuple(reply[:-1])
         if head and head not in rows:
-            ids = torch.tensor([head] * count, device=local.device)
-            logits = local.model(input_ids=ids, **kept_in(cache), use_cache=True).logits
-            steps = torch.log_softmax(finite_logits(logits), dim=-1)
+            with continued(cache) as own:
+                logits = local.read(torch.tensor([head] * count, device=local.device), own)
+            steps = torch.log_softmax(logits, dim=-1)
             rows[head] = steps[0] if pooling is None else pooled_steps(steps, pooling)
-            cache.crop(length - cache.get_seq_length())
     log_probs, greedy = [], []
     for reply in replies:
         after = torch.cat([first[None], rows[tuple(reply[:-1])]]) if len(reply) > 1 else first[None]

@@ -24,13 +24,11 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from fairpos.attention.apart import ApartCache, PlainOwner
-from fairpos.attention.cache import kept_in
+from fairpos.attention.apart import ApartCache, PlainOwner, can_run_apart
 from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Generate
 from fairpos.backends.generation import listing_processor, row_of
 from fairpos.backends.local_model import LocalModel
-from fairpos.backends.logits import finite_logits
 from fairpos.backends.rows import EachRowSamples, Row
 from fairpos.errors import UnsupportedModel
 from fairpos.layout import Layout
@@ -97,7 +95,7 @@ def decodes_side_by_side(local: LocalModel, owner: AttentionOwner | None, layout
         return False  # it looks at the input of all rows
     try:
         with local.attending([layout], PlainOwner()):
-            return bool(proven_row_counts(local))
+            return can_run_apart(local.model) and bool(proven_row_counts(local))
     except UnsupportedModel:
         return False  # of an owner's own attention it is said when it runs
 
@@ -171,11 +169,6 @@ def _step(local: LocalModel, caches: Sequence[SegmentCache], tokens: Sequence[in
     count = next(count for count in counts if count >= len(caches))
     idle = count - len(caches)
     lengths = [int(cache.get_seq_length()) for cache in caches]
-    logits = local.model(
-        input_ids=torch.tensor([[token] for token in (*tokens, *[tokens[-1]] * idle)], device=local.device),
-        position_ids=torch.tensor([[length] for length in (*lengths, *[lengths[-1]] * idle)], device=local.device),
-        **kept_in(ApartCache(caches)),
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[: len(caches), -1]
-    return finite_logits(logits)
+    ids = torch.tensor([[token] for token in (*tokens, *[tokens[-1]] * idle)], device=local.device)
+    positions = torch.tensor([[length] for length in (*lengths, *[lengths[-1]] * idle)], device=local.device)
+    return local.read(ids, ApartCache(caches), None, positions, keep=1)[: len(caches), -1]

@@ -10,19 +10,16 @@ prompts give it, since the geometric mean of distributions sums to at most 1 bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from fairpos.attention.cache import CACHE, kept_in
 from fairpos.backends.base import Ballot
-from fairpos.errors import NonFiniteLogits
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
-    from transformers.cache_utils import Cache
     from transformers.generation.streamers import BaseStreamer
 
 
@@ -47,57 +44,51 @@ def pooled_steps(log_probs: Tensor, ballot: Ballot) -> Tensor:
     return torch.stack([pooled(step, ballot) for step in log_probs.unbind(dim=1)])
 
 
-def voting(ballot: Ballot, attention_mask: Tensor, streamer: BaseStreamer | None = None) -> Callable[..., Tensor]:
-    """A decoding loop for `generate(custom_generate=...)`: one sequence for all rows of the batch.
+class InStep(Protocol):
+    """Prompts that take the same tokens."""
+
+    def read_prompts(self) -> Tensor:
+        """Next-token logits after each prompt, (B, V)."""
+
+    def take(self, token: Tensor) -> Tensor:
+        """Next-token logits after one more token (1, 1), the same for all: (B, V)."""
+
+
+def voting(ballot: Ballot, prompts: Sequence[InStep], streamer: BaseStreamer | None = None) -> Callable[..., Tensor]:
+    """A decoding loop for `generate(custom_generate=...)`: one sequence for all prompts.
 
     Args:
-        ballot: How the rows' distributions become one.
-        attention_mask: Of the prompts, (prompts, N); `generate` hands on none where nothing is padded.
+        ballot: How the prompts' distributions become one.
+        prompts: In batches.
         streamer: Gets each token once; transformers' own streamers take single sequences.
     """
 
     def decode(
-        model: PreTrainedModel,
+        model: PreTrainedModel,  # noqa: ARG001
         input_ids: Tensor,
         logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
-        **state: Any,
+        **_: object,
     ) -> Tensor:
-        cache: Cache = state[CACHE]
-        mask, rows = attention_mask, input_ids.shape[0]
+        tokens = input_ids[:1]  # processors and criteria see one sequence, like the caller: (1, tokens so far)
         if streamer is not None:
-            streamer.put(input_ids[:1].cpu())
-        past = cache.get_seq_length()  # what was read for all rows at once
-        new, positions = input_ids[:, past:], (mask.cumsum(-1) - 1).clamp(min=0)[:, past:]
+            streamer.put(tokens.cpu())
+        logits = torch.cat([each.read_prompts() for each in prompts])  # (prompts, V)
         while True:
-            logits = model(
-                input_ids=new,
-                attention_mask=mask,
-                position_ids=positions,
-                **kept_in(cache),
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            log_probs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
-            if torch.isnan(log_probs).any():
-                raise NonFiniteLogits("the model returned NaN or only infinite logits for a prompt that votes")
-            # Processors and criteria see one sequence, like the caller.
-            scores = logits_processor(input_ids[:1], pooled(log_probs, ballot)[None])
+            scores = logits_processor(tokens, pooled(torch.log_softmax(logits, dim=-1), ballot)[None])
             if generation_config.do_sample:
                 token = torch.multinomial(torch.softmax(scores, dim=-1), 1)
             else:
                 token = scores.argmax(dim=-1, keepdim=True)
-            new = token.expand(rows, 1)
-            input_ids = torch.cat([input_ids, new], dim=1)
+            tokens = torch.cat([tokens, token], dim=1)
             if streamer is not None:
                 streamer.put(token[0].cpu())
-            if bool(stopping_criteria(input_ids[:1], scores).all()):
+            if bool(stopping_criteria(tokens, scores).all()):
                 break
-            positions = mask.sum(-1, keepdim=True)
-            mask = torch.cat([mask, mask.new_ones(rows, 1)], dim=1)
+            logits = torch.cat([each.take(token) for each in prompts])
         if streamer is not None:
             streamer.end()
-        return input_ids
+        return tokens
 
     return decode

@@ -39,6 +39,7 @@ def advise(
     design: Design,
     words: options.Words,
     endpoint: EndpointOptions,
+    local: options.LocalOptions,
     model: options.Model = "smollm2",
     task: Annotated[
         TaskName | None, typer.Option(help="What the records are; seen from the first where not given.")
@@ -49,7 +50,6 @@ def advise(
     ] = None,
     on_error: OnErrorOption = OnError.KEEP,
     resume: options.Resume = False,
-    dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -61,7 +61,7 @@ def advise(
     items, bad = items_of(kind, data, design, on_error)
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     trials = None if output is None else output / "trials.jsonl"
-    fair = open_model(model, dtype=dtype, output=trials, endpoint=endpoint, uses_price=True)
+    fair = open_model(model, local=local, output=trials, endpoint=endpoint, uses_price=True)
     backend = fair.backend
     names = method_names(methods) if methods else _names_tried(kind, items, backend, plan)
     if endpoint.dry_run:
@@ -70,7 +70,7 @@ def advise(
         return
     source = Source.of(data)
     if output is not None:
-        refuse_other_run(output, design.identity(kind, backend, dtype, source, plan), resume=resume)
+        refuse_other_run(output, design.identity(kind, backend, local.dtype, source, plan), resume=resume)
     journal = nullcontext() if trials is None else Journal(trials, resume=resume, key="key")
     with journal as kept, progress("auditing") as show:
         size, budget = design.batch_size(model, endpoint.concurrency), design.what_may_be_spent()

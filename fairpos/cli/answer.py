@@ -108,13 +108,13 @@ def answer(
     file: Annotated[Path, typer.Argument(help="JSONL: id, query, passages: [{id, title?, text, score?}].")],
     words: options.Words,
     endpoint: EndpointOptions,
+    local: options.LocalOptions,
     model: options.Model = "smollm2",
     methods: options.Methods = "none",
     batch: Annotated[int | None, typer.Option(min=1, help="Records that run together.")] = None,
     output: options.Out = None,
     resume: options.Resume = False,
     on_error: OnErrorOption = OnError.KEEP,
-    dtype: options.Dtype = "float32",
     seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None,
 ) -> None:
     """Answer questions from passages. Exit status 2: a mistake, or no answer at all came back."""
@@ -129,7 +129,7 @@ def answer(
         todo = [item for item in items if journal is None or item.id not in journal.done]
         fair: FairModel = open_model(
             model,
-            dtype=dtype,
+            local=local,
             output=output,
             endpoint=endpoint,
         )

@@ -141,6 +141,7 @@ def audit(
     design: Design,
     words: options.Words,
     endpoint: EndpointOptions,
+    local: options.LocalOptions,
     gating: GateOptions,
     model: options.Model = "smollm2",
     methods: Annotated[
@@ -151,7 +152,6 @@ def audit(
     ),
     on_error: OnErrorOption = OnError.KEEP,
     resume: options.Resume = False,
-    dtype: options.Dtype = "float32",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -165,14 +165,14 @@ def audit(
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     budget = design.what_may_be_spent()
     trials = output / "trials.jsonl"
-    fair = open_model(model, dtype=dtype, output=trials, endpoint=endpoint)
+    fair = open_model(model, local=local, output=trials, endpoint=endpoint)
     backend = fair.backend
     if endpoint.dry_run:
         run = AuditRun(backend, kind, plan, len(items), keep_going=True, read_attention=False)
         report_cost(fair, endpoint, lambda: run.audit(items, names))
         return
     source = Source.of(data)
-    refuse_other_run(output, design.identity(kind, backend, dtype, source, plan), resume=resume)
+    refuse_other_run(output, design.identity(kind, backend, local.dtype, source, plan), resume=resume)
     with Journal(trials, resume=resume, key="key") as journal, progress("auditing") as show:
         run = AuditRun(
             backend,
@@ -211,7 +211,7 @@ def _without_cache(model: str, backend: Backend, endpoint: EndpointOptions) -> B
     """The same model, which is really asked; a local one has no cache."""
     if not model.startswith("openai:"):
         return backend
-    return open_model(model, dtype="float32", output=None, endpoint=replace(endpoint, cache=None)).backend
+    return open_model(model, local=options.LocalOptions(), output=None, endpoint=replace(endpoint, cache=None)).backend
 
 
 def _asked_again(backend: Backend, task: AuditTask, plan: Plan, method: str, items: Sequence[Item]) -> list[Trial]:

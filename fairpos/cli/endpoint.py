@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from fairpos.backends.dry_run import DryRunBackend, Price
+from fairpos.cli.options import LocalOptions
 from fairpos.cli.terminal import errors
 from fairpos.errors import InvalidOption
 from fairpos.files.records import Json
 from fairpos.files.text import read_text
-from fairpos.model import FairModel, load
+from fairpos.model import FairModel
 
 _PREFIX = "openai:"
 _ENDPOINT = "Endpoints"
@@ -113,13 +114,13 @@ class EndpointOptions:
 
 
 def open_model(
-    name: str, *, dtype: str, output: Path | None, endpoint: EndpointOptions, uses_price: bool = False
+    name: str, *, local: LocalOptions, output: Path | None, endpoint: EndpointOptions, uses_price: bool = False
 ) -> FairModel:
     """The model of that name. An endpoint's responses are kept beside the output file, unless it is said where.
 
     Args:
         name: As `fairpos.load` takes it.
-        dtype: Of a local model.
+        local: Of a local model.
         output: Where results go.
         endpoint: How an endpoint is called.
         uses_price: The command reckons with --price whether it is a dry run or not.
@@ -139,7 +140,9 @@ def open_model(
     if endpoint.dry_run:
         return FairModel(DryRunBackend(name))
     if not remote:
-        return load(name, dtype=dtype)
+        return local.load(name)
+    if local.device is not None:
+        raise InvalidOption(f"--device is where a local model runs; {name!r} is behind an endpoint")
     from fairpos.backends.openai import connect
     from fairpos.backends.response_cache import ResponseCache
 

@@ -135,13 +135,13 @@ def judge(
     words: Words,
     limits: Limits,
     endpoint: EndpointOptions,
+    local: options.LocalOptions,
     model: options.Model = "smollm2",
     methods: options.Methods = "swap",
     output: options.Out = None,
     resume: options.Resume = False,
     on_error: OnErrorOption = OnError.KEEP,
     leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Print a Bradley-Terry table at the end.")] = False,
-    dtype: options.Dtype = "float32",
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
 ) -> None:
     """Judge pairs, or lists, of answers.
@@ -161,7 +161,7 @@ def judge(
         todo = [item for item in items if journal is None or item.id not in journal.done]
         fair = open_model(
             model,
-            dtype=dtype,
+            local=local,
             output=output,
             endpoint=endpoint,
         )

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from fairpos.backends.base import batch_invariance_named
 from fairpos.files.template import NAMES, find_template
 from fairpos.files.text import read_text
+from fairpos.model import FairModel, load
 from fairpos.prompts import Template
 from fairpos.types import Task
 
@@ -21,7 +23,7 @@ Model = Annotated[
         help="An embedded model (see `fairpos models`), a folder, a hub id, or openai:http://host:8000/v1#model.",
     ),
 ]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32 repeats everywhere; bfloat16 is faster.")]
+_LOCAL = "Local models"
 Methods = Annotated[
     str,
     typer.Option("--methods", help="name:key=value,..., joined by +, outermost first; see `fairpos methods`."),
@@ -37,6 +39,35 @@ TemplateName = Annotated[
         help=f"{', '.join(NAMES)}, or a TOML or JSON file: instruction, segment, question, answer_start, chat, repeat.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """How a local model is loaded: a group of options (see `fairpos.cli.groups`)."""
+
+    dtype: Annotated[
+        str,
+        typer.Option(help="float32 repeats everywhere; bfloat16 (bf16) is faster; auto.", rich_help_panel=_LOCAL),
+    ] = "float32"
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU where not given.", rich_help_panel=_LOCAL)
+    ] = None
+    batch_invariance: Annotated[
+        str,
+        typer.Option(
+            help="Whose replies don't depend on what runs beside them: order_free, always or never.",
+            rich_help_panel=_LOCAL,
+        ),
+    ] = "order_free"
+
+    def load(self, name: str) -> FairModel:
+        """The local model of that name.
+
+        Raises:
+            FairposError: it can't be loaded so.
+        """
+        invariance = batch_invariance_named(self.batch_invariance)
+        return load(name, dtype=self.dtype, device=self.device, batch_invariance=invariance)
 
 
 @dataclass(frozen=True)

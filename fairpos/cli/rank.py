@@ -167,6 +167,7 @@ def rank(
     how: How,
     words: options.Words,
     endpoint: EndpointOptions,
+    local: options.LocalOptions,
     model: options.Model = "smollm2",
     output: options.Out = None,
     resume: options.Resume = False,
@@ -178,7 +179,6 @@ def rank(
         ),
     ] = OnError.KEEP,
     as_json: options.AsJson = False,
-    dtype: options.Dtype = "float32",
 ) -> None:
     """Rank passages for queries, with methods against position bias. Exit status 2 if no ranking at all came back."""
     found, gold = files.read(file)
@@ -190,7 +190,7 @@ def rank(
     written = endpoint.written(output, resume=resume)
     with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
-        fair = open_model(model, dtype=dtype, output=output, endpoint=endpoint)
+        fair = open_model(model, local=local, output=output, endpoint=endpoint)
         ask = partial(rankings, fair)
         if endpoint.dry_run:
             report_cost(fair, endpoint, lambda: list(rank_items(todo, ask, batch=len(todo) or 1)))

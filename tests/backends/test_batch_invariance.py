@@ -155,6 +155,7 @@ def test_scored_prompts_run_alone_for_methods_free_of_order_and_where_it_is_want
     ]:
         backend = backend_of("llama", tokenizer, batch_invariance=setting)
         backend.logits([backend.layout(prompts[0])], SetBased())  # the seam's proof
+        assert backend.pads_exactly()  # that of padding
         backend.model.get_input_embeddings().register_forward_hook(lambda _, args, __: seen.append(args[0].shape[0]))
         seen.clear()
         backend.run([Score(prompt, (" A", " B"), owner, batch_invariant=marked) for prompt in prompts])

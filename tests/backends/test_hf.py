@@ -248,6 +248,7 @@ def test_views_read_a_long_common_start_once(architecture, prefix, reads, tokeni
     views = [Layout.of([*head, *(t for i in order for t in parts[i]), *tail], base.spans) for order in orders]
     labels = [[5], [9], [60]]
     alone = [backend.score([view], [labels])[0] for view in views]
+    assert backend.pads_exactly()  # found out by reading, once
     seen = []
     hook = backend.model.get_input_embeddings().register_forward_hook(lambda _, args, __: seen.append(args[0].numel()))
     try:

@@ -23,7 +23,6 @@ from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.files.items import Item
 from fairpos.files.records import Lines, read
 from fairpos.files.template import find_template
-from fairpos.model import load
 from fairpos.prompts import KEY_VALUE, TEMPLATES, Template
 from fairpos.types import Task
 
@@ -156,6 +155,7 @@ def attn_rank(
     ],
     count: Annotated[int, typer.Option("-k", "--count", help="Number of segments that a prompt will have.")],
     measuring: Measuring,
+    local: options.LocalOptions,
     model: options.Model = "smollm2",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The profile's file; the shared directory where not given.")
@@ -164,7 +164,6 @@ def attn_rank(
     template: Annotated[
         str, typer.Option(help="service, key_value, or a TOML or JSON file: instruction, segment, question, ...")
     ] = "",
-    dtype: options.Dtype = "float32",
     as_json: options.AsJson = False,
 ) -> None:
     """Measure what each slot of a list is worth to a model, for `attn_rank`.
@@ -179,7 +178,7 @@ def attn_rank(
         samples = samples_of(lines, count)
     except InvalidRequest as error:
         raise InvalidRequest(f"{data}: {error}") from None
-    fair = load(model, dtype=dtype)
+    fair = local.load(model)
     with progress("calibrating") as show:
         found = measuring.profile(fair.backend, samples, asked, words, show)
     path = found.save(output)

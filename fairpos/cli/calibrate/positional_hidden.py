@@ -10,24 +10,25 @@ import typer
 
 from fairpos.cli import options
 from fairpos.cli.calibrate.group import group
+from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import errors, progress
-from fairpos.model import load
 
 
 @group.command("positional_hidden")
+@grouped
 def positional_hidden(
+    local: options.LocalOptions,
     model: options.Model = "smollm2",
     output: options.Out = None,
     texts: Annotated[int, typer.Option(help="Random texts of 1,000 tokens to average over.")] = 20,
     records: Annotated[int, typer.Option(help="Key-value records to compare the candidates on.")] = 20,
     seed: options.Seed = 0,
-    dtype: options.Dtype = "float32",
 ) -> None:
     """Find the channel of a model that encodes position; use it with --methods positional_hidden:profile=FILE."""
     from fairpos.backends.hf import HFBackend
     from fairpos.calibration.channel_search import search
 
-    fair = load(model, dtype=dtype)
+    fair = local.load(model)
     backend = fair.backend
     assert isinstance(backend, HFBackend)  # what load gives
     with progress("searching") as show:
