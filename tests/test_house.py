@@ -87,16 +87,18 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 @pytest.mark.long
-def test_every_module_can_be_the_first_import():
+def test_modules_can_be_the_first_import():
+    """Every fourth; `python -m tests.first_imports` takes all."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.first_imports"],
+        [sys.executable, "-W", "error", "-m", "tests.first_imports", "4"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len([name for name in SOURCES if not name.endswith('__main__')])} modules, 0 fail" in done.stdout
+    assert re.match(r"(\d+) modules, 0 fail", done.stdout)
+    assert int(done.stdout.split()[0]) >= len(SOURCES) // 4
 
 
 def definitions(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:

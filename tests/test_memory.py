@@ -1,4 +1,4 @@
-"""Peak memory of a prefill, in processes of their own: 20 segments of 100 tokens on the embedded model."""
+"""Peak memory of a prefill, in processes of their own: 10 segments of 100 tokens on the embedded model."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import sys, torch, fairpos
 from benchmarks.memory import peak_mb
 torch.set_num_threads(1)
 fair = fairpos.load("smollm2", device="cpu")
-a, k, size = 20, 20, 100
+a, k, size = 20, 10, 100
 ids = [3 + i * 7 % 40000 for i in range(a + k * size + 30)]
 spans = [(a + i * size, a + (i + 1) * size) for i in range(k)]
 print(peak_mb(lambda: fair.next_token_logits(ids, spans, sys.argv[1])))

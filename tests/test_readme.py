@@ -3,11 +3,11 @@
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import run_here
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,10 +31,8 @@ def test_python_snippets_run(capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, tmp_path):
     arguments = [part.replace("examples/", f"{ROOT}/examples/") for part in shlex.split(command)[1:]]
-    done = subprocess.run(
-        [sys.executable, "-m", "fairpos", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_here(*arguments, cwd=tmp_path)
+    assert done.status == 0, done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -9,8 +9,10 @@ from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
 import fairpos
+from fairpos.attention.seam import seam_of
 from fairpos.calibration.channel_search import candidates, direction, roughness, search, unit
 from fairpos.cli.commands import app
+from fairpos.cli.options import LocalOptions
 from fairpos.errors import InvalidOption, NotCalibrated
 from fairpos.methods.positional_hidden import PositionalHidden
 from tests.tiny_models import TINY, tiny_model
@@ -52,6 +54,7 @@ def positional_model(tokenizer):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = LlamaForCausalLM(config).eval()
+    seam_of(model).verify()  # before, since a model that knows positions beside its attention is refused
 
     def grow(_, __, kwargs, output):
         output[..., 5] = kwargs["position_ids"] / 100
@@ -76,7 +79,7 @@ def test_search_finds_a_channel_that_was_planted_and_repeats(tokenizer):
 
 def test_the_command_writes_a_profile_that_the_method_reads(tokenizer, tmp_path, monkeypatch):
     fair = fairpos.wrap(positional_model(tokenizer), tokenizer)
-    monkeypatch.setattr("fairpos.cli.calibrate.positional_hidden.load", lambda name, dtype: fair)
+    monkeypatch.setattr(LocalOptions, "load", lambda self, name: fair)
     path = tmp_path / "profile.json"
     result = CliRunner().invoke(
         app, ["calibrate", "positional_hidden", "--texts", "1", "--records", "1", "-o", str(path)]

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
 from fairpos.calibration.profile import Profile
-from fairpos.cli.calibrate import attn_rank
 from fairpos.cli.commands import app
+from fairpos.cli.options import LocalOptions
 from fairpos.errors import InvalidOption, InvalidRequest, UnsupportedBackend
 from fairpos.prompts import KEY_VALUE, Template
 
@@ -20,7 +20,7 @@ BIAS = [0.0, 3.0, 1.0]
 @pytest.fixture(autouse=True)
 def _model(monkeypatch, tmp_path):
     backend = FakeBackend(slot_bias=BIAS, capabilities=frozenset({"generate", "score", "attention"}), noise=0.3)
-    monkeypatch.setattr(attn_rank, "load", lambda name, dtype: FairModel(backend))
+    monkeypatch.setattr(LocalOptions, "load", lambda self, name: FairModel(backend))
     monkeypatch.setenv("FAIRPOS_PROFILES", str(tmp_path / "shared"))
 
 
@@ -112,12 +112,12 @@ def test_what_is_refused(data, arguments, error, words):
 
 @pytest.mark.parametrize("layers", ["deep", "9-2"])
 def test_layers_that_no_model_has_are_refused_before_the_model_is_loaded(data, monkeypatch, layers):
-    monkeypatch.setattr(attn_rank, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(LocalOptions, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     with pytest.raises(InvalidOption, match=f"got '{layers}'"):
         call("--data", data, "-k", 3, "--layers", layers)
 
 
 def test_an_endpoint_has_no_attention(data, monkeypatch):
-    monkeypatch.setattr(attn_rank, "load", lambda name, dtype: FairModel(FakeBackend()))
+    monkeypatch.setattr(LocalOptions, "load", lambda self, name: FairModel(FakeBackend()))
     with pytest.raises(UnsupportedBackend, match="reading attention needs a local model"):
         call("--data", data, "-k", 3)

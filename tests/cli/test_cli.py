@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.command_line import run_here
+
 
 def fairpos(*arguments, cwd=None):
     return subprocess.run(
@@ -45,8 +47,8 @@ QUESTION = {"id": "q", "query": "Which?", "passages": ["one", "two"]}
 )
 def test_bad_input_is_one_line_and_exit_status_2(lines, arguments, words, tmp_path):
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
-    done = fairpos("answer", "in.jsonl", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    done = run_here("answer", "in.jsonl", *arguments, cwd=tmp_path)
+    assert done.status == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -56,12 +58,12 @@ def test_answers_are_appended_and_resumed(tmp_path):
     records = [{**QUESTION, "id": id, "query": f"Which is {id}?"} for id in "ab"]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, records)))
     arguments = ("answer", "in.jsonl", "-o", "out.jsonl", "--methods", "set_based", "--max-new-tokens", "3")
-    assert fairpos(*arguments, cwd=tmp_path).returncode == 0
+    assert run_here(*arguments, cwd=tmp_path).status == 0
     first = (tmp_path / "out.jsonl").read_text()
     assert [json.loads(line)["id"] for line in first.splitlines()] == ["a", "b"]
-    assert fairpos(*arguments, cwd=tmp_path).returncode == 2
+    assert run_here(*arguments, cwd=tmp_path).status == 2
     (tmp_path / "out.jsonl").write_text(first.splitlines()[0] + "\n" + first.splitlines()[1][:20])
-    done = fairpos(*arguments, "--resume", cwd=tmp_path)
-    assert done.returncode == 0
+    done = run_here(*arguments, "--resume", cwd=tmp_path)
+    assert done.status == 0
     assert "1 answered, 1 were there already" in done.stderr
     assert (tmp_path / "out.jsonl").read_text() == first

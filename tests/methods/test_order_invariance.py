@@ -26,9 +26,9 @@ def facts(tokenizer):
 
 
 def greedy(fair, views, method):
-    """The different replies to these views: 16 tokens each, decoded side by side."""
+    """The different replies to these views: 8 tokens each, decoded side by side."""
     (name,) = parse(method)
-    return set(map(tuple, fair.backend.generate(views, name, fairpos.Decoding(max_new_tokens=16))))
+    return set(map(tuple, fair.backend.generate(views, name, fairpos.Decoding(max_new_tokens=8))))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -53,7 +53,7 @@ def test_all_orders_give_the_same_bits_on_tiny_models(method, architecture, dtyp
 def test_orders_give_the_same_bits_on_smollm2(method, dtype, smollm2, smollm2_bfloat16):
     """Some of the 24 orders; benchmarks/invariance.py takes all."""
     fair = smollm2 if dtype == torch.float32 else smollm2_bfloat16
-    views = orders(facts(fair.tokenizer))[:: 5 if dtype == torch.float32 else 9]  # many CPUs are slow in bfloat16
+    views = orders(facts(fair.tokenizer))[::9]
     logits = [fair.next_token_logits(view.input_ids, view.spans, method) for view in views]
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     assert len(greedy(fair, views, method)) == 1
@@ -65,7 +65,7 @@ def test_requests_give_the_same_output_in_every_input_order(method, smollm2):
     shuffled = [passages[i] for i in (2, 0, 3, 1)]
     for ask in (smollm2.rank, smollm2.judge, smollm2.choose):
         assert ask("Who drew it?", passages, method).scores == ask("Who drew it?", shuffled, method).scores
-    first, second = (smollm2.answer("Who drew it?", p, method, max_new_tokens=8) for p in (passages, shuffled))
+    first, second = (smollm2.answer("Who drew it?", p, method, max_new_tokens=3) for p in (passages, shuffled))
     assert first.text == second.text
 
 

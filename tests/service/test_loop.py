@@ -8,7 +8,7 @@ import time
 import httpx2
 import pytest
 
-from fairpos.prompts import Template, _cuts, _prefix_tree, placeholders
+from fairpos.prompts import Template, _places_to_cut, _prefix_tree, placeholders
 from fairpos_service.errors import ServiceError
 from fairpos_service.probes import Probes
 from fairpos_service.turns import Turns
@@ -247,7 +247,7 @@ def test_cutting_control_tokens_is_linear():
         parts = [("<|im_start|>user\n", True), ("x <unused7>", False), ("<|im_end|>\n", True)] * messages
         text = "".join(part for part, _ in parts)
         started = time.process_time()
-        cuts = _cuts(text, parts, pattern)
+        cuts = _places_to_cut(text, parts, pattern)
         assert len(cuts) == messages + 2
         return time.process_time() - started
 
@@ -272,7 +272,7 @@ def test_control_tokens_are_cut_as_a_plain_search_would():
         expected = [
             m.start() + 1 for m in plain.finditer(text) if not any(a <= m.start() and m.end(1) <= b for a, b in trusted)
         ]
-        assert _cuts(text, parts, tree) == [0, *expected, len(text)]
+        assert _places_to_cut(text, parts, tree) == [0, *expected, len(text)]
 
 
 @pytest.mark.parametrize("text", ["{query:>99}", "{query!r}", "{query.x}", "{query[0]}", "{0}", "{query:{count}}"])

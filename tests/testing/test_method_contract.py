@@ -37,6 +37,7 @@ SPECS = {
         "permutation:design=random,views=3,aggregation=majority",
         "permutation:design=latin,views=8,aggregation=rrf",
     ],
+    "placements": ["placements:views=3", "placements:views=4,bases=2"],
     "swap": ["swap", "swap:verdict=mean"],
     "windows": ["windows", "windows:size=3,stride=1", "windows:size=2,stride=1,kind=disjoint"],
     "graph_kv": ["graph_kv", "graph_kv:top=1"],
