@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 
 from fairpos import Request as Question
 from fairpos.passages import as_segments
+from fairpos.prompts import EMPTY_ANSWER
 from fairpos.types import Segment
 
 from ..answering import answer
@@ -30,7 +31,7 @@ async def judge(request: Request) -> JudgeReply:
     body = await read_body(request, JudgeRequest, state.settings)
     target, name = state.target(body.model)
     ask = Ask.of(
-        Question("judge", body.instruction, as_segments(_answers_of(body))),
+        Question("judge", body.instruction, as_segments(_answers_of(body), empty=EMPTY_ANSWER)),
         body.fairpos or Options(),
         state.settings,
         default=state.settings.judge_methods,

@@ -13,7 +13,7 @@ from .options import Done, Options
 class Answer(Loose):
     """An answer to be judged."""
 
-    text: FilledText
+    text: Text
     id: Text | int | None = None
 
 
@@ -37,9 +37,11 @@ class JudgeRequest(Loose):
 
     model: str | None = None
     instruction: FilledText
-    answers: list[FilledText | Answer] | None = Field(None, description="Or `response_a` and `response_b`.")
-    response_a: FilledText | None = None
-    response_b: FilledText | None = None
+    answers: list[Text | Answer] | None = Field(
+        None, description="Or `response_a` and `response_b`. An empty answer is judged, as an empty one."
+    )
+    response_a: Text | None = None
+    response_b: Text | None = None
     fairpos: Options | None = None
 
 

@@ -197,8 +197,24 @@ def test_judge(service):
     assert reply["fairpos"]["calls"] == 3
     pair = {"instruction": "Say hi", "response_a": "hi", "response_b": "ho"}
     assert httpx2.post(service.url + "/v1/judge", json=pair).json()["winner"] in ("A", "B")
-    for wrong in ({}, {**body, **pair}, {"response_a": "x"}, {"answers": []}, {"answers": [{"text": ""}]}):
+    for wrong in ({}, {**body, **pair}, {"response_a": "x"}, {"answers": []}, {"answers": [{"text": None}]}):
         assert httpx2.post(service.url + "/v1/judge", json={"instruction": "i", **wrong}).status_code == 422
+
+
+def test_an_empty_answer_is_judged_as_an_empty_one(service):
+    said = "(This answer is empty.)"
+    for empty, worded in (
+        ({"answers": ["hi", ""]}, {"answers": ["hi", said]}),
+        ({"answers": ["hi", {"id": "x", "text": " \n"}]}, {"answers": ["hi", {"id": "x", "text": said}]}),
+        ({"response_a": "", "response_b": "ho"}, {"response_a": said, "response_b": "ho"}),
+    ):
+        replies = [
+            httpx2.post(service.url + "/v1/judge", json={"instruction": "i", **each}) for each in (empty, worded)
+        ]
+        assert [reply.status_code for reply in replies] == [200, 200]
+        first, second = (reply.json() for reply in replies)
+        assert (first["winner"], first["scores"]) == (second["winner"], second["scores"])
+        assert len(first["scores"]) == 2
 
 
 def test_arrange_shows_the_order_without_generating(service):
