@@ -31,6 +31,15 @@ _DENIED = re.compile(
     r"earlier|before|first\s+(?:thought|guess|attempt|try|impression|pass)|baseline|random(?:ly)?|arbitrary|off-topic|"
     r"irrelevant|unrelated|neither|none|nor|ignore|discard(?:ed)?|exclud(?:e|ed|ing)|(?:input|given)\s+(?:order|list)|"
     r"(?:order|list|sequence)\s+(?:as\s+)?(?:given|shown|presented|provided|received|seen)|as\s+(?:given|shown)|"
+    r"(?:sorted|ranked|ordered)\s+by\s+(?:date|length|name|title|size|source)|"
+    r"unsorted|alphabetical(?:ly)?|chronological(?:ly)?|appearance|irrelevance|"
+    r"(?:to|please|must|should)\s+(?:be\s+)?(?:re-?)?rank(?:ed)?|"
+    r"^\s*rank\s+(?:the|these|those|all)|no\s+(?:\w+\s+)?(?:ranking|order)|"
+    r"(?:ranking|order)\s+(?:wanted|requested|task)|users?\s+wants?|"
+    r"prompts?|inputs?|incoming|presented|shown|existing|old|prior|default|current|starting|document\s+order|reading\s+order|"
+    r"retriever|bm25|if|suppos(?:e|ing)|assum(?:e|ing)|perhaps|maybe|possibl[ey]|"
+    r"hypothetical(?:ly)?|one\s+could|placeholder|"
+    r"sample|looks?\s+like|inverse|reversed|anti-?ranking|"
     r"unranked|impossible|differs?|differing|unclear|unknown|unavailable|unable|declined?|refused?|without|could\s+be|might\s+be|says?|said|states?|claims?|asks?|suggests?|instructs?|quotes?)\b|n't\b|"
     r"\bcant\b|[\])\w][ \t]*[<>][ \t]*[\[(\w]|(?<!to )(?<!to the )\b(?:low(?:est)?|bottom|worst|least|poorly)\b",
     re.IGNORECASE,
