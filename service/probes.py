@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -43,6 +43,7 @@ class Probes(Generic[T]):
         self._clock = clock
         self._known: OrderedDict[str, _KnownAnswer[T]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[T]] = {}
+        self._waiting: Counter[asyncio.Task[T]] = Counter()  # clients of each
 
     def known(self, model: str) -> T | None:
         """What is known without asking.
@@ -70,7 +71,14 @@ class Probes(Generic[T]):
         if task is None:
             task = self._asking[model] = asyncio.ensure_future(self._ask_and_remember(model))
             task.add_done_callback(lambda _: self._asking.pop(model, None))
-        return await asyncio.shield(task)  # one client that goes away doesn't end it for the others
+        self._waiting[task] += 1
+        try:
+            return await asyncio.shield(task)  # one client that goes away doesn't end it for the others
+        finally:
+            self._waiting[task] -= 1
+            if not self._waiting[task]:
+                del self._waiting[task]
+                task.cancel()  # the last one does; a task that is done isn't touched by it
 
     async def close(self) -> None:
         """Gives up what is being asked."""

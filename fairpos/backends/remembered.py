@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Remembered(Generic[T]):
-    """Used in one event loop at a time. Whoever stops waiting doesn't take the result from the others.
+    """Used in one event loop at a time. Whoever stops waiting doesn't take the result from the others; the last does.
 
     Args:
         failure_s: Seconds for which an error is raised again without another try.
@@ -24,6 +24,7 @@ class Remembered(Generic[T]):
         self.failure_s = failure_s
         self.value: T | None = None
         self._running: asyncio.Task[T] | None = None
+        self._waiting = 0
         self._failed: Exception | None = None
         self._failed_at = 0.0
 
@@ -39,7 +40,14 @@ class Remembered(Generic[T]):
             raise self._failed
         if self._running is None or self._running.done():
             self._running = asyncio.get_running_loop().create_task(self._find_once(find))
-        return await asyncio.shield(self._running)
+        running = self._running
+        self._waiting += 1
+        try:
+            return await asyncio.shield(running)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                running.cancel()  # nobody wants it any more; one that is done isn't touched by it
 
     async def _find_once(self, find: Callable[[], Coroutine[None, None, T]]) -> T:
         try:
