@@ -188,11 +188,15 @@ class ListReader:
         return () if match is None else (match["inside"] or match["named"] or match["bare"],)
 
     def _groups_of_records(self, records: Sequence[dict[str, object]]) -> Groups:
-        """Objects with an id each, in the order of their ranks or scores where they have any; equal ones are tied."""
+        """Objects with an id each, in the order of their ranks or scores where they have any; equal ones are tied.
+
+        With a number of another name ("rating", "position") the order that is meant isn't sure.
+        """
+        records = [{key.lower(): value for key, value in record.items()} for record in records]
         names = [self._names_of(next((r[key] for key in _ID_KEYS if key in r), None)) for r in records]
         if not all(names):
             return ()
-        for key, sign in (("rank", 1), ("score", -1), ("relevance", -1), ("relevance_score", -1)):
+        for key, sign in _ORDERING_KEYS.items():
             values = [record.get(key) for record in records]
             if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
                 by_value: dict[float, list[str]] = {}
@@ -201,9 +205,12 @@ class ListReader:
                 return tuple(tuple(by_value[value]) for value in sorted(by_value))
             if any(value is not None for value in values):
                 return ()
-        return tuple(names)
+        known = {*_ID_KEYS, *_ORDERING_KEYS}
+        others = (value for record in records for key, value in record.items() if key not in known)
+        return () if any(isinstance(value, int | float) for value in others) else tuple(names)
 
 
+_ORDERING_KEYS = {"rank": 1, "score": -1, "relevance": -1, "relevance_score": -1}  # 1: the smallest is the best
 _ID_KEYS = (
     "id",
     "label",
@@ -219,9 +226,39 @@ _ID_KEYS = (
 )
 
 
+_SAY_RANKING = {
+    "ranking",
+    "rankings",
+    "ranked",
+    "rank",
+    "reranked",
+    "reranking",
+    "order",
+    "ordering",
+    "ordered",
+    "sorted",
+}
+_SAY_REPLY = {"answer", "result", "results", "output", "list"}
+_BESIDE_RANKING = {
+    "final",
+    "new",
+    "the",
+    "my",
+    "best",
+    "passage",
+    "passages",
+    "document",
+    "documents",
+    "doc",
+    "docs",
+    "ids",
+}
+
+
 def _names_a_ranking(key: str) -> bool:
-    plain = re.sub(r"[^a-z]", "", key.lower())
-    return "rank" in plain or plain in ("order", "ordering", "sorted", "answer", "result", "results", "output", "list")
+    """Whether a key's words ("final_ranking", "rankedList") say that its value is the ranking, and nothing else."""
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)}
+    return words <= _SAY_RANKING | _SAY_REPLY | _BESIDE_RANKING and bool(words & (_SAY_RANKING | _SAY_REPLY))
 
 
 def _load_json(text: str) -> object:
