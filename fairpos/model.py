@@ -170,8 +170,8 @@ class FairModel:
             query: What they are to be relevant to.
             passages: Texts or segments.
             methods: Against position bias.
-            ranker: How a view is asked: "first_token", "generate", "pointwise", "pairwise", "embedding", options after
-                a colon ("generate:constrained=false").
+            ranker: How a view is asked: a name in `fairpos.rankers.base.RANKERS` ("first_token", "pointwise", ...),
+                options after a colon ("generate:constrained=false").
             template: How it is put into words; None takes the ranker's own.
 
         Returns:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -66,9 +68,11 @@ def broken(tmp_path) -> Path:
     return site
 
 
-def run(*command: object, path: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: object, path: Path | None = None, cwd: Path | None = None, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     root = str(Path(__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, filter(None, (path, root))))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, filter(None, (path, root))))} | (more or {})
     words = [sys.executable, *map(str, command)]
     return subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=cwd)
 
@@ -96,6 +100,37 @@ print(json.dumps([output.ranking, "csv_pairs" in FORMATS, [c for c in cards if c
     assert card["option_details"][0]["nature"] == "seed"
     proof = run(EXAMPLE / "test_contract.py", path=example)
     assert (proof.returncode, proof.stdout.strip()) == (0, "the plugin keeps all contracts"), proof.stderr
+
+
+def test_the_service_loads_what_its_settings_name_and_ranks_with_it(tmp_path, example):
+    ranker = (EXAMPLE / "fairpos_example" / "longest.py").read_text()
+    (tmp_path / "mine.py").write_text(ranker.replace("ongest", "ongest_of_mine").replace("float(len", "-float(len"))
+    code = """
+import json
+from fastapi.testclient import TestClient
+from fairpos_service import create_app
+
+passages = ["one", "one two", "three"]
+with TestClient(create_app()) as client:
+    for ranker in ("longest_of_mine", "longest", "nobody"):
+        asked = {"model": "m", "query": "q", "documents": passages, "fairpos": {"ranker": ranker}}
+        told = client.post("/rerank", json=asked).json()
+        print(json.dumps([each["index"] for each in told.get("results", ())] or told["error"]["message"]))
+"""
+    environment = {"FAIRPOS_UPSTREAM": "http://127.0.0.1:9/v1", "FAIRPOS_PLUGINS": str(tmp_path / "mine.py")}
+    done = run("-c", code, path=example, more=environment)
+    assert done.returncode == 0, done.stderr
+    mine, longest, refused = map(json.loads, done.stdout.splitlines())
+    assert (mine, longest) == ([0, 2, 1], [1, 2, 0])
+    assert refused.startswith("unknown ranker 'nobody'. Known: ")
+    assert {"longest", "longest_of_mine"} <= set(refused.partition("Known: ")[2].split(", "))
+    done = run("-c", "from fairpos_service import create_app; create_app()", more={"FAIRPOS_PLUGINS": "absent.py"})
+    assert "plugin 'absent.py' can't be loaded: FileNotFoundError: there is no file absent.py" in done.stderr
+
+
+def test_a_ranker_of_an_installed_plugin_is_shown_by_help(example):
+    done = run("-m", "fairpos", "rank", "--help", path=example)
+    assert {"pointwise", "longest"} <= set(re.findall(r"\w+", done.stdout))
 
 
 def test_broken_plugins_are_left_out_and_told_and_the_rest_works(broken):

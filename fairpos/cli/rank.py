@@ -29,7 +29,7 @@ from fairpos.files.trec import Qrels, read_qrels, refuse_unwritable, write_run
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.metrics import Interval
 from fairpos.model import FairModel
-from fairpos.rankers.base import find_ranker
+from fairpos.rankers.base import RANKERS, find_ranker
 from fairpos.ranking.items import RankInput, RankItem, all_ids, read_records, read_trec, with_system
 from fairpos.ranking.result import RankResult
 from fairpos.ranking.run import rank_items
@@ -135,9 +135,9 @@ class How:
     """How passages are ranked."""
 
     methods: options.Methods = "permutation:views=5"
-    ranker: Annotated[
-        str, typer.Option(help="first_token, generate, pointwise, pairwise, embedding; options after a colon.")
-    ] = "first_token"
+    ranker: Annotated[str, typer.Option(help=f"How a view is asked: {', '.join(RANKERS)}; options after a colon.")] = (
+        "first_token"
+    )
     batch: Annotated[int, typer.Option(min=1, help="Records that run together.")] = 16
     seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None
 

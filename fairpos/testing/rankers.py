@@ -1,4 +1,8 @@
-"""The contract of rankers: `check_ranker(MyRanker())` raises BrokenContract, which tells every fault."""
+"""The contract of rankers: `check_ranker(MyRanker())` raises BrokenContract, which tells every fault.
+
+The model that it is checked on scores labels and the words yes and no, and writes lists of labels. A ranker that asks
+for anything else brings a model that can answer: `check_ranker(MyRanker(), ToldBackend(reply))`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from fairpos.backends.base import Backend
+from fairpos.backends.base import Backend, Decoding, Generate
 from fairpos.backends.work import finish
 from fairpos.methods.pine import Pine
+from fairpos.prompts import Template
 from fairpos.rankers.base import Asking, Ranker
 from fairpos.testing.contract import Contract, Fault, expect, expect_documented, expect_options_checked
 from fairpos.testing.subjects import (
@@ -21,6 +26,11 @@ from fairpos.testing.subjects import (
 )
 from fairpos.types import Output, Request, Segment
 
+_OWN_MODEL = (
+    'the contract\'s model knows labels, "yes" and "no"; where a ranker asks for something else, give a model that '
+    "answers that: check_ranker(ranker, ToldBackend(reply)), of fairpos.testing.subjects"
+)
+
 
 @dataclass(frozen=True)
 class RankerCase:
@@ -31,8 +41,10 @@ class RankerCase:
     twins: ClassVar[tuple[Segment, ...]] = (*SEGMENTS[:2], replace(SEGMENTS[0], id="twin"), SEGMENTS[3])
 
     @classmethod
-    def of(cls, ranker: Ranker) -> RankerCase:
-        """The ranker with the models that suit it."""
+    def of(cls, ranker: Ranker, *backends: Backend) -> RankerCase:
+        """The ranker with these models, or those of the contract that suit it."""
+        if backends:
+            return cls(ranker, backends)
         can_be_wordy = ranker.requires <= {"generate"}
         return cls(ranker, (biased_backend(), wordy_backend()) if can_be_wordy else (biased_backend(),))
 
@@ -42,10 +54,12 @@ class RankerCase:
             for segments in (SEGMENTS, self.twins, SEGMENTS[:2], SEGMENTS[:1]):
                 yield backend, request_for("rank", segments)
 
-    def ask(self, request: Request, backend: Backend, failing: Collection[int] = ()) -> tuple[Output, RecordingBackend]:
+    def ask(
+        self, request: Request, backend: Backend, failing: Collection[int] = (), asking: Asking | None = None
+    ) -> tuple[Output, RecordingBackend]:
         """The ranker's output for one view, and the record of what it asked."""
         recording = RecordingBackend(backend, failing)
-        return finish(self.ranker(request, Asking()), recording), recording
+        return finish(self.ranker(request, asking or Asking()), recording), recording
 
     def __str__(self) -> str:
         return repr(self.ranker)
@@ -54,18 +68,22 @@ class RankerCase:
 RANKER_CONTRACT: Contract[RankerCase] = Contract("the contract of rankers")
 
 
-def ranker_faults(ranker: Ranker) -> tuple[Fault, ...]:
-    """What is wrong with a ranker."""
-    return RANKER_CONTRACT.faults(RankerCase.of(ranker))
+def ranker_faults(ranker: Ranker, *backends: Backend) -> tuple[Fault, ...]:
+    """What is wrong with a ranker; see `check_ranker`."""
+    return RANKER_CONTRACT.faults(RankerCase.of(ranker, *backends))
 
 
-def check_ranker(ranker: Ranker) -> None:
+def check_ranker(ranker: Ranker, *backends: Backend) -> None:
     """Checks a ranker against the whole contract.
+
+    Args:
+        ranker: The ranker.
+        backends: Models that can answer what it asks; none: the contract's own.
 
     Raises:
         BrokenContract: it has faults; the message lists them all.
     """
-    RANKER_CONTRACT.hold(RankerCase.of(ranker))
+    RANKER_CONTRACT.hold(RankerCase.of(ranker, *backends))
 
 
 @RANKER_CONTRACT.add
@@ -87,13 +105,22 @@ def ranks_every_segment_once(case: RankerCase) -> None:
     """On a model that answers; equal texts stay apart; the winner is the first, unless it is tied."""
     for backend, request in case.requests():
         output, _ = case.ask(request, backend)
-        expect(output.status == "ok", f"status {output.status} on a model that answers")
+        said = next((view.text or view.detail for view in output.views if view.status != "ok"), None)
+        expect(output.status == "ok", f"status {output.status} on a model that says {said!r}; {_OWN_MODEL}")
         got = sorted(output.ranking)
         expect(got == sorted(request.ids), f"the ranking must have {sorted(request.ids)}, got {got}")
         allowed = (None, output.ranking[0])
         expect(output.winner in allowed, f"winner {output.winner!r}, but the ranking begins with {output.ranking[0]!r}")
         strange = sorted(set(output.scores) - set(request.ids))
         expect(not strange, f"scores of {', '.join(strange)}, which are no segments")
+
+
+@RANKER_CONTRACT.add
+def tells_segments_apart(case: RankerCase) -> None:
+    """Four segments that differ in everything aren't all tied, on every model."""
+    outputs = [case.ask(request_for("rank"), backend)[0] for backend in case.backends]
+    apart = any(len(output.groups) != 1 for output in outputs)
+    expect(apart, f"{', '.join(outputs[0].ranking)} are all tied, whatever they say; {_OWN_MODEL}")
 
 
 @RANKER_CONTRACT.add
@@ -130,9 +157,22 @@ def gives_the_same_again(case: RankerCase) -> None:
 
 @RANKER_CONTRACT.add
 def hands_on_who_owns_the_attention(case: RankerCase) -> None:
-    """The method that owns the attention, and the decoding, reach every call."""
+    """The method that owns the attention reaches every call."""
     owner = Pine()
-    recording = RecordingBackend(case.backends[0])
-    finish(case.ranker(request_for("rank"), Asking(attend=owner)), recording)
+    _, recording = case.ask(request_for("rank"), case.backends[0], asking=Asking(attend=owner))
     for number, call in enumerate(recording.asked):
         expect(call.attend == owner, f"call {number} is asked without the method that owns the attention")
+
+
+@RANKER_CONTRACT.add
+def hands_on_template_and_decoding(case: RankerCase) -> None:
+    """Every prompt is in the caller's words, and every text is sampled as the caller says."""
+    template = Template(instruction="Words of the caller. ", segment="{label} {text} ", question="{query}")
+    decoding = Decoding(temperature=0.5, top_p=0.9, seed=7)
+    _, recording = case.ask(request_for("rank"), case.backends[0], asking=Asking(template=template, decoding=decoding))
+    for number, call in enumerate(recording.asked):
+        own = call.prompt.instruction
+        expect(own == template.instruction, f"call {number} doesn't use asking.template; its prompt begins {own!r}")
+        if isinstance(call, Generate):
+            got = replace(call.decoding, max_new_tokens=decoding.max_new_tokens, stop=decoding.stop)
+            expect(got == decoding, f"call {number} must have asking.decoding, {decoding}, got {call.decoding}")

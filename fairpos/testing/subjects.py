@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from fairpos.attention.reading import Reading
 from fairpos.backends.base import AttentionReader, Backend, Call, Reply, attention_reader
@@ -48,6 +48,24 @@ def biased_backend(*more: Capability) -> FakeBackend:
 def wordy_backend() -> FakeBackend:
     """The same model behind an endpoint that gives no probabilities."""
     return replace(biased_backend(), capabilities=frozenset({"generate"}))
+
+
+@dataclass(frozen=True)
+class ToldBackend(Backend):
+    """A model that says what a function tells it to: for rankers that ask what `biased_backend` can't answer.
+
+    Attributes:
+        reply: (call) -> the reply to it; the same for the same call.
+        capabilities: What it can.
+    """
+
+    reply: Callable[[Call], Reply]
+    capabilities: frozenset[Capability] = frozenset({"generate", "score"})
+    name: str = "told"
+
+    def run(self, calls: Sequence[Call]) -> list[Reply]:
+        """The replies as told."""
+        return [self.reply(call) for call in calls]
 
 
 class RecordingBackend(Backend, AttentionReader):

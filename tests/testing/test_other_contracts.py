@@ -1,36 +1,56 @@
 """Every ranker, relevance, format and backend keeps its contract, and the contracts find what doesn't."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from fairpos.backends.base import Backend, Generate, Reply
 from fairpos.backends.fake import FakeBackend
 from fairpos.backends.once import OnceBackend
 from fairpos.errors import InvalidRequest
 from fairpos.files.formats.base import FORMATS, Format, Source, converted
 from fairpos.files.records import read, text_of
-from fairpos.rankers.base import RANKERS, Asking
+from fairpos.prompts import render
+from fairpos.rankers.base import RANKERS, Asking, gathered, view_of
 from fairpos.rankers.first_token import FirstToken
+from fairpos.rankers.pointwise import Pointwise
 from fairpos.relevance.base import RELEVANCE
 from fairpos.testing.backends import BACKEND_CONTRACT, backend_faults
 from fairpos.testing.contract import BrokenContract
 from fairpos.testing.formats import FORMAT_CONTRACT, FormatCase, check_format, format_faults
 from fairpos.testing.rankers import RANKER_CONTRACT, RankerCase, check_ranker, ranker_faults
 from fairpos.testing.relevances import RELEVANCE_CONTRACT, check_relevance, relevance_faults
-from fairpos.testing.subjects import RecordingBackend, biased_backend, wordy_backend
+from fairpos.testing.subjects import RecordingBackend, ToldBackend, biased_backend, wordy_backend
 from fairpos.testing.tiny import tiny_backend
-from fairpos.types import Capability
+from fairpos.types import Capability, Usage
+
+
+def first_cells(page: str) -> list[str]:
+    """Of all tables of a page of the documentation."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^\| `?(\w+)`? \|", text, re.MULTILINE)
+
 
 # --- Rankers
+
+# Models for rankers that ask for anything but labels, yes or no, by the ranker's name: what a good reply looks like.
+RANKER_MODELS: dict[str, Backend] = {}
 
 
 @pytest.mark.parametrize("check", RANKER_CONTRACT.checks)
 @pytest.mark.parametrize("name", RANKERS)
 def test_every_ranker_keeps_the_contract(name, check):
-    RANKER_CONTRACT.checks[check](RankerCase.of(RANKERS[name]()))
+    models = [RANKER_MODELS[name]] if name in RANKER_MODELS else []
+    RANKER_CONTRACT.checks[check](RankerCase.of(RANKERS[name](), *models))
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_every_ranker_is_documented(name):
+    assert name in first_cells("ranking.md"), f"docs/ranking.md needs a row for the ranker {name!r}"
 
 
 @dataclass(frozen=True)
@@ -47,10 +67,50 @@ class Forgetful(FirstToken):
 
 def test_a_faulty_ranker_fails_in_each_place():
     faults = {fault.check: fault.detail for fault in ranker_faults(Forgetful())}
-    assert set(faults) == set(RANKER_CONTRACT.checks) - {"refuses_options_out_of_range", "gives_the_same_again"}
+    assert set(RANKER_CONTRACT.checks) - set(faults) == {
+        "refuses_options_out_of_range",
+        "gives_the_same_again",
+        "tells_segments_apart",
+    }
     assert "the ranking must have" in faults["ranks_every_segment_once"]
-    with pytest.raises(BrokenContract, match="5 of 7 checks fail"):
+    with pytest.raises(BrokenContract, match="6 of 9 checks fail"):
         check_ranker(Forgetful())
+
+
+@dataclass(frozen=True)
+class Shouting(Pointwise):
+    """Asks for a word of its own, in writing, and in nobody else's way.
+
+    COST: a call a segment. HURTS: the ears.
+    """
+
+    name: ClassVar[str] = "shouting"
+    summary: ClassVar[str] = "asks for a number of exclamation marks"
+    requires: ClassVar[frozenset[Capability]] = frozenset()
+
+    def __call__(self, request, asking):
+        segments = request.canonical().segments
+        prompts = [render(replace(request, segments=(each,), labels=None), asking.template) for each in segments]
+        replies = yield [Generate(prompt, attend=asking.attend) for prompt in prompts]
+        scores, views = {}, []
+        for segment, reply in zip(segments, replies, strict=True):
+            loud = reply.status == "ok" and reply.text.startswith("!")
+            scores |= {segment.id: float(len(reply.text))} if loud else {}
+            status = "unparsable" if reply.status == "ok" and not loud else reply.status
+            views.append(view_of((segment.id,), reply, status=status))
+        return gathered(request, scores, views, sum((reply.usage for reply in replies), Usage()), 0.0)
+
+
+def test_a_ranker_may_ask_for_what_only_a_model_of_its_own_can_answer():
+    faults = {fault.check: fault.detail for fault in ranker_faults(Shouting())}
+    assert "unparsable on a model that says '[1]'; the contract's model knows" in faults["ranks_every_segment_once"]
+    told = ToldBackend(lambda call: Reply(text="!" * len(call.prompt.request.segments[0].text)))
+    faults = {fault.check: fault.detail for fault in ranker_faults(Shouting(), told)}
+    assert set(faults) == {"hands_on_template_and_decoding"}
+    assert "must have asking.decoding" in faults["hands_on_template_and_decoding"]
+    deaf = ToldBackend(lambda call: Reply(text="!"))
+    faults = {fault.check: fault.detail for fault in ranker_faults(Shouting(), deaf)}
+    assert "are all tied" in faults["tells_segments_apart"]
 
 
 # --- Relevances
@@ -194,6 +254,11 @@ SAMPLES = {
 def test_every_format_keeps_the_contract(name, check, tmp_path):
     assert name in SAMPLES, f"write a small file of {name!r} in a function, and name it in SAMPLES"
     FORMAT_CONTRACT.checks[check](SAMPLES[name](tmp_path))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_documented(name):
+    assert name in first_cells("judging.md"), f"docs/judging.md needs a row for the format {name!r}"
 
 
 def test_a_faulty_format_fails_in_each_place(tmp_path):

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from fairpos.errors import InvalidRequest
 from fairpos.files.formats.base import Format, Prompts, Source, converted, register
 from fairpos.files.items import Item
 from fairpos.files.records import Lines, Record, text_of
-from fairpos.files.text import read_text
 from fairpos.files.verdict import Verdict
 
 
 def read_csv(source: Source) -> Lines:
     """The rows as records of ours; rows without the columns are bad lines."""
-    rows = csv.DictReader(io.StringIO(read_text(source.path)))
-    lines = Lines()
-    for row in rows:
-        lines.add(rows.line_num, {key: value for key, value in row.items() if isinstance(key, str)})
-    return converted(lines, pair_of)
+    return converted(source.records(), pair_of)
 
 
 def pair_of(row: Record, number: int) -> Record:
