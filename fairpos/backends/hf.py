@@ -49,8 +49,10 @@ from fairpos.backends.rows import Row
 from fairpos.backends.scoring import (
     Replies,
     Scores,
+    reads_head_apart,
     reply_log_probs,
     score_after_one_head,
+    score_apart,
     score_side_by_side,
     vote_score,
 )
@@ -73,7 +75,8 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         batch_tokens: Padded prompt tokens of one forward pass, at most (one prompt may be longer).
         batch_invariance: For which calls the reply is the same to the bit whoever else is asked at the same time:
             "order_free": those of methods that don't depend on the order of the segments. "always": all. "never":
-            none, the fastest on a GPU. Costs: see `side_by_side`; scored prompts run one by one.
+            none, the fastest on a GPU. Costs: see `side_by_side`; scored prompts run one by one, and
+            share what long ones begin with.
 
     Raises:
         UnsupportedModel: the model is an encoder-decoder.
@@ -246,13 +249,13 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         return Reply(text=text, usage=usage, finish=finish)
 
     def _score_replies(self, calls: Sequence[Placed[Score]]) -> Placing:
+        apart: list[Placed[Score]] = []
         alone: list[Placed[Score]] = []
         company: list[Placed[Score]] = []
         for placed in calls:
-            if self._is_invariant(placed.call):
-                yield from self._scored_replies([placed], score_side_by_side)
-            else:
-                company.append(placed)
+            (apart if self._is_invariant(placed.call) else company).append(placed)
+        for group in alike_scores(apart):
+            yield from self._apart_scores(group)
         for group in alike_scores(company):
             if len(group) == 1:
                 alone += group
@@ -261,6 +264,18 @@ class HFBackend(LocalModel, Backend, AttentionReader):
         for group in by_owner(alone):
             for batch in self._batches(group):
                 yield from self._scored_replies(batch, score_side_by_side)
+
+    def _apart_scores(self, group: Sequence[Placed[Score]]) -> Placing:
+        """Replies that depend on nobody else's call, to prompts that are the same up to the end of their segments."""
+        shared: list[Placed[Score]] = []
+        for placed in group:
+            replies = [continuation(text, self.tokenizer) for text in placed.call.replies]
+            if reads_head_apart(self, placed.layout, replies, owner_of(group)):
+                shared.append(placed)
+            else:
+                yield from self._scored_replies([placed], score_side_by_side)
+        if shared:
+            yield from self._scored_replies(shared, score_apart)
 
     def _scored_replies(self, batch: Sequence[Placed[Score]], scorer: _Scorer) -> Placing:
         """Replies of one batch, whose prompts share their segments where there are several and a store serves them."""

@@ -22,6 +22,10 @@ from fairpos.backends.local_model import LocalModel
 from fairpos.backends.voting import pooled, pooled_steps
 from fairpos.layout import Layout
 
+# Prompts of so many tokens before their suffix are read in two steps where their bits may not depend on others, so that
+# those with the same passages share the first; of a shorter one the second step costs more than 5 %.
+_LONG_HEAD = 512
+
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
 Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
 Replies: TypeAlias = Sequence[Sequence[int]]  # to one prompt, in tokens
@@ -62,8 +66,13 @@ def score_after_one_head(
     replies: Sequence[Replies],
     method: AttentionOwner | None,
     start: int | None = None,
+    *,
+    each_alone: bool = False,
 ) -> list[Scores]:
-    """Prompts that differ only from `start` on (None: in their suffix): everything before it is read once."""
+    """Prompts that differ only from `start` on (None: in their suffix): everything before it is read once.
+
+    With `each_alone` what comes after is never batched, so that a prompt's bits are those that it has by itself.
+    """
     longest = max(len(reply) for each in replies for reply in each)
     if local.frequencies_change(max(map(len, layouts)) + longest):  # with the length: a head is read differently alone
         return [score_side_by_side(local, [x], [y], method)[0] for x, y in zip(layouts, replies, strict=True)]
@@ -71,10 +80,10 @@ def score_after_one_head(
     ids = layouts[0].input_ids[:start]
     head = Layout(ids, ()) if method is None else replace(layouts[0], input_ids=ids)
     scores = []
-    single = method is None and all(len(reply) == 1 for each in replies for reply in each)
+    may_batch = method is None and not each_alone and all(len(reply) == 1 for each in replies for reply in each)
     with local.attending([head], method, new=max(map(len, layouts)) - start + longest) as (batch, cache):
         local.prefill(batch, cache)
-        if single and keeps_all(cache) and local.pads_exactly():
+        if may_batch and keeps_all(cache) and local.pads_exactly():
             logits = _suffix_logits(local, cache, [layout.input_ids[start:] for layout in layouts])
             first = torch.log_softmax(logits, dim=-1)
             return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
@@ -86,6 +95,29 @@ def score_after_one_head(
                 first = rows[0] if pooling is None else pooled(rows, pooling)
                 scores.append(_score_replies(local, own, first, each, len(rows), pooling))
     return scores
+
+
+def score_apart(
+    local: LocalModel, layouts: Sequence[Layout], replies: Sequence[Replies], method: AttentionOwner | None
+) -> list[Scores]:
+    """Prompts of one beginning, each with the bits that it has alone.
+
+    COST: of a prompt whose beginning nobody else has, the second step: 5 % at `_LONG_HEAD` tokens, less beyond.
+    """
+    return score_after_one_head(local, layouts, replies, method, each_alone=True)
+
+
+def reads_head_apart(local: LocalModel, layout: Layout, replies: Replies, method: AttentionOwner | None) -> bool:
+    """Whether a prompt is always read in two steps, up to the end of its segments and from there.
+
+    So that others may share the first step, whoever they are. It depends on this prompt and the model alone.
+    """
+    longest = len(layout) + max(map(len, replies))
+    return (
+        _LONG_HEAD <= layout.suffix_start < len(layout)
+        and not (method is not None and method.needs_whole_prompt)
+        and not local.frequencies_change(longest)
+    )
 
 
 def reply_log_probs(

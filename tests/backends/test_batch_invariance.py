@@ -14,7 +14,9 @@ from fairpos.backends.side_by_side import decode_side_by_side, proven_row_counts
 from fairpos.errors import InvalidOption
 from fairpos.methods.ape import Ape
 from fairpos.methods.graph_kv import GraphKV
+from fairpos.methods.ms_poe import MsPoe
 from fairpos.methods.pine import Pine
+from fairpos.methods.placements import Placements
 from fairpos.methods.set_based import SetBased
 from fairpos.passages import as_segments
 from fairpos.prompts import Template, render
@@ -160,6 +162,40 @@ def test_scored_prompts_run_alone_for_methods_free_of_order_and_where_it_is_want
         seen.clear()
         backend.run([Score(prompt, (" A", " B"), owner, batch_invariant=marked) for prompt in prompts])
         assert set(seen) == rows, setting
+
+
+def long_requests(count, shared):
+    """Questions about passages of some 700 tokens: the same for the first `shared` of them."""
+    draw = random.Random(3)
+
+    def passages():
+        return as_segments([" ".join(draw.choices(WORDS, k=160)) for _ in range(3)])
+
+    common = passages()
+    return [
+        Request("choose", " ".join(draw.choices(WORDS, k=3 + i)), common if i < shared else passages())
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("owner", [None, SetBased(), Pine(), Placements(views=3), MsPoe()], ids=str)
+def test_long_prompts_share_what_they_begin_with_and_keep_their_bits(owner, dtype, tokenizer):
+    """Read in two steps, whoever asks: together with others of the same passages the first step is made once."""
+    backend = backend_of("llama", tokenizer, dtype, batch_invariance="always")
+    prompts = [render(request, TEMPLATE) for request in long_requests(5, shared=3)]
+    calls = [Score(prompt, replies, owner) for prompt in prompts for replies in ((" A", " B"), (" loom card", " C"))]
+    alone = [backend.run([call])[0] for call in calls]
+    read = []
+    backend.model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(args[0].numel()))
+    backend.run([calls[0]])
+    once = sum(read)
+    read.clear()
+    random.Random(1).shuffle(places := list(range(len(calls))))
+    for place, reply in zip(places, backend.run([calls[place] for place in places]), strict=True):
+        assert reply == alone[place]
+    # Three heads for ten calls; Ms-PoE looks at the whole prompt.
+    assert sum(read) > 9 * once if isinstance(owner, MsPoe) else sum(read) < 4 * once
 
 
 def test_a_setting_that_there_is_not(tokenizer):
