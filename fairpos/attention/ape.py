@@ -10,7 +10,7 @@ from torch import Tensor
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import scores, weighted
 from fairpos.attention.layer import Layer
-from fairpos.attention.segments import Row, visible
+from fairpos.attention.segments import PromptTensors, visible
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.layout import Layout
 
@@ -35,7 +35,7 @@ class ApeAttention(SetBasedAttention):
             for start, end in layout.spans:
                 row[batch.pad(layout) + start : batch.pad(layout) + end] = True
 
-    def prefill(self, layer: Layer, layout: Layout, row: Row) -> Tensor:
+    def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
         """Set-based up to the suffix."""
         own = min(max(layout.suffix_start - row.first, 0), row.q.shape[2])
         head = replace(row, q=row.q[:, :, :own], q_rotated=row.q_rotated[:, :, :own])

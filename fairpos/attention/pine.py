@@ -24,7 +24,7 @@ from fairpos.attention.layer import Layer
 from fairpos.attention.pine_segments import SegmentReader, SegmentTable
 from fairpos.attention.pine_suffix import LaterQueries, Stored, SuffixReader, TiledKeys
 from fairpos.attention.rope import Pairs
-from fairpos.attention.segments import Row, SegmentAttention, visible
+from fairpos.attention.segments import PromptTensors, SegmentAttention, visible
 from fairpos.attention.threads import one_by_one, side_by_side
 from fairpos.attention.tiles import Tiles
 from fairpos.errors import InvalidLayout
@@ -63,7 +63,7 @@ class PineAttention(SegmentAttention):
             positions[start:stop] = torch.arange(end - (stop - start), end)
         return positions
 
-    def prefill(self, layer: Layer, layout: Layout, row: Row) -> Tensor:
+    def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
         """Prefix, then each segment, then the suffix."""
         if not layout.spans:
             return self._attend_without_segments(layer, row)
@@ -103,7 +103,7 @@ class PineAttention(SegmentAttention):
         reader = self._suffix_reader(layer, self._tiled_keys[layer.keys_of], k, v, positions)
         return reader.attend(LaterQueries(q, q_rotated, k.shape[2] - q.shape[2]))
 
-    def _write_prefix(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> None:
+    def _write_prefix(self, layer: Layer, layout: Layout, row: PromptTensors, out: Tensor) -> None:
         """What stands before the segments: plain."""
         a = layout.prefix_end
         causal = row.positions[:a]
@@ -111,7 +111,7 @@ class PineAttention(SegmentAttention):
         keys, values = row.k[:, :, :a], row.v[:, :, :a]
         out[:, :, :a] = layer.attend(row.q_rotated[:, :, :a], keys, values, mask=window, causal=window is None)
 
-    def _suffix_work(self, layer: Layer, layout: Layout, row: Row, out: Tensor) -> list[Callable[[], None]]:
+    def _suffix_work(self, layer: Layer, layout: Layout, row: PromptTensors, out: Tensor) -> list[Callable[[], None]]:
         """What stands after the segments, in halves: as one piece it would keep one thread when the others are done."""
         segments = self._cut_to_tiles([layout], [0], [self._raw[layer.keys_of, row.number]], row.k, row.number)
         reader = self._suffix_reader(layer, segments, row.k, row.v, row.positions[None])
@@ -124,7 +124,7 @@ class PineAttention(SegmentAttention):
 
         return [partial(attend_part, slice(*some)) for some in ((start, middle), (middle, stop)) if some[0] < some[1]]
 
-    def _attend_without_segments(self, layer: Layer, row: Row) -> Tensor:
+    def _attend_without_segments(self, layer: Layer, row: PromptTensors) -> Tensor:
         if row.k_new is not None:
             self._raw[layer.index, row.number] = row.k_new[0, :, :1].clone()  # for a place to point to; all are empty
         mask = visible(row.positions, row.q.shape[2], layer.window) if layer.window is not None else None
@@ -148,7 +148,7 @@ class PineAttention(SegmentAttention):
         stored = Stored(k, v, positions, self.padded, self._picked[1])
         return SuffixReader(layer, segments, stored, pairs, turns)
 
-    def _table_of(self, layout: Layout, row: Row) -> SegmentTable:
+    def _table_of(self, layout: Layout, row: PromptTensors) -> SegmentTable:
         if row.number not in self._tables:
             self._tables[row.number] = SegmentTable.of(layout, row.q)
         return self._tables[row.number]

@@ -25,7 +25,7 @@ from torch import Tensor
 from fairpos.attention.kernel import capped, precise, repeat_heads, softmax
 from fairpos.attention.layer import Layer
 from fairpos.attention.rope import Pairs
-from fairpos.attention.segments import Row
+from fairpos.attention.segments import PromptTensors
 from fairpos.layout import Layout
 
 # Scores that are materialised at once, in elements.
@@ -95,7 +95,7 @@ class SegmentReader:
 
     layer: Layer
     layout: Layout
-    row: Row
+    row: PromptTensors
     table: SegmentTable
     raw: Tensor
     pairs: Pairs
@@ -104,81 +104,92 @@ class SegmentReader:
 
     def work(self) -> list[Callable[[], None]]:
         """A piece of work for each segment; they may run side by side."""
-        _ = self._around, self._based, self._queries, self._values, self._buffers, self._later  # shared by the threads
+        _ = (
+            self._keys_twice,
+            self._complex_keys,
+            self._paired_queries,
+            self._all_values,
+            self._thread_buffers,
+            self._later_tokens_mask,
+        )  # shared by the threads
         return [partial(self.attend_segment, i) for i in range(len(self.layout.spans))]
 
     def attend_segment(self, i: int) -> None:
         """What segment i's queries see, written to `out`."""
         start, stop = self.layout.spans[i]
-        shift = self._order(i)  # (1 or Hkv, 1 or G, K)
+        shift = self._shifts_of(i)  # (1 or Hkv, 1 or G, K)
         keys = self._moved_keys(shift)  # (1, 1 or Hkv * G, end, D)
-        mask = self._buffers.mask[: stop - start]  # (L, end)
+        mask = self._thread_buffers.mask[: stop - start]  # (L, end)
         # Visible is what stands at or before the query, in position space: all other segments, its own causally.
-        mask[:, start:stop] = self._later[: stop - start, : stop - start]
+        mask[:, start:stop] = self._later_tokens_mask[: stop - start, : stop - start]
         seen = self._cut_to_window(mask, shift, start, stop)
-        self.out[:, :, start:stop] = self.layer.attend(self._queries[:, :, start:stop], keys, self._values, mask=seen)
+        self.out[:, :, start:stop] = self.layer.attend(
+            self._paired_queries[:, :, start:stop], keys, self._all_values, mask=seen
+        )
         mask[:, start:stop] = 0
 
     @property
-    def _forced(self) -> bool:
+    def _order_is_forced(self) -> bool:
         return len(self.layout.spans) <= 2
 
     @property
-    def _bounds(self) -> tuple[int, int]:
+    def _segment_bounds(self) -> tuple[int, int]:
         """Where the segments start and end."""
         return self.layout.prefix_end, self.layout.suffix_start
 
     @cached_property
-    def _around(self) -> Tensor:
+    def _keys_twice(self) -> Tensor:
         """Raw keys twice in a row (Hkv, 2T, D): from any segment's end on, its others stand in one piece."""
-        return self.raw if self._forced else torch.cat([self.raw, self.raw], dim=1)
+        return self.raw if self._order_is_forced else torch.cat([self.raw, self.raw], dim=1)
 
     @cached_property
-    def _based(self) -> Tensor:
+    def _complex_keys(self) -> Tensor:
         """Keys of segments at base positions as complex numbers, (Hkv, 1, T or (K, size), D / 2)."""
-        a, end = self._bounds
+        a, end = self._segment_bounds
         based = self.pairs.of(self.row.k[0, :, None, a:end])  # (Hkv, 1, T, D / 2)
         if self.table.size is not None:  # equally long: one turn a segment broadcasts over its tokens
             based = based.view(*based.shape[:2], -1, self.table.size, based.shape[3])
         return based
 
     @cached_property
-    def _queries(self) -> Tensor:
+    def _paired_queries(self) -> Tensor:
         """Rotated queries up to the suffix, pair by pair as the keys are, (1, H, end, D)."""
-        return self.pairs.pairwise(self.row.q_rotated[:, :, : self._bounds[1]])
+        return self.pairs.pairwise(self.row.q_rotated[:, :, : self._segment_bounds[1]])
 
     @cached_property
-    def _values(self) -> Tensor:
+    def _all_values(self) -> Tensor:
         """(1, H, end, D of values)"""
-        return repeat_heads(self.row.v[:, :, : self._bounds[1]], self.row.q.shape[1])
+        return repeat_heads(self.row.v[:, :, : self._segment_bounds[1]], self.row.q.shape[1])
 
     @cached_property
-    def _later(self) -> Tensor:
+    def _later_tokens_mask(self) -> Tensor:
         """-inf above the diagonal, (longest, longest)."""
         return self.row.q.new_full((self.table.longest, self.table.longest), float("-inf")).triu(1)
 
     @cached_property
-    def _buffers(self) -> _ThreadBuffers:
-        a, end = self._bounds
-        group = 1 if self._forced else self.row.q.shape[1] // self.row.k.shape[1]
+    def _thread_buffers(self) -> _ThreadBuffers:
+        a, end = self._segment_bounds
+        group = 1 if self._order_is_forced else self.row.q.shape[1] // self.row.k.shape[1]
         prefix = self.pairs.pairwise(self.row.k[0, :, None, :a])  # (Hkv, 1, a, D)
         return _ThreadBuffers(prefix.expand(-1, group, -1, -1), end, self.table.longest)
 
-    def _order(self, i: int) -> Tensor:
+    def _shifts_of(self, i: int) -> Tensor:
         """How far segment i has each segment moved down, (1 or Hkv, 1 or G, K); itself not at all."""
         start, stop = self.layout.spans[i]
-        if self._forced:
+        if self._order_is_forced:
             shift = torch.full_like(self.table.lengths, stop - start)[None, None]  # (1, 1, K)
         else:
-            a, end = self._bounds
+            a, end = self._segment_bounds
             others = slice(stop - a, start + end - 2 * a)  # what follows, then what stands before
-            score = self._importance(self.row.q[:, :, start:stop], self._around[:, others], self.table.mean[others])
+            score = self._importance_of_others(
+                self.row.q[:, :, start:stop], self._keys_twice[:, others], self.table.mean[others]
+            )
             score[..., i] = float("inf")
             shift = shifts(score, self.table.lengths)  # (Hkv, G, K); the own length above all others
         shift[..., i] = 0
         return shift
 
-    def _importance(self, q: Tensor, raw: Tensor, mean: Tensor) -> Tensor:
+    def _importance_of_others(self, q: Tensor, raw: Tensor, mean: Tensor) -> Tensor:
         """Importance of segments to all queries of another one.
 
         Args:
@@ -204,7 +215,7 @@ class SegmentReader:
 
         Written over the keys of the segment before, in this thread's buffer.
         """
-        buffers, based = self._buffers, self._based
+        buffers, based = self._thread_buffers, self._complex_keys
         back = self.turns[shift].conj_physical()  # (..., K, D / 2), a turn for each segment
         back = back[:, :, self.table.owner] if self.table.size is None else back[:, :, :, None]
         kv, group = buffers.moved.shape[:2]
@@ -213,7 +224,7 @@ class SegmentReader:
 
     def _cut_to_window(self, mask: Tensor, shift: Tensor, start: int, stop: int) -> Tensor:
         """The mask without keys that stand outside of the layer's window, (L, end) or (1 or H, L, end)."""
-        a, end = self._bounds
+        a, end = self._segment_bounds
         window, positions = self.layer.window, self.row.positions
         if window is None or end <= window.size:
             return mask

@@ -20,7 +20,7 @@ from fairpos.attention.kernel import capped, precise
 from fairpos.attention.layer import Layer
 from fairpos.attention.reading import Reading
 from fairpos.attention.seam import seam_of
-from fairpos.attention.segments import Row, SegmentAttention, visible
+from fairpos.attention.segments import PromptTensors, SegmentAttention, visible
 from fairpos.errors import InvalidOption, NonFiniteLogits
 from fairpos.layout import Layout
 
@@ -56,7 +56,7 @@ class ProbeAttention(SegmentAttention):
         """(N,): the plain ones."""
         return torch.arange(len(layout))
 
-    def prefill(self, layer: Layer, layout: Layout, row: Row) -> Tensor:
+    def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
         """Plain attention; reads the tokens after the last segment, if there are any."""
         question = row.first + row.q.shape[2] - layout.suffix_start
         if question > 0:

@@ -55,7 +55,7 @@ def prove(hooks: Hooks) -> None:
         NonFiniteLogits: the model itself returns NaN.
     """
     name = type(hooks.model).__name__
-    short = _tokens(hooks, _SHORT)
+    short = _proof_tokens(hooks, _SHORT)
     said = _said_plainly(f"{name} itself fails on a short prompt of text alone")
     with torch.no_grad(), said, _refusing_unknown_factors(hooks):
         hooks.model(input_ids=short, use_cache=False)
@@ -65,13 +65,15 @@ def prove(hooks: Hooks) -> None:
             f"{name} works on its cache or its masks in a way of its own, so its attention can't be replaced"
         ),
     ):
-        looks = [_look(hooks, short, cos) for cos in (1.0, -1.0)]
+        looks = [_look_without_rotation(hooks, short, cos) for cos in (1.0, -1.0)]
         _learn_parts(hooks, *looks)
         _prove_silence(hooks, short)
         _prove_layers(hooks, short, looks[0].modules, cut=12)
         windows = [window.size for window in looks[0].windows if window is not None]
-        most = min(_LONGEST, _context(hooks))
-        long = _tokens(hooks, min(max(_LONG, max((size for size in windows if size < most), default=0) + 24), most))
+        most = min(_LONGEST, _context_length(hooks))
+        long = _proof_tokens(
+            hooks, min(max(_LONG, max((size for size in windows if size < most), default=0) + 24), most)
+        )
         _prove_layers(hooks, long, looks[0].modules, cut=long.shape[1] - 3)
 
 
@@ -142,7 +144,7 @@ def refuse_other_layers(model: PreTrainedModel) -> None:
         )
 
 
-def _tokens(hooks: Hooks, count: int) -> Tensor:
+def _proof_tokens(hooks: Hooks, count: int) -> Tensor:
     """Different tokens, none of them special to the model, (1, count)."""
     model = hooks.model
     config: Any = model.config
@@ -157,31 +159,31 @@ def _tokens(hooks: Hooks, count: int) -> Tensor:
     return torch.tensor([[usable[7 * i % len(usable)] for i in range(count)]], device=model.device)
 
 
-def _context(hooks: Hooks) -> int:
+def _context_length(hooks: Hooks) -> int:
     return int(getattr(hooks.model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST)
 
 
-def _run(hooks: Hooks, attention: Attention, pieces: Sequence[Tensor]) -> Tensor:
+def _run_in_pieces(hooks: Hooks, attention: Attention, pieces: Sequence[Tensor]) -> Tensor:
     """Logits (1, L, V) of a prompt in pieces, with one cache."""
     with hooks.armed():
         cache = hooks.new_cache(attention)
         return torch.cat([hooks.model(input_ids=x, **kept_in(cache), use_cache=True).logits for x in pieces], dim=1)
 
 
-def _batch(ids: Tensor) -> Batch:
+def _batch_of(ids: Tensor) -> Batch:
     return Batch([Layout(tuple(ids[0].tolist()), ())])
 
 
-def _look(hooks: Hooks, ids: Tensor, cos: float) -> _LookAttention:
+def _look_without_rotation(hooks: Hooks, ids: Tensor, cos: float) -> _LookAttention:
     """Queries with every rotation replaced by one angle, 0 (cos = 1) or half a turn."""
     name, decoder = type(hooks.model).__name__, decoder_of(hooks.model)
     ran: set[int] = set()  # layers, and attention modules by number; some may be for images alone
     modules = dict(enumerate([*layers_of(decoder), *attention_modules(decoder).values()]))
     hooks.cos = cos
     try:
-        attention = _LookAttention(_batch(ids))
-        with _watching(modules, lambda number, _: ran.add(number)):
-            _run(hooks, attention, [ids])
+        attention = _LookAttention(_batch_of(ids))
+        with _watch_outputs(modules, lambda number, _: ran.add(number)):
+            _run_in_pieces(hooks, attention, [ids])
     finally:
         hooks.cos = 1.0
     if len(attention.queries) < attention.calls:
@@ -251,24 +253,24 @@ def _learn_parts(hooks: Hooks, plain: _LookAttention, turned: _LookAttention) ->
 def _prove_silence(hooks: Hooks, ids: Tensor) -> None:
     """The same tokens in the opposite order give each token the same logits, queries and keys."""
     name, allowed = type(hooks.model).__name__, _TOLERANCE[hooks.model.dtype]
-    forth, back = _SilentAttention(_batch(ids)), _SilentAttention(_batch(ids.flip(1)))
-    logits = [_run(hooks, forth, [ids]), _run(hooks, back, [ids.flip(1)])]
+    forth, back = _SilentAttention(_batch_of(ids)), _SilentAttention(_batch_of(ids.flip(1)))
+    logits = [_run_in_pieces(hooks, forth, [ids]), _run_in_pieces(hooks, back, [ids.flip(1)])]
     if any(each.isnan().any() for each in logits):
         raise NonFiniteLogits(f"{name} returned NaN for a short prompt; are its weights whole?")
-    if not _moved(*logits) <= allowed:
+    if not _error_when_reversed(*logits) <= allowed:
         raise UnsupportedModel(
             f"{name}: with its attention silenced, its tokens still depend on their order; "
             f"something beside attention mixes them or knows their place. {_ELSEWHERE}"
         )
     for index, made in forth.made.items():
-        if not _moved(made, back.made[index]) <= allowed:
+        if not _error_when_reversed(made, back.made[index]) <= allowed:
             raise UnsupportedModel(
                 f"{name}: with its rotation taken out, the queries or keys of layer {index} still depend on where a "
                 f"token stands, in a way that fairpos doesn't know. {_ELSEWHERE}"
             )
 
 
-def _moved(forth: Tensor, back: Tensor) -> float:
+def _error_when_reversed(forth: Tensor, back: Tensor) -> float:
     """Relative error between tokens (1, L, D) and the same in the opposite order.
 
     The median over tokens: a router on the edge between two experts may send one elsewhere.
@@ -285,7 +287,7 @@ def _prove_layers(hooks: Hooks, ids: Tensor, modules: dict[int, nn.Module], cut:
     def remember(index: int, output: Tensor) -> None:
         expected[index] = output
 
-    with _watching(modules, remember):
+    with _watch_outputs(modules, remember):
         plain = hooks.model(input_ids=ids, use_cache=False).logits
     if not torch.isfinite(plain).all():
         raise NonFiniteLogits(f"{name} returned NaN or infinite logits for a short prompt; are its weights whole?")
@@ -296,11 +298,11 @@ def _prove_layers(hooks: Hooks, ids: Tensor, modules: dict[int, nn.Module], cut:
         start = done[index]
         done[index] = start + output.shape[1]
         own = expected[index][:, start : done[index]]
-        errors.append((_relative(output, own), index))
+        errors.append((_relative_error(output, own), index))
         return own  # the next layer's input is the unmodified model's
 
-    with _watching(modules, compare):
-        logits = _run(hooks, PlainAttention(_batch(ids)), [ids[:, :cut], ids[:, cut:]])
+    with _watch_outputs(modules, compare):
+        logits = _run_in_pieces(hooks, PlainAttention(_batch_of(ids)), [ids[:, :cut], ids[:, cut:]])
     worst, index = max(errors)
     allowed = _TOLERANCE[plain.dtype]
     if not worst <= allowed:
@@ -308,15 +310,15 @@ def _prove_layers(hooks: Hooks, ids: Tensor, modules: dict[int, nn.Module], cut:
             f"{name}: recomputed through the seam, layer {index}'s attention differs by {worst:.2g} of its own "
             f"(allowed {allowed:.2g}) on {ids.shape[1]} tokens; it has something that fairpos doesn't know"
         )
-    if not _relative(logits, plain) <= allowed:
+    if not _relative_error(logits, plain) <= allowed:
         raise UnsupportedModel(
             f"{name}: with every layer's attention as it should be, its logits still differ by "
-            f"{_relative(logits, plain):.2g}; something beside attention depends on the cache"
+            f"{_relative_error(logits, plain):.2g}; something beside attention depends on the cache"
         )
 
 
 @contextmanager
-def _watching(modules: dict[int, nn.Module], seen: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
+def _watch_outputs(modules: dict[int, nn.Module], seen: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
     """Calls `seen` with each attention module's output; what it returns, if anything, takes its place."""
 
     def hook_of(index: int) -> Callable[..., Any]:
@@ -337,7 +339,7 @@ def _watching(modules: dict[int, nn.Module], seen: Callable[[int, Tensor], Tenso
             handle.remove()
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
+def _relative_error(found: Tensor, expected: Tensor) -> float:
     size = expected.float().norm()
     difference = (found.float() - expected.float()).norm()
     return float(difference / size) if size > 0 else float(difference)

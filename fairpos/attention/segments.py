@@ -16,7 +16,7 @@ from fairpos.layout import Layout
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptTensors:
     """One prompt's tensors in one layer, padding taken off.
 
     Attributes:
@@ -72,7 +72,7 @@ class SegmentAttention(Attention):
         """Base position of each token of the prompt, (N,). Tokens after the prompt count on from the largest."""
 
     @abstractmethod
-    def prefill(self, layer: Layer, layout: Layout, row: Row) -> Tensor:
+    def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
         """Attention of the new tokens of one row, some of them in its segments or before. (1, H, Lq, D)."""
 
     def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class SegmentAttention(Attention):
             if skip == q.shape[2]:
                 continue
             one = slice(b, b + 1)
-            row = Row(
+            row = PromptTensors(
                 number=b,
                 first=max(past - pad, 0),
                 q=q[one, :, skip:],

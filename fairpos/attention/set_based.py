@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairpos.attention.layer import Layer
-from fairpos.attention.segments import Row, SegmentAttention, visible
+from fairpos.attention.segments import PromptTensors, SegmentAttention, visible
 from fairpos.layout import Layout, Span
 
 
@@ -29,7 +29,7 @@ class SetBasedAttention(SegmentAttention):
             cursor += max(end - start for start, end in members)
         return positions
 
-    def prefill(self, layer: Layer, layout: Layout, row: Row) -> Tensor:
+    def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
         """Each piece against the keys before its set and its own."""
         out = row.q.new_empty(*row.q.shape[:3], row.v.shape[3])  # (1, H, Lq, Dv)
         last = row.first + row.q.shape[2]

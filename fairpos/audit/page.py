@@ -20,7 +20,7 @@ _SHOWN_FLIPS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FigureRow:
     """A figure of every method: its words, and (estimate, interval) or None for each."""
 
     figure: FigureWords
@@ -62,7 +62,7 @@ def page_of(audit: Audit, version: str) -> str:
         cost=_cost_plot(audit),
         attention=_attention_plot(audit),
         rows=[
-            Row(figure, [_cell_of(m, figure.name) for m in audit.methods])
+            FigureRow(figure, [_cell_of(m, figure.name) for m in audit.methods])
             for figure in FIGURES
             if any(figure.name in m.figures for m in audit.methods)
         ],

@@ -21,7 +21,7 @@ from fairpos.backends.in_step import PromptsInStep
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.local_model import LocalModel
 from fairpos.backends.logits import RefuseNonFinite
-from fairpos.backends.rows import EachRowSamples, EachRowStops, Row
+from fairpos.backends.rows import EachRowSamples, EachRowStops, GrowingText
 from fairpos.backends.voting import voting
 from fairpos.errors import FairposError, InvalidOption
 from fairpos.layout import Layout
@@ -78,7 +78,7 @@ def generate_rows(
     method: AttentionOwner | None,
     decodings: Sequence[Decoding],
     listings: Sequence[Sequence[str]] = (),
-) -> list[Row]:
+) -> list[GrowingText]:
     """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
     if method is not None and method.pooling is not None:
         each = zip(layouts, decodings, strict=True)
@@ -142,7 +142,7 @@ def vote_row(
     decoding: Decoding,
     ballot: Ballot,
     held: HeldToListing | None = None,
-) -> tuple[Row, int]:
+) -> tuple[GrowingText, int]:
     """The voted text as it grows, for a decoding that is followed by row; and how many tokens were voted on."""
     if held is not None:
         decoding = replace(decoding, max_new_tokens=held.longest)
@@ -156,10 +156,10 @@ def vote_row(
     return row, len(vote_tokens(local, layouts, method, followed, ballot))
 
 
-def row_of(local: LocalModel, decoding: Decoding) -> Row:
+def row_of(local: LocalModel, decoding: Decoding) -> GrowingText:
     """An empty text that grows as the decoding says."""
     ends = end_tokens(generation_config_of(local, decoding))
-    return Row(decoding, local.tokenizer, frozenset(ends))
+    return GrowingText(decoding, local.tokenizer, frozenset(ends))
 
 
 def listing_processor(local: LocalModel, decoding: Decoding, listings: Sequence[Sequence[str]]) -> HeldToListing | None:

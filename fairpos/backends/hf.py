@@ -45,7 +45,7 @@ from fairpos.backends.generation import (
     vote_tokens,
 )
 from fairpos.backends.local_model import LocalModel
-from fairpos.backends.rows import Row
+from fairpos.backends.rows import GrowingText
 from fairpos.backends.scoring import (
     Replies,
     Scores,
@@ -329,6 +329,6 @@ def _cost(layout: Layout, owner: AttentionOwner | None, new: int) -> Usage:
     return Usage(len(layout), new, calls=1) if owner is None else owner.cost(layout, new)
 
 
-def _row_reply(row: Row, usage: Usage) -> Reply:
+def _row_reply(row: GrowingText, usage: Usage) -> Reply:
     status: Status = "cancelled" if row.finish == "cancelled" else "ok"
     return Reply(status, row.text, usage=usage, finish=row.finish)

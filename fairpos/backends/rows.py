@@ -16,7 +16,7 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase, StoppingCrite
 from fairpos.backends.base import Decoding, Finish
 
 
-class Row:
+class GrowingText:
     """The text of one generation as it grows.
 
     Args:
@@ -90,7 +90,7 @@ def _longest_overlap(text: str, stops: Sequence[str]) -> int:
 class EachRowStops(StoppingCriteria):  # type: ignore[misc]
     """Hands each row its newest token, and says which rows have ended."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[GrowingText]) -> None:
         self.rows = rows
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **kwargs: object) -> Tensor:  # noqa: ARG002

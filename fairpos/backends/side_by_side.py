@@ -29,7 +29,7 @@ from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Generate
 from fairpos.backends.generation import listing_processor, row_of
 from fairpos.backends.local_model import LocalModel
-from fairpos.backends.rows import EachRowSamples, Row
+from fairpos.backends.rows import EachRowSamples, GrowingText
 from fairpos.errors import UnsupportedModel
 from fairpos.layout import Layout
 
@@ -38,11 +38,11 @@ ROW_COUNTS = (1, 2, 4, 8, 16)
 
 
 @dataclass
-class _Growing:
+class _Growth:
     """One text as it grows: the cache of its call, what comes next, and how it is chosen."""
 
     cache: SegmentCache
-    row: Row
+    row: GrowingText
     choosing: LogitsProcessorList
     ids: Tensor  # (1, tokens so far)
     logits: Tensor  # (V,) of the next token
@@ -57,7 +57,7 @@ class _Growing:
 
 def decode_side_by_side(
     local: LocalModel, calls: Sequence[Generate], layouts: Sequence[Layout], owner: AttentionOwner | None
-) -> list[Row]:
+) -> list[GrowingText]:
     """New text after each prompt; at most `ROW_COUNTS[-1]` prompts.
 
     Args:
@@ -148,7 +148,7 @@ def _prove_row_counts(local: LocalModel) -> tuple[int, ...]:
 
 
 @contextmanager
-def _read_alone(local: LocalModel, call: Generate, layout: Layout, owner: AttentionOwner | None) -> Iterator[_Growing]:
+def _read_alone(local: LocalModel, call: Generate, layout: Layout, owner: AttentionOwner | None) -> Iterator[_Growth]:
     decoding, choosing = call.decoding, LogitsProcessorList([EachRowSamples([call.decoding])])
     held = listing_processor(local, decoding, [call.listing])
     if held is not None:
@@ -161,7 +161,7 @@ def _read_alone(local: LocalModel, call: Generate, layout: Layout, owner: Attent
             batch, cache = enter(local.attending([layout], PlainOwner(), new=decoding.max_new_tokens))
             assert isinstance(cache, SegmentCache)
         logits = local.prefill(batch, cache)[0]
-        yield _Growing(cache, row_of(local, decoding), choosing, batch.input_ids(local.pad, local.device), logits)
+        yield _Growth(cache, row_of(local, decoding), choosing, batch.input_ids(local.pad, local.device), logits)
 
 
 def _step(local: LocalModel, caches: Sequence[SegmentCache], tokens: Sequence[int], counts: Sequence[int]) -> Tensor:
