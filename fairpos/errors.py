@@ -13,6 +13,7 @@
     ├── NotCalibrated            a method that needs a profile which is missing or was made for something else
     ├── NonFiniteLogits          the model returned NaN or no finite logit at all
     ├── BackendError             an endpoint failed after its retries
+    ├── NoResult                 what came back is of no use, where there is no place for an `Output`'s status
     ├── BrokenPlugin             a module of others that can't be loaded, or registers nothing
     └── MissingDependency        an optional package that isn't installed (also an ImportError)
 
@@ -82,6 +83,19 @@ class BackendError(FairposError):
         super().__init__(message)
         self.http_status = http_status
         self.retry_after_s = retry_after_s
+
+
+class NoResult(FairposError):
+    """What came back holds no result: refused, cut off, unparsable, an error of the endpoint, ...
+
+    Args:
+        message: What went wrong.
+        status: Of the `Output`.
+    """
+
+    def __init__(self, message: str, *, status: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class BrokenPlugin(FairposError):

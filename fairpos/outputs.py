@@ -6,13 +6,17 @@ less than the resolution of the backend that gave them (`Reply.resolution`), and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from fairpos.types import Groups, Output, Request, Usage, lone_winner
 
 # Sums of the very same numbers in another order differ by less, whatever the backend.
 ROUNDING = 1e-9
+
+Id = TypeVar("Id", bound=Hashable)
 
 
 def level(one: float, other: float, resolution: float = 0.0) -> bool:
@@ -86,3 +90,31 @@ def folded(output: Output, outputs: Sequence[Output]) -> Output:
 def has_all_scores(output: Output, ids: Collection[str]) -> bool:
     """Whether every segment has a score; some have none where an endpoint lists few labels."""
     return output.scores.keys() >= set(ids)
+
+
+def descending_scores(ranking: Sequence[Id], left: Sequence[Id], raw: Mapping[Id, float]) -> dict[Id, float]:
+    """Scores in [0, 1] that strictly decrease along the ranking, for whoever rebuilds the order from them.
+
+    The share of each in the softmax of the raw scores, mixed with as much of an even descent (at most 1/1000) as keeps
+    neighbours apart even in single precision. Without raw scores: the even descent alone.
+
+    Args:
+        ranking: Best first.
+        left: What was not ranked; comes last.
+        raw: The ranker's own scores.
+    """
+    order = [*ranking, *left]
+    n = len(order)
+    descent = [(n - place) / (n + 1) for place in range(n)]
+    if not all(id in raw for id in ranking) or not ranking:
+        return dict(zip(order, descent, strict=True))
+    top = max(raw[id] for id in ranking)
+    weights = [math.exp(raw[id] - top) for id in ranking]
+    total = math.fsum(weights)
+    shares, ceiling = [], 1.0
+    for weight in weights:  # an aggregate may rank against its scores; the order is what counts
+        ceiling = min(ceiling, weight / total)
+        shares.append(ceiling)
+    shares += [0.0] * len(left)
+    mix = 1e-3
+    return {id: (1 - mix) * share + mix * step for id, share, step in zip(order, shares, descent, strict=True)}

@@ -86,6 +86,8 @@ def _import_and_leave(name: str) -> None:
     try:
         importlib.import_module(name)
     except BaseException as error:
+        if type(error).__name__ == "MissingDependency":  # a framework that isn't installed, as the module says
+            os._exit(0)
         sys.stdout.write(f"{name}: {type(error).__name__}: {error}\n")
         sys.stdout.flush()
         os._exit(1)

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "sentence_transformers", "httpx2", "matplotlib", "fastapi")
+HEAVY = (
+    *("torch", "transformers", "sentence_transformers", "httpx2", "matplotlib", "fastapi"),
+    *("langchain_core", "llama_index", "haystack"),
+)
 
 
 def test_importing_fairpos_loads_nothing_heavy():

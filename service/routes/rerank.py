@@ -10,6 +10,7 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 
 from fairpos import Request as Question
+from fairpos.outputs import descending_scores
 from fairpos.types import Segment
 
 from ..answering import answer
@@ -52,7 +53,7 @@ async def rerank(request: Request) -> RerankReply | list[TeiRank]:
     ranked = set(ranking)
     left = [i for i in range(len(texts.texts)) if i not in ranked]
     raw = {int(id): score for id, score in output.scores.items() if math.isfinite(score)}
-    scores = relevance(ranking, left, raw)
+    scores = descending_scores(ranking, left, raw)
     order = [*ranking, *left][: body.top_n or body.top_k or None]
     if body.texts is not None:
         given = raw if body.raw_scores else scores
@@ -87,34 +88,6 @@ def _ask_of(texts: Texts, body: RerankRequest, state: State) -> Ask:
         default=state.settings.rerank_methods,
     )
     return replace(ask, notes=(*ask.notes, *texts.notes))
-
-
-def relevance(ranking: Sequence[int], left: Sequence[int], raw: Mapping[int, float]) -> dict[int, float]:
-    """Scores in [0, 1] that strictly decrease along the ranking, because clients rebuild the order from them.
-
-    The share of each in the softmax of the raw scores, mixed with as much of an even descent (at most 1/1000) as keeps
-    neighbours apart even in single precision. Without raw scores: the even descent alone.
-
-    Args:
-        ranking: Best first.
-        left: What was not ranked; comes last.
-        raw: The ranker's own scores.
-    """
-    order = [*ranking, *left]
-    n = len(order)
-    descent = [(n - place) / (n + 1) for place in range(n)]
-    if not all(i in raw for i in ranking) or not ranking:
-        return dict(zip(order, descent, strict=True))
-    top = max(raw[i] for i in ranking)
-    weights = [math.exp(raw[i] - top) for i in ranking]
-    total = math.fsum(weights)
-    shares, ceiling = [], 1.0
-    for weight in weights:  # an aggregate may rank against its scores; the order is what counts
-        ceiling = min(ceiling, weight / total)
-        shares.append(ceiling)
-    shares += [0.0] * len(left)
-    mix = 1e-3
-    return {i: (1 - mix) * share + mix * step for i, share, step in zip(order, shares, descent, strict=True)}
 
 
 def _check_options(body: RerankRequest) -> None:

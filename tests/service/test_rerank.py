@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairpos_service.routes.rerank import relevance
+from fairpos.outputs import descending_scores
 
 TEXTS = ["aa", "bb", "cc"]
 
@@ -98,7 +98,7 @@ def test_relevance_strictly_decreases_in_single_precision_too(raw, left, shuffle
     ranking = list(range(len(raw)))
     shuffled.shuffle(ranking)  # against the scores, as an aggregate may rank
     rest = list(range(len(raw), len(raw) + left))
-    scores = relevance(ranking, rest, dict(enumerate(raw)))
+    scores = descending_scores(ranking, rest, dict(enumerate(raw)))
     along = np.array([scores[i] for i in [*ranking, *rest]], dtype=np.float32)
     assert (np.diff(along) < 0).all()
     assert along[-1] >= 0
@@ -107,5 +107,5 @@ def test_relevance_strictly_decreases_in_single_precision_too(raw, left, shuffle
 
 
 def test_relevance_of_a_known_case():
-    scores = relevance([1, 0], [2], {0: 0.0, 1: math.log(3)})
+    scores = descending_scores([1, 0], [2], {0: 0.0, 1: math.log(3)})
     assert scores == pytest.approx({1: 0.999 * 0.75 + 0.001 * 3 / 4, 0: 0.999 * 0.25 + 0.001 * 2 / 4, 2: 0.001 * 1 / 4})
