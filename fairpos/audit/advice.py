@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fairpos.audit.statistics import MethodFigures
-from fairpos.metrics import Interval, bootstrap_interval, difference_interval, items_needed
+from fairpos.metrics import Interval, bounded_difference, bounded_mean, items_needed
 
 MARGIN = 0.05  # accuracy that may be lost for consistency
 MOST_LOST = 0.2  # share of outputs without a verdict up to which figures say something
@@ -77,30 +77,24 @@ class Advice:
         return sorted(worse, key=lambda each: each.accuracy.estimate if each.accuracy else 0.0)
 
 
-def advise(found: Sequence[MethodFigures], *, chance: float, seed: int = 0, resamples: int = 4000) -> Advice:
+def advise(found: Sequence[MethodFigures], *, chance: float) -> Advice:
     """Advice from the figures of the plain model, which comes first, and of methods.
 
     Args:
         found: Figures; the first are the reference.
         chance: Accuracy of guessing.
-        seed: Of the bootstraps.
-        resamples: Bootstrap samples.
     """
     plain, *others = found
     level = 1 - 0.05 / max(1, 2 * len(others))
-    comparisons = [_comparison_of(method, plain, chance, level, seed, resamples) for method in others]
+    comparisons = [_comparison_of(method, plain, chance, level) for method in others]
     difficulty, note = _difficulty_of(plain, chance)
     verdict, method, reason = _Decision(plain, others, comparisons, chance).made()
     return Advice(difficulty, note, verdict, method, reason, comparisons, level)
 
 
-def _comparison_of(
-    method: MethodFigures, plain: MethodFigures, chance: float, level: float, seed: int, resamples: int
-) -> Comparison:
+def _comparison_of(method: MethodFigures, plain: MethodFigures, chance: float, level: float) -> Comparison:
     def difference(name: str) -> Interval:
-        return difference_interval(
-            method.per_item[name], plain.per_item[name], level=level, seed=seed, resamples=resamples
-        )
+        return bounded_difference(method.per_item[name] - plain.per_item[name], level=level)
 
     accuracy = difference("accuracy") if "accuracy" in plain.per_item else None
     needed = None
@@ -110,7 +104,7 @@ def _comparison_of(
     if method.losses.share > MOST_LOST:
         rejected = method.losses.words
     elif "accuracy" in method.per_item:
-        own = bootstrap_interval(method.per_item["accuracy"], level=level, seed=seed, resamples=resamples)
+        own = bounded_mean(method.per_item["accuracy"], level=level)
         rejected = f"its accuracy, {shown(own)}, can't be told from guessing" if own.low <= chance else ""
     return Comparison(method.method, accuracy, difference("consistency"), needed, rejected)
 

@@ -175,7 +175,7 @@ class AuditRun:
             finished,
             [trial for trial in trials if trial.item in {item.id for item in finished}],
             found,
-            advise(found, chance=_chance_of(self.task, finished), seed=self.plan.seed),
+            advise(found, chance=_chance_of(self.task, finished)),
             self.plan,
             source,
             [*skipped, *refused],

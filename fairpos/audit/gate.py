@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from scipy.stats import norm
 
 from fairpos.audit.trial import Trial
 from fairpos.audit.trial_table import TrialTable
 from fairpos.errors import InvalidOption
 from fairpos.files.items import Item
-from fairpos.metrics import Interval, wilson_interval
+from fairpos.metrics import Interval, bounded_difference, wilson_interval
 from fairpos.metrics.bootstrap import Array
 
 LEVEL = 0.95
@@ -75,8 +74,8 @@ class Gate:
         differences = [values[:, i] - values[:, j] for i, j in pairs]
         # The largest true difference is that of one pair: its own interval bounds it from above. That SOME pair is
         # beyond a value is claimed of many at once.
-        within = [_difference_interval(each, LEVEL) for each in differences]
-        beyond = [_difference_interval(each, 1 - (1 - LEVEL) / len(pairs)) for each in differences]
+        within = [bounded_difference(each, level=LEVEL) for each in differences]
+        beyond = [bounded_difference(each, level=1 - (1 - LEVEL) / len(pairs)) for each in differences]
         return Effect(
             max(abs(each.estimate) for each in within),
             max(max(each.low, -each.high, 0.0) for each in beyond),
@@ -186,18 +185,6 @@ def _values_by_position(table: TrialTable) -> Array:
     if scores is None:
         raise InvalidOption("a gate on answers in text needs records with accepted answers")
     return scores
-
-
-def _difference_interval(differences: Array, level: float) -> Interval:
-    """The mean of differences in [-1, 1], by Wilson's bounds of its positive and its negative part (MOVER)."""
-    n, z = len(differences), float(norm.ppf((1 + level) / 2))
-    p, q = float(np.maximum(differences, 0).mean()), float(np.maximum(-differences, 0).mean())
-    (p_low, p_high), (q_low, q_high) = wilson_interval(p * n, n, z), wilson_interval(q * n, n, z)
-    # Parts of one whole: where one is, the other isn't.
-    together = -math.sqrt(p * q / ((1 - p) * (1 - q))) if p < 1 and q < 1 else 0.0
-    below = math.hypot(p - p_low, q_high - q) ** 2 - 2 * together * (p - p_low) * (q_high - q)
-    above = math.hypot(p_high - p, q - q_low) ** 2 - 2 * together * (p_high - p) * (q - q_low)
-    return Interval(p - q, p - q - math.sqrt(below), p - q + math.sqrt(above))
 
 
 def _rate_of(count: int, n: int) -> Interval:

@@ -11,7 +11,7 @@ from fairpos import metrics
 from fairpos.audit.trial import Trial
 from fairpos.audit.trial_table import TrialTable
 from fairpos.files.items import Item
-from fairpos.metrics import Interval
+from fairpos.metrics import Interval, bounded_difference
 from fairpos.metrics.bootstrap import Array
 from fairpos.metrics.preference_fairness import Slot
 
@@ -26,12 +26,12 @@ def pair_figures(table: TrialTable, bootstrap: Bootstrap) -> dict[str, Interval]
     leanings = np.array([metrics.preference_fairness([_slots_of(row)]) for row in table.main])
     longer = np.array([_longer_preferred(item, row) for item, row in zip(table.items, table.main, strict=True)])
     figures = {
-        "preference_fairness": bootstrap(leanings, metrics.bootstrap.mean),
-        "length_preference": bootstrap(longer, metrics.bootstrap.mean),
+        "preference_fairness": bounded_difference(leanings),
+        "length_preference": bounded_difference(longer),
     }
     if all(item.gold is not None for item in table.items):
         wanted = np.array([_longer_is_gold(item) for item in table.items])
-        figures["length_preference_beyond_gold"] = bootstrap(longer - wanted, metrics.bootstrap.mean)
+        figures["length_preference_beyond_gold"] = bootstrap(longer - wanted, metrics.bootstrap.mean)  # in [-2, 2]
     return figures
 
 
@@ -39,8 +39,8 @@ def crossed_figures(table: TrialTable, bootstrap: Bootstrap) -> dict[str, Interv
     """Position and label effects, of verdicts and, where there are scores, in nats."""
     cells = _crossed_cells(table, _sign_of)
     figures = {
-        "position_effect": bootstrap(cells, metrics.position_effect),
-        "label_effect": bootstrap(cells, metrics.label_effect),
+        "position_effect": bounded_difference([float(metrics.position_effect(cell[None])) for cell in cells]),
+        "label_effect": bounded_difference([float(metrics.label_effect(cell[None])) for cell in cells]),
     }
     if all(trial.margin is not None for row in table.crossed for trial in row):
         nats = _crossed_cells(table, lambda _, trial: trial.margin or 0.0)

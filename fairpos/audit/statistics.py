@@ -1,6 +1,7 @@
 """Trials become figures with intervals, and tests of bias.
 
-Intervals are at 95 %, Wilson's for plain rates, paired bootstrap over items for all else. Whether there IS a bias is
+Intervals are at 95 %: Wilson's for rates and for means of values that have bounds, so that they keep a width where all
+items agree; a bootstrap over items for what is no mean over items. Whether there IS a bias is
 decided by a permutation test within items at 1 %, because a gap between positions is above 0 by chance alone.
 """
 
@@ -18,8 +19,16 @@ from fairpos.audit.pair_figures import Bootstrap, crossed_figures, pair_figures
 from fairpos.audit.trial import Trial
 from fairpos.audit.trial_table import Losses, TrialTable
 from fairpos.files.items import Item
-from fairpos.metrics import GapTest, Interval, bootstrap_interval, position_gap_test, wilson_interval
-from fairpos.metrics.bootstrap import Array, mean
+from fairpos.metrics import (
+    GapTest,
+    Interval,
+    bootstrap_interval,
+    bounded_difference,
+    bounded_mean,
+    position_gap_test,
+    wilson_interval,
+)
+from fairpos.metrics.bootstrap import Array
 
 TEST_LEVEL = 0.01
 
@@ -111,7 +120,7 @@ def figures_of(
         per_item |= {"accuracy": scores.mean(axis=1), "scores": scores}
     if all(len(trial.ranking) == table.slots for trial in table.flat) and table.orders > 1 and table.slots > 2:
         taus = [metrics.tau_psi([trial.ranking for trial in row]) for row in table.main]
-        figures["tau_psi"] = bootstrap(np.array(taus), mean)
+        figures["tau_psi"] = bounded_mean(np.array(taus))
     if table.is_of_pairs:
         figures |= pair_figures(table, bootstrap)
         if table.crossed:
@@ -136,16 +145,22 @@ def figures_of(
 
 def _accuracy_figures(table: TrialTable, scores: Array, bootstrap: Bootstrap) -> dict[str, Interval]:
     """What is read off the scores by position, (items, orders)."""
+    by_position = metrics.accuracy_by_position(scores)
+    best, worst = int(by_position.argmax()), int(by_position.argmin())
     figures = {
-        "accuracy": bootstrap(scores, metrics.accuracy),
-        "gap": bootstrap(scores, metrics.gap),
-        "worst_position": bootstrap(scores, metrics.worst_position),
-        "best_of_orders": bootstrap(scores, metrics.best_of_orders),
-        "worst_of_orders": bootstrap(scores, metrics.worst_of_orders),
+        "accuracy": bounded_mean(scores.mean(axis=1)),
+        "gap": _with_width(bootstrap(scores, metrics.gap), bounded_difference(scores[:, best] - scores[:, worst])),
+        "worst_position": _with_width(bootstrap(scores, metrics.worst_position), bounded_mean(scores[:, worst])),
+        "best_of_orders": bounded_mean(scores.max(axis=1)),
+        "worst_of_orders": bounded_mean(scores.min(axis=1)),
         "psi": bootstrap(scores, lambda values: metrics.psi(metrics.accuracy_by_position(values))),
     }
     if scores.shape[1] >= 3:
-        figures |= {"primacy": bootstrap(scores, metrics.primacy), "recency": bootstrap(scores, metrics.recency)}
+        middle = scores[:, 1:-1].mean(axis=1)
+        figures |= {
+            "primacy": bounded_difference(scores[:, 0] - middle),
+            "recency": bounded_difference(scores[:, -1] - middle),
+        }
     labels = table.column(lambda trial: trial.gold_label)
     if labels is not None:
         both = np.stack([labels, scores], axis=-1)
@@ -170,6 +185,11 @@ def _bias_tests(table: TrialTable, scores: Array | None, *, seed: int, permutati
 def _overall_shares(picks: Array) -> list[float]:
     """Share of all picks by place, (K,); empty where there are none."""
     return [float(share) for share in picks.sum(axis=0) / picks.sum()] if picks.sum() else []
+
+
+def _with_width(found: Interval, bounded: Interval) -> Interval:
+    """A bootstrap interval, or where it has no width because all items agree, that of the same places as a mean."""
+    return bounded if found.low == found.high else found
 
 
 def _rate_of(values: Array) -> Interval:

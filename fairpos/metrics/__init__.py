@@ -2,6 +2,7 @@
 
 from fairpos.metrics.average_precision import average_precision
 from fairpos.metrics.bootstrap import Interval, bootstrap_interval, difference_interval
+from fairpos.metrics.bounded import bounded_difference, bounded_mean
 from fairpos.metrics.bradley_terry import Game, Standing, bradley_terry
 from fairpos.metrics.by_position import accuracy, accuracy_by_position, gap, primacy, recency, worst_position
 from fairpos.metrics.clustered_rate import clustered_rate
@@ -34,6 +35,8 @@ __all__ = [
     "average_precision",
     "best_of_orders",
     "bootstrap_interval",
+    "bounded_difference",
+    "bounded_mean",
     "bradley_terry",
     "clustered_rate",
     "consistency",

@@ -46,8 +46,11 @@ def clustered_rate(points: Sequence[float], sizes: Sequence[float], *, level: fl
         return Interval(rate, 0.0, 1.0)  # one cluster says nothing of the spread between them
     spread = ((won - rate * n) ** 2).sum() * clusters / (clusters - 1) / n.sum() ** 2
     binomial = rate * (1 - rate)
-    effective = clusters if spread == 0 or binomial == 0 else min(binomial / spread, _MOST * n.sum())
-    z = float(stats.t.ppf((1 + level) / 2, clusters - 1))
+    if binomial == 0:  # no spread was estimated, so there is none to be unsure of
+        effective, z = float(clusters), float(stats.norm.ppf((1 + level) / 2))
+    else:
+        effective = clusters if spread == 0 else min(binomial / spread, _MOST * n.sum())
+        z = float(stats.t.ppf((1 + level) / 2, clusters - 1))
     centre = (rate + z * z / (2 * effective)) / (1 + z * z / effective)
     half = z / (1 + z * z / effective) * math.sqrt(binomial / effective + z * z / (4 * effective**2))
     return Interval(rate, min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half)))

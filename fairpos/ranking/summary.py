@@ -11,7 +11,8 @@ from fairpos.files.trec import Qrels
 from fairpos.metrics import (
     Interval,
     average_precision,
-    bootstrap_interval,
+    bounded_difference,
+    bounded_mean,
     graded_tau,
     ndcg,
     reciprocal_rank,
@@ -99,7 +100,9 @@ def quality(results: Sequence[RankResult], qrels: Qrels, *, k: int = 10) -> dict
         tau = graded_tau(result.ranking, sorted([*result.ranking, *result.unranked]), grades, result.ties)
         if not math.isnan(tau):
             measured["Kendall tau"].append(tau)
-    return {name: (bootstrap_interval(values), len(values)) for name, values in measured.items() if values}
+    # All lie between -1 and 1, and but for tau between 0 and 1.
+    intervals = {name: bounded_difference if name == "Kendall tau" else bounded_mean for name in measured}
+    return {name: (intervals[name](values), len(values)) for name, values in measured.items() if values}
 
 
 def coverage(results: Sequence[RankResult], qrels: Qrels) -> list[str]:

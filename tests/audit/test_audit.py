@@ -52,7 +52,7 @@ def audit_of(backend, its, methods, task="choice", cross=False):
     trials = run_trials(backend, TASKS[task], its, methods, plan)
     k = len(its[0].request.segments)
     found = [figures_of(m, trials, its, resamples=200) for m in methods]
-    advice = advise(found, chance=1 / k, resamples=500)
+    advice = advise(found, chance=1 / k)
     source = Source("x.jsonl", "0" * 64)
     return Audit(TASKS[task], "fake", its, trials, found, advice, plan, source, [Bad(3, "no")])
 

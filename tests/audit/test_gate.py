@@ -43,10 +43,10 @@ def test_the_effect_by_hand():
     trials, items = judged([[0, 0]] * 10 + [[0, 1]] * 90)
     result = Gate(0.2).result("none", trials, items)
     effect = result.effects["position"]
-    # Wilson: .1 is .0552 to .1744, and 0 is 0 to .0370.
+    # Wilson, with Student's 1.984 and 99 observations: .1 is .0547 to .1759; 0 of 100 is 0 to .0370.
     assert effect.estimate == pytest.approx(0.1)
-    assert effect.low == pytest.approx(0.1 - ((0.1 - 0.0552) ** 2 + 0.0370**2) ** 0.5, abs=2e-4)
-    assert effect.high == pytest.approx(0.1744, abs=2e-4)
+    assert effect.low == pytest.approx(0.1 - ((0.1 - 0.0547) ** 2 + 0.0370**2) ** 0.5, abs=2e-4)
+    assert effect.high == pytest.approx(0.1759, abs=2e-4)
     assert result.outcome == "passed"
     assert Gate(0.15).result("none", trials, items).outcome == "undecided"
     assert Gate(0.01).result("none", trials, items).outcome == "failed"

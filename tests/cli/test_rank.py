@@ -75,7 +75,9 @@ def test_gold_gives_the_figures(records, tmp_path):
     found, _ = run(records, "--ranker", "generate", "-o", tmp_path / "o", "--json")
     summary = json.loads(found.stdout)
     for name in ("nDCG@10", "MRR", "Kendall tau"):
-        assert summary["quality"][name] == {"estimate": 1.0, "low": 1.0, "high": 1.0, "queries": 3}
+        measured = summary["quality"][name]
+        assert (measured["estimate"], measured["high"], measured["queries"]) == (1.0, 1.0, 3)
+        assert measured["low"] < 0.5  # three queries prove little
     assert (summary["calls"], summary["cached"], summary["failed"]) == (15, 0, 0)
 
 

@@ -8,7 +8,7 @@ import pytrec_eval
 from ir_measures import AP, RR, R, nDCG
 
 from fairpos.files.trec import Qrels, read_run, write_run
-from fairpos.metrics import average_precision, bootstrap_interval, ndcg, recall, reciprocal_rank, trec_order
+from fairpos.metrics import average_precision, bounded_mean, ndcg, recall, reciprocal_rank, trec_order
 from fairpos.ranking.result import RankResult
 from fairpos.ranking.summary import quality
 
@@ -123,4 +123,4 @@ def test_an_interval_of_the_printed_mean_is_that_of_the_queries():
     made = [random_result(random.Random(seed), f"q{seed}") for seed in range(20)]
     results, qrels = [result for result, _ in made], {result.id: grades for result, grades in made}
     values = [ndcg([d for g in r.groups for d in sorted(g, reverse=True)], qrels[r.id], 10) for r in results]
-    assert quality(results, qrels)["nDCG@10"] == (bootstrap_interval(values), 20)
+    assert quality(results, qrels)["nDCG@10"] == (bounded_mean(values), 20)
