@@ -34,6 +34,8 @@ def main() -> None:
         nonlocal done
         check_run(run)
         done += 1
+        if done % 100 == 0:
+            print(f"{done} runs, {time.monotonic() - started:.0f} s", flush=True)
 
     every_run()
     print(f"{done} runs, each cut off and resumed: none failed; {time.monotonic() - started:.0f} s")

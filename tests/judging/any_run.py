@@ -27,6 +27,7 @@ from fairpos.judging.verdict import Verdict
 from tests.fake_endpoint import Error, FakeEndpoint, Json, Refusal, Reply, Text, TruncatedBody, TruncatedJson
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates, U+2028, NUL, ... as well
+DECIDED = ("[[A]]", "[[B]]", "<think>[[A]]</think>[[B]]", '{"winner": "A"}')  # replies that hold a verdict
 SAYS_SOMETHING = ANY_TEXT.map(lambda text: f"x{text}")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
@@ -34,7 +35,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 REPLIES = st.one_of(
-    st.sampled_from(("[[A]]", "[[B]]", "<think>[[A]]</think>[[B]]", "<think>[[A]]", '{"winner": "A"}')).map(Text),
+    st.sampled_from((*DECIDED, "<think>[[A]]")).map(Text),
     ANY_TEXT.map(Text),
     st.builds(Text, st.sampled_from((None, "", "[[A]]")), finish_reason=st.sampled_from(("length", "content_filter"))),
     st.builds(Text, st.just("A"), logprobs=st.just([("A", -0.2, {"A": -0.2, "B": -1.8})])),
@@ -164,7 +165,7 @@ def _is_usable(reply: Reply) -> bool:
             reply.status == 200
             and not reply.cut
             and choice["finish_reason"] == "stop"
-            and "[[" in choice["message"]["content"]
+            and choice["message"]["content"] in DECIDED
         )
     except (ValueError, KeyError, TypeError):
         return False

@@ -1,7 +1,8 @@
 """AlpacaEval: annotations with instruction, output_1, output_2 and preference; or two files of outputs.
 
 With `--baseline FILE` the input holds a model's outputs (`instruction, output, generator`) and FILE those of the
-reference, which is output_1, as in the tool; they are matched by their instruction.
+reference, which is output_1, as in the tool; they are matched by their instruction and, where there is one, its input;
+of several outputs for one the first meets the first.
 
 `preference` is 1 + P(output_2) where the judge gave a distribution, as in the tool's weighted annotators; otherwise 1,
 2, or 1.5 for a tie; null where there is no verdict.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import defaultdict, deque
 from pathlib import Path
 
 from fairpos.files.formats.base import Format, Prompts, Source, converted, origin_of, register, save_array
@@ -29,9 +31,12 @@ def _match_outputs(source: Source, reference: Path) -> Lines:
     """The two files' outputs for each instruction as one record."""
     outputs, references = source.records(), dataclasses.replace(source, path=reference).records()
     lines = Lines(bad=outputs.bad + [Bad(bad.line, f"in {reference.name}: {bad.reason}") for bad in references.bad])
-    by_instruction = {str(record.get("instruction")): record for _, record in references.records}
+    waiting: dict[tuple[str, str], deque[Record]] = defaultdict(deque)
+    for _, record in references.records:
+        waiting[_asked_in(record)].append(record)
     for number, record in outputs.records:
-        first = by_instruction.get(str(record.get("instruction")))
+        same = waiting.get(_asked_in(record))
+        first = same.popleft() if same else None
         if first is None:
             lines.bad.append(Bad(number, f"{reference.name} has no output for its instruction"))
             continue
@@ -42,6 +47,10 @@ def _match_outputs(source: Source, reference: Path) -> Lines:
             pair[f"generator_{slot}"] = output.get("generator")
         lines.records.append((number, pair))
     return lines
+
+
+def _asked_in(record: Record) -> tuple[str, str]:
+    return str(record.get("instruction")), str(record.get("input") or "")
 
 
 def _pair_of(record: Record, number: int) -> Record:

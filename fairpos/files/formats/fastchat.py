@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from fairpos.errors import InvalidRequest
 from fairpos.files.formats.base import Format, Prompts, Source, converted, files_in, origin_of, register
@@ -36,7 +37,16 @@ _TWO_TURNS = re.compile(
     r"<\|The End of Assistant B's Conversation with User\|>",
     re.DOTALL,
 )
-_LAST_QUESTION = re.compile(r".*### User:\n(?P<question>.*?)\n\n### Assistant A:", re.DOTALL)
+# One side of the latter; in it "Assistant A" would say in both orders who was shown first.
+_SIDE = re.compile(
+    r"### User:\n(?P<first>.*)\n\n### Assistant [AB]:\n(?P<said>.*)\n\n"
+    r"### User:\n(?P<last>.*)\n\n### Assistant [AB]:\n?(?P<said_last>.*)",
+    re.DOTALL,
+)
+_LAST_REFERENCE = re.compile(
+    r"<\|The Start of Reference Answer\|>.*### Reference answer:\n(?P<text>.*?)\s*<\|The End of Reference Answer\|>",
+    re.DOTALL,
+)
 
 
 def read_pairs(source: Source) -> Lines:
@@ -80,26 +90,47 @@ def read_pairs(source: Source) -> Lines:
 
 def _judged_pair_of(judgment: Record, number: int) -> Record:
     """A pair judgment's question and answers, from its first game's prompt."""
-    prompt = text_of(judgment, "g1_user_prompt")
-    found = _ONE_TURN.search(prompt) or _TWO_TURNS.search(prompt)
-    if found is None:
-        raise InvalidRequest("g1_user_prompt is none of FastChat's pair prompts; judge the folder of answers instead")
-    last = _LAST_QUESTION.match(found["a"])
-    question = found["question"] if found.re is _ONE_TURN else last["question"] if last else ""
+    asked = _asked_in(text_of(judgment, "g1_user_prompt"))
     models = [text_of(judgment, name) for name in ("model_1", "model_2")]
     answers: list[Json] = [
-        {"id": model, "text": text, "model": model} for model, text in zip(models, found.group("a", "b"), strict=True)
+        {"id": model, "text": text, "model": model} for model, text in zip(models, asked.answers, strict=True)
     ]
     record: Record = {
         "id": f"{text_of(judgment, 'question_id')}:{':'.join(models)}:{judgment.get('turn', 1)}",
-        "instruction": question,
+        "instruction": asked.question,
         "answers": answers,
         "group": text_of(judgment, "question_id"),
         "origin": {name: judgment.get(name, 1) for name in ("question_id", "model_1", "model_2", "turn")},
     }
-    if found.re is _ONE_TURN and found["reference"]:
-        record["reference"] = found["reference"]
+    if asked.reference:
+        record["reference"] = asked.reference
     return record
+
+
+class _Asked(NamedTuple):
+    """What one of the tool's pair prompts asks about."""
+
+    question: str
+    answers: tuple[str, str]
+    reference: str | None
+
+
+def _asked_in(prompt: str) -> _Asked:
+    one = _ONE_TURN.search(prompt)
+    if one is not None:
+        return _Asked(one["question"], (one["a"], one["b"]), one["reference"])
+    two = _TWO_TURNS.search(prompt)
+    sides = [_SIDE.fullmatch(text) for text in two.group("a", "b")] if two else []
+    a, b = sides if len(sides) == 2 else (None, None)
+    if a is None or b is None:
+        raise InvalidRequest("g1_user_prompt is none of FastChat's pair prompts; judge the folder of answers instead")
+    reference = _LAST_REFERENCE.search(prompt)
+    answers = (_side_as_conversation(a), _side_as_conversation(b))
+    return _Asked(_about_the_last(a["last"]), answers, reference["text"] if reference else None)
+
+
+def _side_as_conversation(side: re.Match[str]) -> str:
+    return _conversation_of(side.group("first", "last"), side.group("said", "said_last"))
 
 
 def _answers_of(file: Path, lines: Lines) -> dict[str, list[str]]:
@@ -139,7 +170,7 @@ def _record_of(
     for model, given in answers.items():
         said = given[0] if turn == 1 else _conversation_of(turns[:turn], given[:turn])
         texts.append({"id": model, "text": said, "model": model})
-    instruction = turns[0] if turn == 1 else f"{turns[turn - 1]}\n\n(The last question of the conversation shown.)"
+    instruction = turns[0] if turn == 1 else _about_the_last(turns[turn - 1])
     record: Record = {
         "id": f"{id}:{one}:{two}:{turn}",
         "instruction": instruction,
@@ -150,6 +181,10 @@ def _record_of(
     if reference is not None and len(reference) >= turn:
         record["reference"] = reference[turn - 1]
     return record
+
+
+def _about_the_last(question: str) -> str:
+    return f"{question}\n\n(The last question of the conversation shown.)"
 
 
 def _conversation_of(turns: Sequence[str], answers: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """JudgeBench: pairs with an objectively right answer; results are the pair with a judgment of each order.
 
 Fields: pair_id, question, response_A, response_B, label ("A>B" or "B>A"), source. The second judgment is of the pair
-turned round, so that its "A" is response_B.
+turned round, so that its "A" is response_B. One of which nothing came back is null, as the tool has it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,18 @@ def _pair_of(record: Record, number: int) -> Record:
 def write_judgments(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
     """The pair with two judgments."""
     first, second = two_games(verdict, "A", "B")
-    judgments: list[Json] = [_judgment_of(first, "A"), _judgment_of(second, "B")]
+    judgments: list[Json] = [
+        _judgment_of(first, "A", verdict.judge, prompts.get(("A", "B"), "")),
+        _judgment_of(second, "B", verdict.judge, prompts.get(("B", "A"), "")),
+    ]
     return {**origin_of(item), "judge_name": f"{verdict.judge} fairpos-{verdict.methods}", "judgments": judgments}
 
 
-def _judgment_of(game: PlayedGame, shown_first: str) -> Json:
+def _judgment_of(game: PlayedGame, shown_first: str, judge: str, prompt: str) -> Json:
     if game.failed:
         return None
     decision = "A=B" if game.winner is None else "A>B" if game.winner == shown_first else "B>A"
-    return {"judgment": {"judge_response": game.evidence}, "decision": decision}
+    return {"judgment": {"judge_model": judge, "prompt": prompt, "response": game.evidence}, "decision": decision}
 
 
 register(

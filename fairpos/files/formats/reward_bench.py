@@ -1,11 +1,15 @@
 """RewardBench 1 (prompt, chosen, rejected) and 2 (one list of chosen, one of rejected); results are the record with
-`results`: 1 where a chosen answer won, 0 where a rejected one did, .5 for a tie, null where there is no verdict.
+`results`: 1 where a chosen answer won, 0 where a rejected one did, the chosen answers' share for a tie (.5 of a pair,
+.25 of one among four, as the tool counts), null where there is no verdict. Where the judge gave every answer a score,
+`scores` has them, the chosen ones first: of these the tool makes its figure for the subset Ties.
 
 The data has the chosen answer first. Here it takes a place that depends on the record's id alone, so that a judge that
 prefers the first answer doesn't look right.
 """
 
 from __future__ import annotations
+
+import math
 
 from fairpos.errors import InvalidRequest
 from fairpos.files.formats.base import (
@@ -80,13 +84,19 @@ def _answers_of(record: Record, kind: str) -> list[Record]:
 
 def write_result(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
     """The record with what came of it."""
-    result = None if not verdict.is_decided else 0.5 if verdict.winner is None else float(bool(verdict.is_correct))
-    return {
+    result: Json = None
+    if verdict.is_decided:
+        tied = len(verdict.gold) / len(verdict.ids)
+        result = tied if verdict.winner is None else float(bool(verdict.is_correct))
+    found: Record = {
         **origin_of(item),
         "results": result,
         "winner": verdict.winner,
         "judge": f"{verdict.judge} fairpos-{verdict.methods}",
     }
+    scores = [verdict.scores.get(id) for id in (*verdict.gold, *(id for id in verdict.ids if id not in verdict.gold))]
+    complete = all(score is not None and math.isfinite(score) for score in scores)
+    return found | ({"scores": list(scores)} if complete else {})
 
 
 register(

@@ -130,6 +130,11 @@ def test_arena_hard_of_both_releases(tmp_path):
         first = game["user_prompt"] if folder == old else game["prompt"][0]["content"]
         assert first.index("medium text") < first.index("the longest")
     assert outs["best"]["category"] == "hard_prompt"
+    # As the second release writes a judgment: the whole reply of its client stands under "judgment".
+    assert sorted(outs["best"]) == ["baseline", "category", "games", "judge", "model", "uid"]
+    assert [sorted(game) for game in outs["best"]["games"]] == [["judgment", "prompt", "score"]] * 2
+    assert list(game["judgment"]) == ["answer"]
+    assert [message["role"] for message in game["prompt"]] == ["user"]
     biased = judged("arena_hard", new, baseline="base", backend=FakeBackend(slot_bias=[9.0]))[0][0][1]
     assert [game["score"] for game in biased["games"]] == ["A>B", "A>B"]
     with pytest.raises(InvalidRequest, match=r"no answers of the baseline 'o3-mini-2025-01-31'.*--baseline"):
@@ -209,10 +214,36 @@ def test_two_files_of_alpaca_outputs(tmp_path):
     assert [(each.line, each.reason) for each in bad] == [(3, "reference.json has no output for its instruction")]
 
 
+def test_alpaca_outputs_meet_by_instruction_and_input_and_in_turn(tmp_path):
+    def outputs(name, *texts):
+        asked = (("add", "1 2"), ("add", "3 4"), ("say", ""), ("say", ""))
+        path = tmp_path / f"{name}.json"
+        records = [
+            {"instruction": do, "input": to, "output": text, "generator": name}
+            for (do, to), text in zip(asked, texts, strict=True)
+        ]
+        path.write_text(json.dumps(records if name == "m" else [records[1], records[0], *records[2:]]))
+        return path
+
+    mine, reference = outputs("m", "3", "7", "a", "b"), outputs("r", "three", "seven", "c", "d")
+    pairs, bad = judged("alpaca_eval", mine, "none", baseline=str(reference))
+    assert bad == []
+    assert [(out["output_1"], out["output_2"]) for _, out in pairs] == [
+        ("three", "3"),
+        ("seven", "7"),
+        ("c", "a"),
+        ("d", "b"),
+    ]
+
+
 def test_a_pair_judgment_file_of_fastchat_is_judged_anew(tmp_path):
     one = (
         "[User Question]\nWhy?\n\n[The Start of Assistant A's Answer]\nBecause\u2028it is.\n"
         "[The End of Assistant A's Answer]\n\n[The Start of Assistant B's Answer]\n\n[The End of Assistant B's Answer]"
+    )
+    reference = (
+        "<|The Start of Reference Answer|>\n\n### User:\nWhy?\n\n### Reference answer:\nOne.\n\n"
+        "### User:\nAnd then?\n\n### Reference answer:\nTwo.\n\n<|The End of Reference Answer|>\n\n\n"
     )
     two = "".join(
         f"<|The Start of Assistant {slot}'s Conversation with User|>\n\n### User:\nWhy?\n\n### Assistant {slot}:\n"
@@ -232,15 +263,24 @@ def test_a_pair_judgment_file_of_fastchat_is_judged_anew(tmp_path):
         path,
         {"question_id": 81, "turn": 1, "g1_user_prompt": one, **same},
         {"question_id": 81, "turn": 2, "g1_user_prompt": two, **same},
+        {"question_id": 101, "turn": 2, "g1_user_prompt": reference + two, **same},
         {"question_id": 82, "turn": 1, "g1_user_prompt": "something else", **same},
     )
     pairs, bad = judged("fastchat", path)
-    assert [each.line for each in bad] == [3]
-    assert [record["instruction"] for record, _ in pairs] == ["Why?", "And then?"]
+    assert [each.line for each in bad] == [4]
+    last = "And then?\n\n(The last question of the conversation shown.)"
+    assert [record["instruction"] for record, _ in pairs] == ["Why?", last, last]
+    assert [record.get("reference") for record, _ in pairs] == [None, None, "Two."]
+    # As from a folder of answers: nothing in a conversation says which slot it was shown in.
+    assert [answer["text"] for answer in pairs[1][0]["answers"]] == [
+        f"User: Why?\n\nAssistant: {said}\n\nUser: And then?\n\nAssistant: {said} {said}"
+        for said in ("No.", "Yes, yes.")
+    ]
     assert [answer["text"] for answer in pairs[0][0]["answers"]] == ["Because\u2028it is.", ""]
     assert [(out["question_id"], out["turn"], out["winner"]) for _, out in pairs] == [
         (81, 1, "model_2"),  # "(This answer is empty.)" is longer
         (81, 2, "model_2"),
+        (101, 2, "model_2"),
     ]
 
 
@@ -251,11 +291,29 @@ def test_judgebench(tmp_path):
     pairs, bad = judged("judgebench", path)
     assert [each.line for each in bad] == [3]
     outs = [out for _, out in pairs]
+    assert [sorted(j["judgment"]) for j in outs[0]["judgments"]] == [["judge_model", "prompt", "response"]] * 2
+    assert "longer" in outs[0]["judgments"][1]["judgment"]["prompt"]
     # The second judgment is of the pair turned round.
     assert [[j["decision"] for j in out["judgments"]] for out in outs] == [["A>B", "B>A"]] * 2
     always_first = judged("judgebench", path, backend=FakeBackend(slot_bias=[99.0]))[0][0][1]
     assert [j["decision"] for j in always_first["judgments"]] == ["A>B", "A>B"]
     assert [record["gold"] for record, _ in pairs] == ["A", "B"]
+    assert share_right_in_judgebench(outs) == 0.5
+    assert share_right_in_judgebench([always_first]) == 0.0
+
+
+def share_right_in_judgebench(pairs):
+    """The tool's rule: a game for the label counts +1, one for the other answer -1; above 0 is right."""
+    turned = {"A>B": "B>A", "B>A": "A>B", "A=B": "A=B"}
+
+    def points(decision, label):
+        return 1 if decision == label else -1 if decision == turned[label] else 0
+
+    totals = []
+    for pair in pairs:
+        one, two = (game["decision"] if game else None for game in pair["judgments"])
+        totals.append(points(one, pair["label"]) + points(turned.get(two), pair["label"]))
+    return sum(total > 0 for total in totals) / len(totals)
 
 
 def test_both_releases_of_reward_bench(tmp_path):
@@ -271,6 +329,13 @@ def test_both_releases_of_reward_bench(tmp_path):
     assert [(each.line, each.reason) for each in bad] == [(43, "no field 'rejected'")]
     assert [out["results"] for _, out in pairs] == [1.0] * 42
     assert len(pairs[40][0]["answers"]) == 4
+    # The tool's figure for Ties takes the scores, the chosen answers' first.
+    scores = pairs[41][1]["scores"]
+    assert len(scores) == 3
+    assert min(scores[:2]) > scores[2]
+    # A tie counts what a draw of lots among the answers would.
+    drawn = [out for _, out in judged("reward_bench", path, backend=FakeBackend(slot_bias=[99.0]))[0]]
+    assert (drawn[0]["results"], drawn[40]["results"]) == (0.5, 0.25)
     # The chosen answer isn't always shown first: a judge that goes by the slot is right half of the time.
     slots = judged("reward_bench", path, "none", backend=FakeBackend(slot_bias=[99.0]))[0]
     assert 10 <= sum(out["results"] for _, out in slots[:40]) <= 30
