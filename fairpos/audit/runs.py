@@ -19,7 +19,7 @@ from fairpos.audit.trial import Asked, Trial, gold_positions, labelled, trial_ke
 from fairpos.backends.base import Backend
 from fairpos.backends.once import OnceBackend
 from fairpos.errors import InvalidOption, InvalidRequest
-from fairpos.files.items import Item
+from fairpos.files.items import Item, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import Bad
 from fairpos.judging.budget import Budget
@@ -30,7 +30,7 @@ from fairpos.prompts import Template
 from fairpos.rankers.base import find_ranker
 from fairpos.rankers.verdict import VerdictForm
 from fairpos.runner import run
-from fairpos.types import Output, Request, Turn, Usage
+from fairpos.types import Output, Request, Usage
 
 _LEARNED_FROM = 200
 
@@ -61,9 +61,7 @@ class Plan:
 
     def instructed(self, item: Item) -> Item:
         """The item with the system prompt before it."""
-        if not self.system:
-            return item
-        return replace(item, request=replace(item.request, history=(Turn("system", self.system),)))
+        return with_system(item, self.system)
 
     def asked(self, task: AuditTask, item: Item) -> list[Asked]:
         """All views of an item."""

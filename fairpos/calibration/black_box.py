@@ -23,6 +23,7 @@ from fairpos.files.items import Item
 from fairpos.metrics import wilson_interval
 from fairpos.prompts import Prompt, Template, render
 from fairpos.rankers.base import Asking, find_ranker
+from fairpos.rankers.heard import heard, readable
 from fairpos.rankers.verdict import verdict
 from fairpos.types import Output, Request, Task
 
@@ -32,6 +33,7 @@ Progress = Callable[[int, int], None]
 # With fewer samples than this an interval says too little to stop by.
 _LEAST = 8
 _TOGETHER = 4  # samples between two looks at the intervals
+_ANSWER_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def black_box_profile(
     task: Task = "answer",
     template: Template | None = None,
     until: Until | None = None,
-    max_new_tokens: int = 32,
+    max_new_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Profile:
     """Measures a profile by replies alone.
@@ -78,7 +80,7 @@ def black_box_profile(
         task: What is asked.
         template: None is the task's own.
         until: When to stop; None: ±.1 of accuracy or ±.25 nats, or 1000 calls.
-        max_new_tokens: Of an answer.
+        max_new_tokens: Of a reply in text; None: 32 for an answer, else what a ranking or a verdict has.
         progress: Called with (calls made, calls at most).
 
     Raises:
@@ -172,15 +174,17 @@ def slot_values(
     signal: Signal,
     task: Task,
     template: Template | None,
-    max_new_tokens: int = 32,
+    max_new_tokens: int | None = None,
 ) -> Measured:
     """Shows each sample with its gold segment in each slot."""
     views = [view for sample in samples for view in cyclic_views(sample, task)]
     owners = [sample for sample in samples for _ in sample.request.segments]
     if task == "answer":
-        found = _answered_values(backend, views, owners, signal, template, max_new_tokens)
+        decoding = Decoding(max_new_tokens=max_new_tokens or _ANSWER_TOKENS)
+        found = _answered_values(backend, views, owners, signal, template, decoding)
     else:
-        found = _ranked_values(backend, views, signal, owners, template)
+        decoding = Decoding() if max_new_tokens is None else Decoding(max_new_tokens=max_new_tokens)
+        found = _ranked_values(backend, views, signal, owners, template, decoding)
     count = len(samples[0].request.segments)
     values = np.empty((len(samples), count))
     reasons: dict[int, str] = {}
@@ -239,20 +243,20 @@ def _answered_values(
     owners: Sequence[Item],
     signal: Signal,
     template: Template | None,
-    max_new_tokens: int,
+    decoding: Decoding,
 ) -> list[float | str]:
     """A value for each view, or why there is none."""
     prompts = [render(view, template) for view in views]
     calls: list[Call]
     if signal == "accuracy":
-        decoding = Decoding(max_new_tokens=max_new_tokens)
         calls = [Generate(prompt, decoding) for prompt in prompts]
     else:
         calls = [
             Score(prompt, (continued(prompt, owner.accepted[0]),))
             for prompt, owner in zip(prompts, owners, strict=True)
         ]
-    return [_reply_value(reply, owner, signal) for reply, owner in zip(backend.run(calls), owners, strict=True)]
+    replies = [readable(reply, keeps_cut_off=True) for reply in backend.run(calls)]
+    return [_reply_value(reply, owner, signal) for reply, owner in zip(replies, owners, strict=True)]
 
 
 def _reply_value(reply: Reply, owner: Item, signal: Signal) -> float | str:
@@ -275,13 +279,17 @@ def _ranked_values(
     signal: Signal,
     owners: Sequence[Item],
     template: Template | None,
+    decoding: Decoding,
 ) -> list[float | str]:
     """A value for each view, or why there is none."""
     # An endpoint without probabilities is asked to write its ranking, or its verdict, down.
     can_score = "score" in backend.capabilities
     ranker = find_ranker("first_token" if can_score else "generate")
-    asking = Asking(template, in_words=not can_score)
-    works = [ranker(view, asking) if view.task == "rank" else verdict(view, asking) for view in views]
+    asking = Asking(template, decoding, in_words=not can_score)
+    works = [
+        heard(ranker(view, asking) if view.task == "rank" else verdict(view, asking), keeps_cut_off=False)
+        for view in views
+    ]
     outputs = finish(together(works), backend)
     return [_output_value(output, owner, signal) for output, owner in zip(outputs, owners, strict=True)]
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -20,14 +20,14 @@ from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError
-from fairpos.files.items import Item, passage_item, read_items
+from fairpos.files.items import Item, passage_item, read_items, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
 from fairpos.files.text import json_text
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.model import FairModel
 from fairpos.runner import run_each
-from fairpos.types import Output, Request, Turn
+from fairpos.types import Output, Request
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ def answer(
     items, bad = read_items(read(file), lambda line, record: [passage_item(line, record, task="answer", absent="keep")])
     report_bad(file, bad, on_error)
     system = words.system_text()
-    items = [_with_system_prompt(item, system) for item in items] if system else items
+    items = [with_system(item, system) for item in items]
     chosen, template = with_seed(parse(methods), seed), words.template_for("answer")
     decoding = Decoding(max_new_tokens=words.max_new_tokens or 64)
     written = endpoint.written(output, resume=resume)
@@ -153,8 +153,3 @@ def answer(
     errors.print(f"{run.words}{there}{where}", markup=False, highlight=False, soft_wrap=True)
     if 0 < len(run.lost) == len(todo):
         raise BackendError(f"no answer came back for any of {len(run.lost)} records; for {run.lost[0]}")
-
-
-def _with_system_prompt(item: Item, system: str) -> Item:
-    """The item with a system prompt before its question."""
-    return replace(item, request=replace(item.request, history=(Turn("system", system),)))

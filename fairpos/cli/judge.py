@@ -21,10 +21,9 @@ from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import errors, progress
 from fairpos.errors import BackendError, InvalidOption
 from fairpos.files.formats.base import FORMATS, Format, Source, grouped_by
-from fairpos.files.items import Item, judge_item, read_items
+from fairpos.files.items import Item, judge_item, read_items, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import Lines
-from fairpos.files.template import read_template
 from fairpos.files.text import json_text, read_text
 from fairpos.judging.budget import Budget
 from fairpos.judging.judge import Judge, crossed, refuse_other_judge
@@ -37,6 +36,7 @@ from fairpos.rankers.verdict import VerdictForm
 from fairpos.runner import answers_in_words
 
 _SPENT = 3  # exit status where the budget ended the run
+_VERDICT_TOKENS = 512  # of a verdict in words, with its reasons
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Words:
-    """How the judge is asked."""
+class Questions:
+    """What the judge is asked."""
 
     cross: Annotated[
         Literal["none", "labels"], typer.Option(help="labels: the mean over both orders and all labelings.")
@@ -106,9 +106,7 @@ class Words:
     verdicts: Annotated[
         VerdictForm, typer.Option(help="distribution over labels, text with reasons, or auto: what the model can.")
     ] = "auto"
-    template: Annotated[Path | None, typer.Option(help="TOML: instruction, segment, question, answer_start.")] = None
     rubric: Annotated[str | None, typer.Option(help="Criteria for every record, or @FILE.")] = None
-    max_new_tokens: Annotated[int, typer.Option(help="Length of a verdict in words, at most.")] = 512
 
     def rubric_text(self) -> str | None:
         """The rubric, read from its file where it names one."""
@@ -132,7 +130,8 @@ def judge(
         Path, typer.Argument(help="JSONL, JSON or CSV: id, instruction, answers: [{id, text}]; or see --from.")
     ],
     files: Files,
-    words: Words,
+    questions: Questions,
+    words: options.Words,
     limits: Limits,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
@@ -150,11 +149,10 @@ def judge(
     """
     (form, target), source = files.formats(), files.source(file)
     budget = Budget(limits.budget) if limits.budget is not None else None
-    build = partial(judge_item, rubric=words.rubric_text(), travelling=words.labels == "travel")
+    build = partial(judge_item, rubric=questions.rubric_text(), travelling=questions.labels == "travel")
     items, bad = read_items(files.records(form, source), lambda line, record: [build(line, record)])
-    items = items[: limits.limit]
     report_bad(file, bad, on_error)
-    own = read_template(words.template) if words.template is not None else None
+    items = [with_system(item, words.system_text()) for item in items[: limits.limit]]
     with contextlib.ExitStack() as stack:
         written = endpoint.written(output, resume=resume)
         journal = stack.enter_context(Journal(written, resume=resume)) if written is not None else None
@@ -165,7 +163,7 @@ def judge(
             output=output,
             endpoint=endpoint,
         )
-        asker = _judge_of(fair.backend, methods, words, own, seed)
+        asker = _judge_of(fair.backend, methods, questions, words, seed)
         if todo:
             if journal is not None and not endpoint.dry_run:
                 refuse_other_judge(journal, asker)
@@ -183,17 +181,17 @@ def judge(
     _say_end(tally, len(todo), limits)
 
 
-def _judge_of(backend: Backend, methods: str, words: Words, own: Template | None, seed: int | None) -> Judge:
+def _judge_of(backend: Backend, methods: str, questions: Questions, words: options.Words, seed: int | None) -> Judge:
     """The judge that the options describe."""
     plain = parse(methods)
     chosen = with_seed(plain, seed)
     name = methods if chosen == plain else f"{methods}, seed {seed}"
-    if words.cross != "none":
+    if questions.cross != "none":
         chosen, name = crossed(chosen), f"{name}, labels crossed"
-    decoding = Decoding(max_new_tokens=words.max_new_tokens, seed=seed or 0)
-    in_words = answers_in_words(words.verdicts, chosen, backend)
-    template = worded(own, ties=words.ties, in_words=in_words)
-    return Judge(backend, chosen, name, template, words.verdicts, decoding)
+    decoding = Decoding(max_new_tokens=words.max_new_tokens or _VERDICT_TOKENS, seed=seed or 0)
+    in_words = answers_in_words(questions.verdicts, chosen, backend)
+    template = worded(words.template_for("judge"), ties=questions.ties, in_words=in_words)
+    return Judge(backend, chosen, name, template, questions.verdicts, decoding)
 
 
 def _write_verdicts(

@@ -16,7 +16,7 @@ from fairpos.errors import InvalidRequest
 from fairpos.files.records import Bad, Json, Lines, Record, answer_of, optional_text, segments_of, text_of
 from fairpos.passages import as_segments
 from fairpos.prompts import EMPTY_ANSWER, slot_labels
-from fairpos.types import Request, Segment, Task
+from fairpos.types import Request, Segment, Task, Turn
 
 TIE = "tie"  # gold of a pair that is equally good
 
@@ -215,6 +215,11 @@ def _each_pair(value: Json) -> Iterator[tuple[str, str]]:
 def first_of(ids: Sequence[str]) -> str | None:
     """The first, or None."""
     return ids[0] if ids else None
+
+
+def with_system(item: Item, text: str) -> Item:
+    """The same item with a system prompt before it; empty: as it is."""
+    return replace(item, request=replace(item.request, history=(Turn("system", text),))) if text else item
 
 
 def with_task(item: Item, task: Task) -> Item:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from fairpos.cli.commands import app
 from fairpos.cli.options import LocalOptions
 from fairpos.errors import InvalidOption, InvalidRequest, UnsupportedBackend
 from fairpos.prompts import KEY_VALUE, Template
+from tests.fake_endpoint import FakeEndpoint, Text
 
 BIAS = [0.0, 3.0, 1.0]
 
@@ -74,6 +76,67 @@ def test_the_data_that_is_left_out_is_drawn_with_the_seed(data, tmp_path):
     one, two = (Profile.load(tmp_path / f"{seed}.json") for seed in (0, 1))
     assert one.samples == two.samples == 10
     assert one.data != two.data
+
+
+GOLD = re.compile(r"right one \w+")
+
+
+def reads_the_middle(body, _):
+    """Finds the answer in the second of three passages alone; what it thinks before says it everywhere."""
+    content = body["messages"][-1]["content"]
+    said = GOLD.search(content)
+    at_place = sum(content.index(said[0]) > content.index(word) for word in ("passage 0", "passage 1"))
+    return Text(f"<think>Is it {said[0]}?</think>{said[0] if at_place == 1 else 'No idea.'}")
+
+
+@pytest.fixture
+def told(tmp_path):
+    path = tmp_path / "told.jsonl"
+    records = [
+        {
+            "id": str(n),
+            "query": "Which?",
+            "gold": "0",
+            "answers": [f"right one {n}x"],
+            "passages": [{"id": str(i), "text": f"right one {n}x" if i == 0 else f"passage {i - 1}"} for i in range(3)],
+        }
+        for n in range(10)
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+def test_an_endpoint_is_called_with_the_options_of_the_other_commands(told, tmp_path):
+    out = tmp_path / "p.json"
+    options = ["--header", "X-Team: a", "--body", '{"seed": 7}', "--system", "Be brief.", "--max-new-tokens", 9]
+    options += ["--signal", "accuracy", "--width", "0.5", "--cache", tmp_path / "c.sqlite", "--rpm", 60_000]
+    with FakeEndpoint(reads_the_middle) as endpoint:
+        model = ["-m", f"openai:{endpoint.url}#m"]
+        result = call("--data", told, "-k", 3, "-o", out, *options, *model)
+        assert endpoint.total == 24  # eight samples are enough for that width
+        again = call("--data", told, "-k", 3, "-o", tmp_path / "q.json", *options, *model)
+        assert endpoint.total == 24
+    assert result.exit_code == again.exit_code == 0
+    body, headers = endpoint.bodies[0], endpoint.headers[0]
+    assert (headers["x-team"], body["seed"], body["max_tokens"]) == ("a", 7, 9)
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    profile = Profile.load(out)
+    # What was thought is no answer: it would have been right in every slot.
+    assert profile.values == (0.0, 1.0, 0.0)
+    assert profile.rule.endswith("; after a system prompt")
+
+
+def test_a_dry_run_says_what_a_profile_would_cost_at_most(told, tmp_path):
+    options = ["-m", "openai:http://localhost:1/v1#m", "--dry-run", "--price", "1,2"]
+    for signal in ("accuracy", "logprob"):
+        result = call("--data", told, "-k", 3, "-o", tmp_path / "p.json", "--signal", signal, "--budget", 20, *options)
+        assert "It would be 18 calls" in result.stderr  # six samples in three slots each
+        assert "by the price given" in result.stderr
+    assert not list(tmp_path.glob("p.json*"))
+    with pytest.raises(InvalidOption, match="attention is read in a local model"):
+        call("--data", told, "-k", 3, *options)
+    with pytest.raises(InvalidOption, match="--header can be used with an endpoint only"):
+        call("--data", told, "-k", 3, "--header", "a: b")
 
 
 def test_pairs_get_the_plain_prompt(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,14 +18,17 @@ from fairpos.calibration.profile import SIGNALS, Profile
 from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
 from fairpos.cli.calibrate.group import group
+from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import Column, console, errors, print_table, progress
 from fairpos.errors import InvalidOption, InvalidRequest
-from fairpos.files.items import Item
+from fairpos.files.items import Item, with_system
 from fairpos.files.records import Lines, read
-from fairpos.files.template import find_template
 from fairpos.prompts import KEY_VALUE, TEMPLATES, Template
 from fairpos.types import Task
+
+_WIDTHS = {"accuracy": 0.1, "logprob": 0.25}  # of intervals, where it isn't said: rates and nats
+_NEVER = 1e-9
 
 
 def task_of(text: str) -> Task:
@@ -38,14 +42,14 @@ def task_of(text: str) -> Task:
     return text
 
 
-def template_of(name: str, lines: Lines, task: Task) -> Template | None:
+def template_of(words: options.Words, lines: Lines, task: Task) -> Template | None:
     """The template that an option names; for records of pairs, where it names none, that of key-value retrieval.
 
     Raises:
         InvalidOption: the file can't be read, or holds something else.
     """
-    if name:
-        return find_template(name, task)
+    if words.template:
+        return words.template_for(task)
     return KEY_VALUE if any("pairs" in record for _, record in lines.records) else None
 
 
@@ -101,13 +105,19 @@ class Measuring:
         if self.signal == "attention":
             check_rule(self.layers, count)  # whether the model has these layers is seen with the first sample
 
+    def until(self) -> Until:
+        """When replies are enough."""
+        return Until(self.width if self.width is not None else _WIDTHS.get(self.signal, _NEVER), self.budget)
+
     def profile(
         self,
         backend: Backend,
         samples: Sequence[Item],
         task: Task,
         template: Template | None,
-        show: Callable[[int, int], None],
+        until: Until,
+        max_new_tokens: int | None,
+        show: Callable[[int, int], None] | None = None,
     ) -> Profile:
         """Measures."""
         if self.signal == "attention":
@@ -123,14 +133,14 @@ class Measuring:
                 seed=self.seed,
                 progress=show,
             )
-        width = self.width if self.width is not None else (0.1 if self.signal == "accuracy" else 0.25)
         return black_box_profile(
             backend,
             chosen(samples, max(1, self.budget // len(samples[0].request.segments)), self.seed),
             signal=self.signal,  # type: ignore[arg-type]  # checked above
             task=task,
             template=template,
-            until=Until(width, self.budget),
+            until=until,
+            max_new_tokens=max_new_tokens,
             progress=show,
         )
 
@@ -155,15 +165,14 @@ def attn_rank(
     ],
     count: Annotated[int, typer.Option("-k", "--count", help="Number of segments that a prompt will have.")],
     measuring: Measuring,
+    words: options.Words,
+    endpoint: EndpointOptions,
     local: options.LocalOptions,
     model: options.Model = "smollm2",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The profile's file; the shared directory where not given.")
     ] = None,
     task: Annotated[str, typer.Option(help="What will be asked: answer, rank, judge or choose.")] = "answer",
-    template: Annotated[
-        str, typer.Option(help="service, key_value, or a TOML or JSON file: instruction, segment, question, ...")
-    ] = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Measure what each slot of a list is worth to a model, for `attn_rank`.
@@ -173,14 +182,24 @@ def attn_rank(
     asked = task_of(task)
     measuring.check(count)
     lines = read(data)
-    words = template_of(template, lines, asked)
+    template, system = template_of(words, lines, asked), words.system_text()
     try:
-        samples = samples_of(lines, count)
+        samples = [with_system(item, system) for item in samples_of(lines, count)]
     except InvalidRequest as error:
         raise InvalidRequest(f"{data}: {error}") from None
-    fair = local.load(model)
+    if endpoint.dry_run and measuring.signal == "attention":
+        raise InvalidOption(
+            "--dry-run counts calls of --signal accuracy or logprob; attention is read in a local model"
+        )
+    fair = open_model(model, local=local, output=output, endpoint=endpoint)
+    measure = partial(measuring.profile, fair.backend, samples, asked, template)
+    if endpoint.dry_run:  # a width that is never reached: what it would cost at most
+        report_cost(fair, endpoint, lambda: measure(Until(_NEVER, measuring.budget), words.max_new_tokens))
+        return
     with progress("calibrating") as show:
-        found = measuring.profile(fair.backend, samples, asked, words, show)
+        found = measure(measuring.until(), words.max_new_tokens, show)
+    if system:
+        found = replace(found, rule=f"{found.rule}; after a system prompt")
     path = found.save(output)
     if as_json:
         typer.echo(path.read_text(encoding="utf-8"), nl=False)
