@@ -1,328 +1,211 @@
-"""The forms in which a text may list labels, and where they stand in it; docs/ranking.md has the grammar with examples.
+"""Lists that stand in a text as names with signs between them: chains and enumerations.
 
-    chain         [2] > [1] = [3]            ">" between neighbours, or "=" for a tie; in brackets, (parentheses), bare,
-                                             or with a noun: Passage 2 > Passage 1
-    enumeration   [2], [1], [3]              commas, spaces or lines between brackets, commas or lines between bare ones
-    numbering     1. [3] / 2. [1] = [2]      a line each, numbered from 1
-    JSON          {"ranking": [2, 1, 3]}     an array within an array is a tie
+    chain         [2] > [1] = [3]            ">" between neighbours, or "=" for a tie
+    enumeration   [2], [1], [3]              commas, blanks or lines between brackets, commas or lines between bare
+                                             ones; after words that say so also "[2], [1] and [3]", "[2], then [1]"
 
-A chain and an object of JSON say by themselves that they rank. A chain of bare names, an enumeration and a numbering
-only do if they are all that the reply holds, or if the words before them say so.
+`list_lines` has the forms of whole lines, `list_json` those of JSON, `list_names` the ways to write a name, and
+docs/ranking.md the grammar with examples.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from fairpos.rankers.list_context import Context, context_of
+from fairpos.rankers.list_names import NamedItem, NameReader
+from fairpos.rankers.list_words import AGAINST
+from fairpos.types import Groups
 
-Groups = tuple[tuple[str, ...], ...]  # names as they stand, best group first
+Needs: TypeAlias = Literal["nothing", "start", "alone", "words"]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A list in a text: names in groups, the best first, and whether words before it call it the last one."""
+    """A list in a text.
+
+    Attributes:
+        groups: Names as they stand, the best group first.
+        start: In characters.
+        end: After it.
+        needs: What must be so for it to be a ranking: "nothing" (it says so by itself), "words" (words before it
+            say so), "start" (they do, or the reply begins with it), "alone" (they do, or it is all that there is).
+    """
 
     groups: Groups
     start: int
-    final: bool = False
+    end: int
+    needs: Needs = "nothing"
+
+    @property
+    def has_ties(self) -> bool:
+        """Whether names share a group."""
+        return any(len(group) > 1 for group in self.groups)
 
 
-_NOUN = (
-    r"(?<![^\W_])(?:passage|document|doc|item|option|candidate|snippet|article|segment|id)"
-    r"[ \t]{0,3}(?:no\.?|number)?[ \t]{0,3}#?[ \t]{0,3}"
-)
-_QUOTE = r"[\"'“”‘]?"
-_WORD = r"[^\W_]{1,32}"
+_AND = r"(?:and|&|und|y|e|et|和|及)"
 _JOINTS = tuple(
-    (name, re.compile(pattern))
+    (name, re.compile(pattern, re.IGNORECASE))
     for name, pattern in (
         (">", r"[ \t]*\n?[ \t]*>{1,3}[ \t]*\n?[ \t]*"),
         ("=", r"[ \t]*={1,3}[ \t]*"),
         (",", r"[ \t]*[,;][ \t]*\n?[ \t]*"),
         ("line", r"[ \t]*\n[ \t\n]*(?:[-•+][ \t]+)?"),
+        (
+            "then",
+            rf"[ \t]*[,;]?[ \t]*(?:{_AND}[ \t]+)?(?:then|next|finally|lastly|last|followed[ \t]+by|after[ \t]+that|"
+            r"dann|schließlich|zuletzt|luego|después|finalmente|por[ \t]+último|puis|ensuite|enfin|poi|infine|depois)"
+            r"[ \t]*,?[ \t]*(?:by[ \t]+)?",
+        ),
+        ("and", rf"[ \t]*,?[ \t]*{_AND}[ \t]*"),
         ("space", r"[ \t]*"),
     )
 )
-_LONGEST_JOINT = 40
-_NUMBERED = re.compile(
-    r"[ \t]*(?:[-•+][ \t]{1,3})?(?:(?:rank|place|position)[ \t]{0,3})?"
-    r"(?:#?(\d{1,3})(?:st|nd|rd|th)?[ \t]?[.):]|\((\d{1,3})\))[ \t]{1,4}",
+_ASIDE = re.compile(r"[ \t]*\(([^()\[\]{}\n]{1,60})\)")
+_ALONE_IN_LINE = re.compile(r"[\"'”’)\]}]*[ \t]*(?:\([^()\n]*\))?[ \t]*[.,;]?[\"'”’)\]}]*[ \t]*(?:\n|$)")
+_LONGEST_GAP = 110
+TIE_MARK = re.compile(
+    r"\W*(?:tied?|ties|a\s+tie|tied\s+(?:for\s+)?\w+|joint(?:ly)?|equal|draw|gleichauf|empate|并列|同着)\W*",
     re.IGNORECASE,
 )
-_TAIL = re.compile(r"[ \t]*[-:(,][^\n]*")
-_TIE_WORDS = re.compile(r"\b(?:tied?|ties|equal(?:ly)?|same)\b", re.IGNORECASE)
+_BEST_MARK = re.compile(r"\b(?:most|best|highest|top|1st|strongest)\b", re.IGNORECASE)
+_WORST_MARK = re.compile(r"\b(?:least|worst|lowest|bottom|last|weakest)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class _NamedItem:
-    """A name in a text, from `start` to `end`: in a bracket, after a noun, or bare ("")."""
-
-    name: str
-    style: str
-    start: int
-    end: int
-
-
-class ListReader:
-    """Finds lists of labels.
-
-    Args:
-        labels: What there is to be listed. Other names count in brackets, and other numbers also without: they are what
-            a model invents, and belong to its list.
-    """
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        bare = "|".join(sorted(map(re.escape, labels), key=len, reverse=True))
-        bare = rf"(?<![\w.\-])(?:{bare}|\d{{1,6}})(?!\w|\.\d|%)"
-        noun = rf"(?i:{_NOUN})"
-        self._item = re.compile(
-            rf"{_QUOTE}(?:(?:{noun})?(?P<bracket>[\[(])[ \t]{{0,4}}(?:{noun})?\#?(?P<inside>{_WORD})[ \t]{{0,4}}[\])]"
-            rf"|{noun}(?P<named>\d{{1,6}}|(?:{bare}))(?!\w)|(?P<bare>{bare})){_QUOTE}"
-        )
-
-    def lists(self, text: str) -> list[Found]:
-        """All lists of a plain text that stand as rankings, in their order."""
-        span = _span_of_words(text)
-        found = [*self._find_runs(text, span), *self._find_numberings(text, span), *self._find_json(text)]
-        return sorted(found, key=lambda each: each.start)
-
-    def _find_items(self, text: str) -> Iterator[_NamedItem]:
-        for match in self._item.finditer(text):
-            name = match["inside"] or match["named"] or match["bare"]
-            style = match["bracket"] or ("noun" if match["named"] else "")
-            yield _NamedItem(name, style, match.start(), match.end())
-
-    def _find_runs(self, text: str, words: tuple[int, int]) -> Iterator[Found]:
-        """Chains and enumerations."""
-        run: list[_NamedItem] = []
-        joints: list[str] = []
-        for item in (*self._find_items(text), None):
-            joint = "" if item is None or not run else _joint_of(text[run[-1].end : item.start][: _LONGEST_JOINT + 1])
-            kept = 0  # items of this run with which the next one begins
-            if joint and joints and (joints[-1] == "line") != (joint == "line"):
-                # A line of several names is no part of a list that has a line a name.
-                kept, joint = (1, joint) if joints[-1] == "line" else (0, "")
-            if item is None or not joint or kept:
-                ended = len(run) - kept
-                if ended > 0:
-                    yield from _of_run(text, run[:ended], joints[: ended - 1], words)
-                run, joints = run[ended:], []
-            if item is not None:
-                run.append(item)
-                joints += [joint] if len(run) > 1 else []
-
-    def _find_numberings(self, text: str, words: tuple[int, int]) -> Iterator[Found]:
-        """Lines that are numbered from 1, each with a name or with tied ones."""
-        block: list[tuple[tuple[str, ...], str]] = []
-        start = end = place = 0
-        for line in (*text.split("\n"), None):
-            entry = None if line is None else self._numbered_names(line, len(block) + 1)
-            if entry is None and block and (line is None or line.strip()):
-                yield from _of_numbering(text, block, start, end, words)
-                block = []
-                entry = None if line is None else self._numbered_names(line, 1)
-            if line is not None:
-                if entry is not None:
-                    start = start if block else place
-                    block.append(entry)
-                    end = place + len(line)
-                place += len(line) + 1
-
-    def _numbered_names(self, line: str, number: int) -> tuple[tuple[str, ...], str] | None:
-        """The tied names of a line that has this number, and what follows them."""
-        marker = _NUMBERED.match(line)
-        if marker is None or int(marker[1] or marker[2]) != number:
-            return None
-        rest = line[marker.end() :]
-        names, end = list[str](), 0
-        for item in self._find_items(rest):
-            if item.start != end and (not names or _joint_of(rest[end : item.start][: _LONGEST_JOINT + 1]) != "="):
-                break
-            names.append(item.name)
-            end = item.end
-        return (tuple(names), rest[end:]) if names else None
-
-    def _find_json(self, text: str) -> Iterator[Found]:
-        """The reply's JSON: an object with a ranking, amid other words too, or an array that is all there is."""
-        start, stripped = text.find("{"), text.strip()
-        end = text.rfind("}") + 1
-        if stripped.startswith("["):
-            start, end = text.find("["), text.rfind("]") + 1
-            if text[end:].strip():
-                return
-        if start < 0 or end <= start:
-            return
-        groups = self._groups_of(_load_json(text[start:end]))
-        if groups:
-            context = context_of(text, start, end, ties=True)
-            if context.counts:
-                yield Found(groups, start, context.final)
-
-    def _groups_of(self, value: object) -> Groups:
-        """The names of a JSON value that is a ranking; none where it isn't surely one."""
-        if isinstance(value, dict):
-            rankings = [item for key, item in value.items() if _names_a_ranking(key)]
-            return self._groups_of(rankings[0]) if len(rankings) == 1 else ()
-        if isinstance(value, str):
-            chains = [found for found in self._find_runs(value, _span_of_words(value)) if found.start == 0]
-            return chains[0].groups if len(chains) == 1 else ()
-        if not isinstance(value, list) or not value:
-            return ()
-        if all(isinstance(item, dict) for item in value):
-            return self._groups_of_records(value)
-        groups = [self._names_of(item) for item in value]
-        return tuple(groups) if all(groups) else ()
-
-    def _names_of(self, value: object) -> tuple[str, ...]:
-        """One name, or the tied names of an array."""
-        if isinstance(value, list):
-            names = [name for item in value if not isinstance(item, list) for name in self._names_of(item)]
-            return tuple(names) if len(names) == len(value) else ()
-        if isinstance(value, int) and not isinstance(value, bool):
-            return (str(value),)
-        match = self._item.fullmatch(value.strip()) if isinstance(value, str) else None
-        return () if match is None else (match["inside"] or match["named"] or match["bare"],)
-
-    def _groups_of_records(self, records: Sequence[dict[str, object]]) -> Groups:
-        """Objects with an id each, in the order of their ranks or scores where they have any; equal ones are tied.
-
-        With a number of another name ("rating", "position") the order that is meant isn't sure.
-        """
-        records = [{key.lower(): value for key, value in record.items()} for record in records]
-        names = [self._names_of(next((r[key] for key in _ID_KEYS if key in r), None)) for r in records]
-        if not all(names):
-            return ()
-        for key, sign in _ORDERING_KEYS.items():
-            values = [record.get(key) for record in records]
-            if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-                by_value: dict[float, list[str]] = {}
-                for value, name in zip(values, names, strict=True):
-                    by_value.setdefault(sign * float(str(value)), []).extend(name)
-                return tuple(tuple(by_value[value]) for value in sorted(by_value))
-            if any(value is not None for value in values):
-                return ()
-        known = {*_ID_KEYS, *_ORDERING_KEYS}
-        others = (value for record in records for key, value in record.items() if key not in known)
-        return () if any(isinstance(value, int | float) for value in others) else tuple(names)
-
-
-_ORDERING_KEYS = {"rank": 1, "score": -1, "relevance": -1, "relevance_score": -1}  # 1: the smallest is the best
-_ID_KEYS = (
-    "id",
-    "label",
-    "passage_id",
-    "doc_id",
-    "docid",
-    "document_id",
-    "passage",
-    "document",
-    "doc",
-    "index",
-    "number",
-)
-
-
-_SAY_RANKING = {
-    "ranking",
-    "rankings",
-    "ranked",
-    "rank",
-    "reranked",
-    "reranking",
-    "order",
-    "ordering",
-    "ordered",
-    "sorted",
-}
-_SAY_REPLY = {"answer", "result", "results", "output", "list"}
-_BESIDE_RANKING = {
-    "final",
-    "new",
-    "the",
-    "my",
-    "best",
-    "passage",
-    "passages",
-    "document",
-    "documents",
-    "doc",
-    "docs",
-    "ids",
-}
-
-
-def _names_a_ranking(key: str) -> bool:
-    """Whether a key's words ("final_ranking", "rankedList") say that its value is the ranking, and nothing else."""
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)}
-    return words <= _SAY_RANKING | _SAY_REPLY | _BESIDE_RANKING and bool(words & (_SAY_RANKING | _SAY_REPLY))
-
-
-def _load_json(text: str) -> object:
-    """JSON, also as Python writes it, with single quotes; None where it is neither."""
-    for attempt in (text, text.replace("'", '"')):
-        try:
-            value: object = json.loads(attempt)
-        except (ValueError, RecursionError):
-            continue
-        return value
-    return None
-
-
-def _joint_of(gap: str) -> str:
+def joint_of(gap: str) -> str:
     """What stands between two names of one list; "" where they aren't of one list."""
     return next((name for name, pattern in _JOINTS if pattern.fullmatch(gap)), "")
 
 
-def _span_of_words(text: str) -> tuple[int, int]:
-    """Where the first letter or digit of a text stands, and the end of the last one."""
-    first = next((i for i, c in enumerate(text) if c.isalnum()), len(text))
-    last = next((i for i in range(len(text) - 1, -1, -1) if text[i].isalnum()), -1)
-    return first, last + 1
+@dataclass(frozen=True, slots=True)
+class _MarkedItem:
+    """A name, and what stands in parentheses after it."""
+
+    item: NamedItem
+    aside: str
+    end: int
 
 
-def _of_run(text: str, run: Sequence[_NamedItem], joints: Sequence[str], words: tuple[int, int]) -> Iterator[Found]:
+def find_runs(text: str, names: NameReader) -> Iterator[Found]:
+    """Chains and enumerations, as they come."""
+    run: list[_MarkedItem] = []
+    joints: list[str] = []
+    for item in (*names.find_items(text), None):
+        joint = ""
+        if item is not None and run:
+            last = run[-1]
+            gap = text[last.item.end : item.start][: _LONGEST_GAP + 1]
+            aside = _ASIDE.match(gap)
+            joint = joint_of(gap)
+            if not joint and aside is not None:
+                joint = joint_of(gap[aside.end() :]).replace("space", "")
+                run[-1] = _MarkedItem(last.item, aside[1], last.item.end + aside.end()) if joint else last
+        if joint == "," and ">" in joints and ";" in text[run[-1].item.end : item.start if item else None]:
+            joint = ""  # a semicolon ends a chain
+        if joint == "line" and item is not None and not _ALONE_IN_LINE.match(text, item.end):
+            joint = ""
+        kept = 0  # items of this run with which the next one begins
+        if joint and joints and (joints[-1] == "line") != (joint == "line"):
+            # A line of several names is no part of a list that has a line a name.
+            kept, joint = (1, joint) if joints[-1] == "line" else (0, "")
+        if item is None or not joint or kept:
+            ended = len(run) - kept
+            if ended > 0:
+                yield from _list_of_run(text, run[:ended], joints[: ended - 1])
+            run, joints = run[ended:], []
+        if item is not None:
+            run.append(_MarkedItem(item, "", item.end))
+            joints += [joint] if len(run) > 1 else []
+
+
+def _list_of_run(text: str, run: Sequence[_MarkedItem], joints: Sequence[str]) -> Iterator[Found]:
     """The list that names with joints between them are, if they are one."""
+    style = run[0].item.style
+    if any(marked.item.style != style for marked in run):
+        return
+    run = [*run[:-1], _with_last_aside(text, run[-1])]
+    joints = _with_marked_ties(run, joints)
     kinds = set(joints)
-    start, end = run[0].start, run[-1].end
-    style = run[0].style
-    if any(item.style != style for item in run):
-        return
     is_chain = bool(kinds) and kinds <= {">", "="}
-    if not is_chain and (len(kinds) > 1 or ("space" in kinds and style not in ("[", "("))):
+    if not (is_chain or _is_enumeration(joints, style)):
         return
-    context = context_of(text, start, end, ties="=" in kinds)
     # "3 > 2" and "1 = 3" without brackets may be sums and scores.
-    says_so = is_chain and bool(style)
-    if not context.counts or not (says_so or _is_ranking(context, start, end, words, single=not joints)):
-        return
     if is_chain and not style and ">" not in kinds:
         return
-    groups = [[run[0].name]]
-    for joint, item in zip(joints, run[1:], strict=True):
+    groups = [[run[0]]]
+    for joint, marked in zip(joints, run[1:], strict=True):
         if joint == "=":
-            groups[-1].append(item.name)
+            groups[-1].append(marked)
         else:
-            groups.append([item.name])
-    yield Found(tuple(map(tuple, groups)), start, context.final)
-
-
-def _of_numbering(
-    text: str, block: Sequence[tuple[tuple[str, ...], str]], start: int, end: int, words: tuple[int, int]
-) -> Iterator[Found]:
-    """The list that numbered lines are, if they are one; reasons may follow the names where words lead the list in."""
-    tails = [tail for _, tail in block if any(c.isalnum() for c in tail)]
-    context = context_of(text, start, end, ties=True)
-    if not context.counts or not _is_ranking(context, start, end, words) or (tails and not context.as_ranking):
+            groups.append([marked])
+    if not _asides_agree(groups):
         return
-    if all(_TAIL.fullmatch(tail) and not _TIE_WORDS.search(tail) for tail in tails):
-        yield Found(tuple(names for names, _ in block), start, context.final)
+    needs: Needs = "alone"
+    if is_chain and style:
+        needs = "nothing"
+    elif is_chain and len(run) > 2:
+        needs = "start"
+    elif kinds & {"and", "then"} or (not joints and run[0].aside):
+        needs = "words"
+    names = tuple(tuple(marked.item.name for marked in group) for group in groups)
+    yield Found(names, run[0].item.start, run[-1].end, needs)
 
 
-def _is_ranking(context: Context, start: int, end: int, words: tuple[int, int], *, single: bool = False) -> bool:
-    """Whether a list without ">" is a ranking: it is all that the reply holds, or is led in as one."""
-    whole = start <= words[0] and words[1] <= end
-    return whole or (context.as_ranking and not single)
+def _is_enumeration(joints: Sequence[str], style: str) -> bool:
+    """Whether the signs are those of one enumeration: all alike, but for the last "and"."""
+    kinds = set(joints)
+    if "and" in kinds:
+        return len(joints) > 1 and joints[-1] == "and" and set(joints[:-1]) in ({","}, {",", "then"}, {"then"})
+    if "then" in kinds:
+        return kinds <= {"then", ","}
+    return len(kinds) <= 1 and "=" not in kinds and ("space" not in kinds or style in ("[", "(", "{"))
+
+
+def _with_last_aside(text: str, last: _MarkedItem) -> _MarkedItem:
+    """The last name of a run with what it is called in parentheses, if that is about it and not about the list."""
+    aside = _ASIDE.match(text, last.item.end)
+    if aside is None:
+        return last
+    about_it = TIE_MARK.fullmatch(aside[1]) or (_WORST_MARK.search(aside[1]) and not _BEST_MARK.search(aside[1]))
+    return _MarkedItem(last.item, aside[1], aside.end()) if about_it or _NUMBER.search(aside[1]) else last
+
+
+def _with_marked_ties(run: Sequence[_MarkedItem], joints: Sequence[str]) -> list[str]:
+    """The joints, "=" where "(tie)" stands after both neighbours, or after the last of those that commas join."""
+    joined = list(joints)
+    marks = [TIE_MARK.fullmatch(marked.aside) is not None for marked in run]
+    for i in range(len(joined)):
+        if marks[i] and marks[i + 1]:
+            joined[i] = "="
+    if ">" in joined:
+        for i in reversed(range(len(joined))):
+            after_is_tied = marks[i + 1] or (i + 1 < len(joined) and joined[i + 1] == "=")
+            if joined[i] in (",", "and") and after_is_tied:
+                joined[i] = "="
+    return joined
+
+
+def _asides_agree(groups: Sequence[Sequence[_MarkedItem]]) -> bool:
+    """Whether what stands in parentheses after names says nothing else than the list does."""
+    scores = []
+    for place, group in enumerate(groups):
+        for marked in group:
+            aside = marked.aside
+            if TIE_MARK.fullmatch(aside):
+                if len(group) == 1:
+                    return False  # tied with whom?
+            elif (
+                AGAINST.search(aside)
+                or (len(groups) > 1 and TIE_MARK.search(aside))
+                or (_BEST_MARK.search(aside) and place > 0 and not re.search(r"second|third|next|\dth|2nd|3rd", aside))
+                or (_WORST_MARK.search(aside) and place < len(groups) - 1)
+            ):
+                return False
+            number = _NUMBER.search(aside)
+            scores += [float(number[0])] if number else []
+    rising = any(one < other for one, other in itertools.pairwise(scores))
+    return not (rising and len(scores) == sum(map(len, groups)))

@@ -2,9 +2,10 @@
 
 Published code makes votes of what is none: it reads every number of "Here are the 3 passages ranked", clamps numbers
 out of range to the last item, and appends what is missing in the order of the prompt, which puts the position bias back
-that was to be removed. Here labels out of range and repeated ones are dropped, missing ones stay missing, tied ones are
-tied, and a reply that refuses or lists nothing ranks nothing. The grammar stands in docs/ranking.md; `list_forms` has
-the forms, `list_context` the words around them, `list_text` the mark-up that is taken off before.
+that was to be removed. Here labels out of range are dropped, missing ones stay missing, tied ones are tied, and a reply
+that refuses, lists nothing or contradicts itself ranks nothing. The grammar stands in docs/ranking.md. `list_forms`,
+`list_lines` and `list_json` have the forms, `list_context` and `list_remarks` what is said around them, `list_text` the
+mark-up that is taken off before.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fairpos.errors import InvalidRequest
-from fairpos.rankers.list_context import runs_backwards
-from fairpos.rankers.list_forms import Found, ListReader
+from fairpos.rankers.list_context import LeadIn, ends_well, lead_in
+from fairpos.rankers.list_forms import Found, find_runs
+from fairpos.rankers.list_json import find_json
+from fairpos.rankers.list_lines import find_lines
+from fairpos.rankers.list_names import NameReader
+from fairpos.rankers.list_remarks import only_explains
 from fairpos.rankers.list_text import plain_text
+from fairpos.rankers.list_words import REVERSED
 from fairpos.types import Groups
 
 ListStatus: TypeAlias = Literal["ok", "partial", "unparsable", "refused", "empty"]
+
+_REACH = 400  # characters after a list that tell whether it is all that the reply holds
 
 _REFUSAL = re.compile(
     r"\s*(?:"
@@ -39,7 +47,7 @@ class Listing:
     Attributes:
         groups: Labels, the best group first; those of one group are tied. Each label at most once.
         status: "ok": every label is there. "partial": some are missing. "unparsable", "refused", "empty": none is.
-        dropped: Names that are no label, and repetitions, as they stood.
+        dropped: Names that are no label, and names that stand twice in a row, as they stood.
     """
 
     groups: Groups
@@ -67,12 +75,50 @@ def parse_listing(text: str, labels: Sequence[str]) -> Listing:
     if not text.strip():
         return Listing((), "empty")
     plain = plain_text(text)
-    lists = [] if runs_backwards(plain) else [_of_known(found, labels) for found in ListReader(labels).lists(plain)]
+    lists = [] if REVERSED.search(plain) else [_of_known(*led, labels) for led in _standing_lists(plain, labels)]
     chosen = _only_list([each for each in lists if each.groups])
     if chosen is None:
         return Listing((), "refused" if _REFUSAL.match(plain) else "unparsable")
     whole = sum(map(len, chosen.groups)) == len(labels)
     return Listing(chosen.groups, "ok" if whole else "partial", chosen.dropped)
+
+
+def _standing_lists(text: str, labels: Sequence[str]) -> list[tuple[Found, LeadIn]]:
+    """The lists of a plain text that count as rankings, by what is said before and after each."""
+    names = NameReader(labels)
+    first, last = _span_of_words(text)
+    led: list[tuple[Found, LeadIn]] = []
+    found = [*find_lines(text, names), *find_json(text, names), *find_runs(text, names)]
+    for each in sorted(found, key=lambda found: (found.start, -found.end)):
+        if led and each.end <= led[-1][0].end:  # within one that counts
+            continue
+        whole = each.start <= first and (last <= each.end or only_explains(text[each.end : each.end + _REACH]))
+        if not whole and sum(map(len, each.groups)) == 1:  # one name amid words
+            continue
+        lead = lead_in(text, each.start, each.end, ties=each.has_ties)
+        if lead is None:
+            continue
+        stands = {"nothing": True, "start": each.start <= first, "alone": whole, "words": False}[each.needs]
+        if stands or lead.as_ranking:
+            led.append((each, lead))
+    nexts = [*(lead.start for _, lead in led[1:]), len(text)][: len(led)]
+    return [
+        (each, lead)
+        for (each, lead), until in zip(led, nexts, strict=True)
+        if ends_well(text, each.end, max(until, each.end), _places_of(each), ties=each.has_ties)
+    ]
+
+
+def _span_of_words(text: str) -> tuple[int, int]:
+    """Where the first letter or digit of a text stands, and the end of the last one."""
+    first = next((i for i, c in enumerate(text) if c.isalnum()), len(text))
+    last = next((i for i in range(len(text) - 1, -1, -1) if text[i].isalnum()), -1)
+    return first, last + 1
+
+
+def _places_of(found: Found) -> dict[str, int]:
+    """The group of each name, as `list_remarks` wants it."""
+    return {(name.lstrip("0") or "0").lower(): i for i, group in enumerate(found.groups) for name in group}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +148,27 @@ def _only_list(lists: Sequence[_KnownList]) -> _KnownList | None:
     return next((each for each in reversed(lists) if each.final), None)
 
 
-def _of_known(found: Found, labels: Sequence[str]) -> _KnownList:
-    """The labels that a list names, each where it stands first."""
+def _of_known(found: Found, lead: LeadIn, labels: Sequence[str]) -> _KnownList:
+    """The labels that a list names; none where one stands in two places, which is a contradiction.
+
+    A name that is only said twice in a row contradicts nothing: the second is dropped.
+    """
     folded = {label.casefold(): label for label in labels}
     known = {label.lstrip("0"): label for label in labels if label.isdigit()}
     known |= (folded if len(folded) == len(labels) else {}) | {label: label for label in labels}
     groups: list[tuple[str, ...]] = []
-    seen, dropped = set[str](), list[str]()
+    dropped: list[str] = []
     for names in found.groups:
         group = []
         for name in names:
             plain = name.lstrip("0") if name.isdigit() else name
             label = known.get(name) or known.get(plain) or known.get(plain.casefold())
-            if label is None or label in seen:
+            if label is None or (groups and groups[-1] == (label,) and len(names) == 1):
                 dropped.append(name)
             else:
-                seen.add(label)
                 group.append(label)
         if group:
             groups.append(tuple(group))
-    return _KnownList(tuple(groups), tuple(dropped), found.final)
+    named = [label for group in groups for label in group]
+    contradicts = len(set(named)) < len(named)
+    return _KnownList(() if contradicts else tuple(groups), tuple(dropped), lead.final)

@@ -24,10 +24,10 @@ def read(text, labels=THREE):
 
 
 def rows(name):
-    """(reply, what it is read as) of a table in the documentation; a return sign stands for a new line."""
+    """(reply, what it is read as) of a table in the documentation; a return sign stands for a new line, ¦ for a bar."""
     table = DOCS.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
     found = re.findall(r"^\| (`+) ?(.+?) ?\1 \| (?:`(.+?)`|none) \|", table, re.MULTILINE)
-    return [(reply.replace("⏎", "\n"), ranking) for _, reply, ranking in found]
+    return [(reply.replace("⏎", "\n").replace("¦", "|"), ranking) for _, reply, ranking in found]
 
 
 @pytest.mark.parametrize(("reply", "ranking"), [*rows("lists"), *rows("no lists")])
@@ -58,7 +58,14 @@ def test_the_documented_table_is_whole():
         # invented and repeated ids are dropped, never clamped
         ("[2] > [7] > [1] > [3]", "213", "ok"),
         ("[9] > [0] > [2]", "2", "partial"),
-        ("[2] > [2] > [1] > [2] > [3] > [1]", "213", "ok"),
+        ("[2] > [2] > [1] > [3] > [3]", "213", "ok"),
+        # one in two places is a contradiction
+        ("[2] > [1] > [3] > [2]", "", "unparsable"),
+        ("[1] = [2] > [1]", "", "unparsable"),
+        ("[1] = [1] > [2]", "", "unparsable"),
+        ("[2] > [1] > [2] > [1] > [2] > [1]", "", "unparsable"),
+        ('{"ranking": [2, 1, 2]}', "", "unparsable"),
+        ("1. [2]\n2. [1]\n3. [2]", "", "unparsable"),
         ("[ 2 ] > [1] > [03]", "213", "ok"),
         # no votes
         ("[7] > [8]", "", "unparsable"),
@@ -81,7 +88,7 @@ def test_statuses(text, labels, status):
 
 
 def test_what_was_dropped_is_told():
-    assert parse_listing("[2] > [7] > [2] > [x] > [1]", THREE).dropped == ("7", "2", "x")
+    assert parse_listing("[2] > [7] > [x] > [1] > [1]", THREE).dropped == ("7", "x", "1")
 
 
 def test_letters_and_numbers_past_nine():
