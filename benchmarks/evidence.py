@@ -83,7 +83,7 @@ STUDIES: Mapping[str, Study] = {
         "llmbar_short.jsonl",
         61,
         {
-            **each(61, "swap:verdict=mean", "pine", "set_based", "swap", "swap:verdict=mean+cross_labels"),
+            **each(61, "swap:verdict=mean", "pine", "rotor", "set_based", "swap", "swap:verdict=mean+cross_labels"),
             **each(61, "permutation:views=2"),
             **each(16, "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
@@ -98,7 +98,7 @@ STUDIES: Mapping[str, Study] = {
         16,
         {
             **each(16, "swap:verdict=mean", "permutation:views=3", "cross_labels"),
-            **each(16, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(16, "pine", "rotor", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
         },
         note="SmolLM2 names one letter whatever it holds: fit for measuring bias, not for accuracy.",
@@ -111,7 +111,7 @@ STUDIES: Mapping[str, Study] = {
         {
             **each(15, "permutation:views=5", "capcal", "permutation:views=5+capcal", "contextual"),
             **each(15, "batch_calibration", "pride:share=0.2", "windows:size=3,stride=1"),
-            **each(15, "pine", "set_based", "ape", "graph_kv", STRING),
+            **each(15, "pine", "rotor", "set_based", "ape", "graph_kv", STRING),
             **each(15, "ascending", "descending", "edges"),
             **each(5, "ms_poe", CHANNEL, "query_twice"),  # questions about the same passages share no prefill there
         },
@@ -126,7 +126,18 @@ STUDIES: Mapping[str, Study] = {
         6,
         each(
             6,
-            *("pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice", "permutation:views=5"),
+            *(
+                "pine",
+                "rotor",
+                "set_based",
+                "ape",
+                "graph_kv",
+                "ms_poe",
+                CHANNEL,
+                STRING,
+                "query_twice",
+                "permutation:views=5",
+            ),
             *("ascending", "descending", "edges"),
         ),
         segments=10,
@@ -141,7 +152,18 @@ STUDIES: Mapping[str, Study] = {
         5,
         each(
             5,
-            *("pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice", "permutation:views=3"),
+            *(
+                "pine",
+                "rotor",
+                "set_based",
+                "ape",
+                "graph_kv",
+                "ms_poe",
+                CHANNEL,
+                STRING,
+                "query_twice",
+                "permutation:views=3",
+            ),
             *("ascending", "descending", "edges"),
         ),
         segments=5,

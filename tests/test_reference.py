@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .reference import ape, graph_kv, ms_poe, pine, positional_hidden, runner, set_based, string
+from .reference import ape, graph_kv, ms_poe, pine, positional_hidden, rotor, runner, set_based, string
 from .tiny_models import TINY, VOCAB, WINDOWED, plain_logits, tiny_model, tiny_prompt
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,7 +129,7 @@ def permuted(
 
 
 @every_model
-@pytest.mark.parametrize("method", [pine, set_based, ape, graph_kv])
+@pytest.mark.parametrize("method", [pine, rotor, set_based, ape, graph_kv])
 def test_segment_order_plays_no_part(name: str, method: ModuleType) -> None:
     model, (ids, spans) = tiny(name), tiny_prompt()
     expected = method.next_token_logits(model, ids, spans)
@@ -200,6 +200,27 @@ def test_pine_layout() -> None:
     assert pine.lay_out(base, spans, {0: 0.5, 1: 0.3, 2: 0.2}).tolist() == [0, 6, 3, 4, 5, 1, 2, 7]
     assert pine.lay_out(base, spans, {0: 0.1, 1: 0.3, 2: torch.inf}).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert pine.visible(8, spans).int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 0, 0, 1, 1, 0],
+        [1, 1, 1, 1, 0, 1, 1, 0],
+        [1, 1, 1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 1, 1, 1, 1, 1],
+    ]
+
+
+def test_rotor_layout() -> None:
+    """One prefix token, segments of 1, 3 and 2, stored second, third, first; one suffix token."""
+    key_pos, visible = rotor.layout([9, 2, 3, 3, 3, 1, 1, 9], [(1, 2), (2, 5), (5, 7)])
+    assert key_pos[[1, 4, 6, 7]].tolist() == [  # of the segments' last tokens, and of the suffix
+        [0, 6, 1, 2, 3, 4, 5, 7],  # 3 3 3, 1 1, then 2 itself
+        [0, 3, 4, 5, 6, 1, 2, 7],  # 1 1, 2, then 3 3 3
+        [0, 1, 2, 3, 4, 5, 6, 7],  # 2, 3 3 3, then 1 1
+        [0, 3, 4, 5, 6, 1, 2, 7],  # the global order
+    ]
+    assert visible.int().tolist() == [
         [1, 0, 0, 0, 0, 0, 0, 0],
         [1, 1, 1, 1, 1, 1, 1, 0],
         [1, 1, 1, 0, 0, 1, 1, 0],

@@ -15,7 +15,7 @@ from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
 from tests.architectures import random_prompt, small_config, small_model, with_random_weights
 from tests.prompts_in_tokens import orders
-from tests.reference import pine, set_based
+from tests.reference import pine, rotor, set_based
 from tests.tiny_models import with_exact_rotation
 
 WINDOW = {"sliding_window": 11}  # prompts have 37 tokens
@@ -83,7 +83,7 @@ def test_every_method_is_right_or_refused_with_its_reason(name):
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ROUNDED])
 def test_references_agree_in_float64(name):
     local, layout = backend(name, torch.float64), Layout.of(*random_prompt()).canonical()
-    for text, reference in (("set_based", set_based), ("pine", pine)):
+    for text, reference in (("set_based", set_based), ("pine", pine), ("rotor", rotor)):
         ours = local.logits([layout], parse(text)[0])[0]
         theirs = reference.next_token_logits(local.model, list(layout.input_ids), list(layout.spans))
         assert (ours - theirs).norm() < 1e-9 * theirs.norm(), text

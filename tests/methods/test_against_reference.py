@@ -24,10 +24,11 @@ from fairpos.methods.graph_kv import GraphKV
 from fairpos.methods.ms_poe import MsPoe
 from fairpos.methods.pine import Pine
 from fairpos.methods.positional_hidden import PositionalHidden
+from fairpos.methods.rotor import Rotor
 from fairpos.methods.set_based import SetBased
 from fairpos.methods.string import String
 from tests.prompts_in_tokens import random_layout
-from tests.reference import ape, graph_kv, ms_poe, pine, positional_hidden, set_based, string
+from tests.reference import ape, graph_kv, ms_poe, pine, positional_hidden, rotor, set_based, string
 from tests.tiny_models import TINY, tiny_model
 
 TOLERANCE = 1e-9
@@ -61,6 +62,7 @@ def scaled(channel: int, factor: float, first: int, last: int) -> Case:
 
 CASES = {
     "pine": case(Pine(), pine),
+    "rotor": case(Rotor(), rotor),
     "set_based": case(SetBased(), set_based),
     "ape": case(Ape(), ape),
     "ape, sharper and lighter": case(Ape(temperature=0.5, scale=1.3), ape, temperature=0.5, scale=1.3),
@@ -119,16 +121,17 @@ def test_a_single_prompt_takes_the_fused_paths_to_the_same_logits(which, name, t
         assert worst(model.logits([layout], CASES[which].ours)[0], expected) < TOLERANCE
 
 
+@pytest.mark.parametrize(("ours", "reference"), [(SetBased(), set_based), (Rotor(), rotor)], ids=["set_based", "rotor"])
 @pytest.mark.parametrize("name", TINY)
-def test_set_based_with_several_sets(name, tokenizer):
+def test_several_sets(name, ours, reference, tokenizer):
     model, base = backend(name, tokenizer), random_layout(14, (4, 6, 5, 3, 7, 4), prefix=3, suffix=5)
     a, b, c, d, e, f = base.spans
     for sets in ([[a, b, c], [d, e, f]], [[a, b], [d, e, f]], [[a], [c], [e]]):
         layout = Layout.of(base.input_ids, sets)
-        expected = set_based.next_token_logits(model.model, list(base.input_ids), sets)
-        assert worst(model.logits([layout], SetBased())[0], expected) < TOLERANCE
-        new = set_based.generate_ids(model.model, list(base.input_ids), sets, STEPS)
-        assert model.generate([layout, LAYOUTS[0]], SetBased(), Decoding(max_new_tokens=STEPS))[0] == new
+        expected = reference.next_token_logits(model.model, list(base.input_ids), sets)
+        assert worst(model.logits([layout], ours)[0], expected) < TOLERANCE
+        new = reference.generate_ids(model.model, list(base.input_ids), sets, STEPS)
+        assert model.generate([layout, LAYOUTS[0]], ours, Decoding(max_new_tokens=STEPS))[0] == new
 
 
 @pytest.mark.parametrize("name", TINY)
