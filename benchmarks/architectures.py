@@ -48,7 +48,7 @@ from tests.architectures import (
     set_based_logits,
     small_model,
 )
-from tests.reference import ape, graph_kv, ms_poe, pine, rotor, set_based, string
+from tests.reference import ape, graph_kv, ms_poe, pine, set_based, string
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "architectures.jsonl"
@@ -60,7 +60,6 @@ CLOSE = 1e-4
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "set_based": (set_based, {}),
     "pine": (pine, {}),
-    "rotor": (rotor, {}),
     "ape": (ape, {}),
     "graph_kv": (graph_kv, {}),
     "ms_poe": (ms_poe, {}),

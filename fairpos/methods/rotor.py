@@ -1,10 +1,10 @@
 """RoToR: one global order, turned so that every segment stands last for itself.
 
-Yoon et al., "RoToR: Towards More Reliable Responses for Order-Invariant Inputs", arXiv 2502.08662. Unlike the published
-code, which sorts by the tokens of segments padded to one length and lays the list out from its end (the first of the
-global order stands nearest to the suffix): the canonical order, in which the first stands first; any RoPE model, several
-sets, batches, sliding windows, one copy of the keys, plain decoding. The published orders by a reranker or by how
-frequent tokens are come from elsewhere: any method that reorders loses to the canonical order here.
+Yoon et al., "RoToR: Towards More Reliable Responses for Order-Invariant Inputs", arXiv 2502.08662. Unlike the
+published code, which lays the list out from its end (the first of the global order stands nearest to the suffix): the
+canonical order, in which the first stands first; any RoPE model, several sets, batches, sliding windows, one copy of
+the keys, plain decoding. The published orders by a reranker or by how frequent tokens are aren't here: a relevance
+would order passages, and `attn_rank` or `ascending` do that on the plain model.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def backend(name: str, dtype: torch.dtype = torch.float32) -> HFBackend:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_method_is_right_or_refused_with_its_reason(name):
     local = backend(name)
-    for text, (reference, options) in METHODS.items():
+    for text, (reference, options) in {**METHODS, "rotor": (rotor, {})}.items():
         [method] = parse(text)
         if (name, method.name) in REFUSED:
             with pytest.raises(UnsupportedModel, match=REFUSED[name, method.name]):
