@@ -51,7 +51,8 @@ class ApeAttention(SetBasedAttention):
     def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
         """Every row at once."""
         in_segment = torch.zeros_like(positions, dtype=torch.bool)
-        own = self._segments.repeat_interleave(q.shape[0] // len(self._segments), dim=0)
+        stored = self._segments[:, : positions.shape[1]]  # less than the prompt where it is read in pieces
+        own = stored.repeat_interleave(q.shape[0] // len(self._segments), dim=0)
         in_segment[:, : own.shape[1]] = own.to(q.device)
         return self._attend_reweighted(layer, q_rotated, k, v, positions, in_segment)
 

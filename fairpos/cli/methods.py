@@ -6,6 +6,8 @@ import inspect
 import json
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from fairpos.cli.app import app
 from fairpos.cli.options import AsJson
@@ -30,9 +32,11 @@ def methods(
         console.print(f"[bold]{cls.name}[/bold]  {cls.family} level, for {', '.join(sorted(cls.tasks))}")
         if cls.source:
             console.print(cls.source, style="dim", markup=False, highlight=False)
-        console.print("\n" + inspect.cleandoc(cls.__doc__ or ""), markup=False)
-        for option in options_of(cls).values():
-            console.print(f"  {option.name} = {option.default}  ({option.allowed})", markup=False)
+        text, _, _ = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
+        console.print(f"\n{text.rstrip()}\n", markup=False)
+        for option in options_of(cls).values():  # inherited ones, too, which the docstring's Attributes don't have
+            console.print(f"{option.name} = {option.default}  ({option.allowed})", markup=False)
+            console.print(Padding(Text(option.help), (0, 0, 0, 4), expand=False))
         return
     print_table(
         [Column("method"), Column("level"), prose("what it does"), prose("source")],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class Ascending(Reordering):
-    """Segments by growing relevance, the best one last. See `Reordering` for the fields.
+    """Segments by growing relevance, the best one last.
 
     COST: the relevance; no call more.
     HURTS: where the model reads the beginning better than the end (SmolLM2-135M on key-value lists does). With a real

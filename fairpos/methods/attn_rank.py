@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class AttnRank(Reordering):
-    """Segments by relevance into slots by a profile of the model. See `Reordering` for `relevance`.
+    """Segments by relevance into slots by a profile of the model.
 
     COST: a calibration once (minutes); then only the relevance, no call more.
     HURTS: expect little with few segments: published gains over plain ascending order are -0.1 to +0.6 points at 5

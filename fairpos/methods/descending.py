@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class Descending(Reordering):
-    """Segments by falling relevance, the best one first. See `Reordering` for the fields.
+    """Segments by falling relevance, the best one first.
 
     COST: the relevance; no call more.
     HURTS: where the model reads what is nearest to the question better than the beginning: audit it.

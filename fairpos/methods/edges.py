@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class Edges(Reordering):
-    """The best segment first, the second best last, the third second, and so on. See `Reordering` for the fields.
+    """The best segment first, the second best last, the third second, and so on.
 
     COST: the relevance; no call more.
     HURTS: models without a dip in the middle, and short lists, where it was published as no better than random

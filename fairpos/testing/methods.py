@@ -33,6 +33,8 @@ from fairpos.types import TASKS, Output, Request
 # What a method is composed with, one of each family; a method of the attention only where the backend lets it be owned.
 PARTNERS = ("descending:relevance=given", "permutation:views=2", "swap", "capcal", "pine")
 _FEW = Decoding(max_new_tokens=3)
+_PIECES = (7, 16)  # tokens of a forward pass; the tiny model's prompts have about 90
+_ENOUGH = 12  # new tokens, for a difference between two computations to show
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,17 @@ class MethodCase:
                 if task in self.method.tasks:
                     yield backend, request_for(task)
 
-    def run(self, request: Request, backend: Backend, methods: Sequence[Method] | None = None) -> Output:
+    def run(
+        self,
+        request: Request,
+        backend: Backend,
+        methods: Sequence[Method] | None = None,
+        decoding: Decoding = _FEW,
+    ) -> Output:
         """The output of one request."""
         ranker = find_ranker("first_token" if "score" in backend.capabilities else "generate")
         chosen = [self.method] if methods is None else methods
-        [output] = run([request], chosen, backend, ranker=ranker, decoding=_FEW)
+        [output] = run([request], chosen, backend, ranker=ranker, decoding=decoding)
         return output
 
     def __str__(self) -> str:
@@ -232,6 +240,40 @@ def is_refused_where_it_cannot_work(case: MethodCase) -> None:
     if case.method.requires - {"generate"}:
         [task, *_] = sorted(case.method.tasks)
         _expect_refused_unasked(case, request_for(task), wordy_backend(), UnsupportedBackend)
+
+
+@METHOD_CONTRACT.add
+def reads_prompts_in_pieces_or_refuses_to(case: MethodCase) -> None:
+    """A forward pass of an attention may end inside of a segment: the same text comes out, or a reason."""
+    if not case.method.owns_attention or "answer" not in case.method.tasks:
+        return
+    from transformers import GenerationConfig
+
+    [backend], request = case.backends, request_for("answer")
+    whole = case.run(request, backend, decoding=Decoding(max_new_tokens=_ENOUGH)).text
+    for size in _PIECES:
+        config = GenerationConfig(prefill_chunk_size=size, max_new_tokens=_ENOUGH, do_sample=False)
+        try:
+            found = case.run(request, backend, decoding=Decoding(generation_config=config)).text
+        except FairposError:
+            continue
+        expect(found == whole, f"read in pieces of {size} tokens (prefill_chunk_size): {found!r}; at once: {whole!r}")
+
+
+@METHOD_CONTRACT.add
+def may_reuse_segments_if_it_says_so(case: MethodCase) -> None:
+    """`reuses_segments`: from a store, where each segment was read without the others, comes the same text."""
+    if not case.method.reuses_segments:
+        return
+    from fairpos.attention.store import SegmentStore
+    from fairpos.backends.hf import HFBackend
+    from fairpos.testing.tiny import tiny_backend
+
+    fresh, decoding = tiny_backend(), Decoding(max_new_tokens=_ENOUGH)
+    stored = HFBackend(fresh.model, fresh.tokenizer, name=fresh.name, store=SegmentStore())
+    for request in (request_for("answer"), request_for("answer", SEGMENTS[1:])):
+        found, wanted = (case.run(request, backend, decoding=decoding).text for backend in (stored, fresh))
+        expect(found == wanted, f"reuses_segments: {found!r} with stored segments, {wanted!r} without")
 
 
 def _expect_refused_unasked(case: MethodCase, request: Request, backend: Backend, error: type[FairposError]) -> None:

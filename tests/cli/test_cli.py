@@ -23,6 +23,8 @@ def test_methods_as_json_and_one_in_full():
     shown = fairpos("methods", "pine").stdout
     assert "COST" in shown
     assert "HURTS" in shown
+    shown = fairpos("methods", "edges").stdout
+    assert "Where the relevance of a segment comes from" in shown  # an option of its base class
 
 
 def test_models_are_listed():

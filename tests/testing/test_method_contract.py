@@ -8,15 +8,22 @@ from functools import cache
 from typing import ClassVar
 
 import pytest
+from torch import Tensor
 
+from fairpos.attention.batch import Batch
+from fairpos.attention.layer import Attention, Layer
+from fairpos.attention.segments import PromptTensors
+from fairpos.attention.set_based import SetBasedAttention
 from fairpos.backends.base import Backend
 from fairpos.calibration.profile import Profile, Setting, Slot
 from fairpos.errors import InvalidRequest
+from fairpos.layout import Layout
 from fairpos.methods.attn_rank import AttnRank
 from fairpos.methods.base import Family, Method
 from fairpos.methods.catalogue import all_methods, parse
 from fairpos.methods.label_prior import LabelPrior
 from fairpos.methods.none import NoMethod
+from fairpos.methods.set_based import SetBased
 from fairpos.options import option
 from fairpos.outputs import folded, ranked_by_score
 from fairpos.rankers.base import find_ranker
@@ -99,7 +106,7 @@ def test_a_method_that_lies_about_order_drops_an_id_and_makes_up_a_winner_fails_
     assert re.match(r"answer: order \(.*\) gives .*, order \(.*\) \{", faults["is_free_of_order_if_it_says_so"])
     assert "has no COST" in faults["says_what_it_is_costs_and_when_it_hurts"]
     assert "winner names nobody" in faults["survives_failed_calls_and_says_so"]
-    with pytest.raises(BrokenContract, match=r"(?s)of 10 checks fail for Careless\(\).*nobody"):
+    with pytest.raises(BrokenContract, match=r"(?s)of 12 checks fail for Careless\(\).*nobody"):
         check_method(Careless())
 
 
@@ -219,6 +226,33 @@ def test_each_fault_is_found_by_the_check_that_is_for_it(method, checks):
     # Its class has no docstring of its own, which is another fault than the one planted.
     assert found - {"says_what_it_is_costs_and_when_it_hurts"} >= checks
     assert bool(found - {"says_what_it_is_costs_and_when_it_hurts"}) == bool(checks)
+
+
+@dataclass(frozen=True)
+class Mutual(SetBased):
+    """Segments share their positions and see each other up to their own: set_based with another mask.
+
+    COST: a mask.
+    HURTS: nobody.
+    """
+
+    name: ClassVar[str] = "mutual"
+
+    def attend(self, layouts: Sequence[Layout]) -> Attention:
+        return MutualAttention(Batch(layouts))
+
+
+class MutualAttention(SetBasedAttention):
+    def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
+        queries = row.positions[row.first : row.first + row.q.shape[2], None]
+        return layer.attend(row.q_rotated, row.k, row.v, mask=row.positions <= queries)
+
+
+def test_an_attention_that_needs_all_segments_at_once_is_told_that_it_gets_pieces_and_stored_ones():
+    faults = {fault.check: fault.detail for fault in method_faults(Mutual())}
+    assert set(faults) == {"reads_prompts_in_pieces_or_refuses_to", "may_reuse_segments_if_it_says_so"}
+    assert "in pieces of 7 tokens (prefill_chunk_size)" in faults["reads_prompts_in_pieces_or_refuses_to"]
+    assert "with stored segments" in faults["may_reuse_segments_if_it_says_so"]
 
 
 def test_all_tasks_are_checked():
