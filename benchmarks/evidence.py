@@ -85,6 +85,7 @@ STUDIES: Mapping[str, Study] = {
         {
             **each(61, "swap:verdict=mean", "pine", "rotor", "set_based", "swap", "swap:verdict=mean+cross_labels"),
             **each(61, "permutation:views=2"),
+            **each(61, "placements", "route"),
             **each(16, "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
         },
@@ -97,7 +98,7 @@ STUDIES: Mapping[str, Study] = {
         "csqa.jsonl",
         16,
         {
-            **each(16, "swap:verdict=mean", "permutation:views=3", "cross_labels"),
+            **each(16, "swap:verdict=mean", "permutation:views=3", "cross_labels", "placements", "route"),
             **each(16, "pine", "rotor", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
         },
@@ -111,7 +112,7 @@ STUDIES: Mapping[str, Study] = {
         {
             **each(15, "permutation:views=5", "capcal", "permutation:views=5+capcal", "contextual"),
             **each(15, "batch_calibration", "pride:share=0.2", "windows:size=3,stride=1"),
-            **each(15, "pine", "rotor", "set_based", "ape", "graph_kv", STRING),
+            **each(15, "pine", "rotor", "set_based", "ape", "graph_kv", STRING, "placements", "route"),
             **each(15, "ascending", "descending", "edges"),
             **each(5, "ms_poe", CHANNEL, "query_twice"),  # questions about the same passages share no prefill there
         },
@@ -127,7 +128,7 @@ STUDIES: Mapping[str, Study] = {
         each(
             6,
             *("pine", "rotor", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
-            "permutation:views=5",
+            *("permutation:views=5", "placements", "route"),
             *("ascending", "descending", "edges"),
         ),
         segments=10,
@@ -143,7 +144,7 @@ STUDIES: Mapping[str, Study] = {
         each(
             5,
             *("pine", "rotor", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
-            "permutation:views=3",
+            *("permutation:views=3", "placements", "route"),
             *("ascending", "descending", "edges"),
         ),
         segments=5,

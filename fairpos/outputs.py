@@ -7,6 +7,7 @@ less than the resolution of the backend that gave them (`Reply.resolution`), and
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -90,6 +91,11 @@ def folded(output: Output, outputs: Sequence[Output]) -> Output:
 def has_all_scores(output: Output, ids: Collection[str]) -> bool:
     """Whether every segment has a score; some have none where an endpoint lists few labels."""
     return output.scores.keys() >= set(ids)
+
+
+def comparable_text(text: str) -> str:
+    """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
+    return " ".join(text.casefold().split()).strip(string.punctuation + " ")
 
 
 def descending_scores(ranking: Sequence[Id], left: Sequence[Id], raw: Mapping[Id, float]) -> dict[Id, float]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import exp
 
-from fairpos.backends.base import Backend, Ballot, Decoding, Generate
+from fairpos.backends.base import Backend, Ballot, Decoding, Generate, Reply, Score
 from fairpos.backends.work import Work, batch_invariant, finish, together
 from fairpos.errors import InvalidComposition, InvalidRequest, UnsupportedBackend
 from fairpos.methods.base import Method
-from fairpos.prompts import Template, render
+from fairpos.prompts import Prompt, Template, render
 from fairpos.rankers.base import Asking, Ranker, view_of
 from fairpos.rankers.heard import cut_off_detail, heard
 from fairpos.rankers.verdict import VerdictForm, verdict
@@ -104,14 +105,15 @@ def start(
     for task in {request.task for request in requests}:
         check(methods, task, backend)
         if task == "rank":
-            check_ranker(ranker, backend)
+            check_ranker(ranker, backend, methods)
     methods = [method.ready(requests, backend, template) for method in methods]
     judged = any(request.task in ("judge", "choose") for request in requests)
     in_words = judged and answers_in_words(verdicts, methods, backend)
     owner = next((m for m in methods if m.owns_attention), None)
     # Methods that need the distribution have no use for a verdict in words.
     may_use_words = verdicts == "auto" and not any("score" in method.requires for method in methods)
-    asking = Asking(template, decoding, owner, in_words, may_use_words)
+    with_confidence = any(method.needs_confidence for method in methods)
+    asking = Asking(template, decoding, owner, in_words, may_use_words, with_confidence)
     if owner is not None and owner.order_free:
         # Labels belong to slots: without an order of its own, a request would bring the input order back in.
         requests = [request.canonical() for request in requests]
@@ -122,6 +124,7 @@ def start(
 
 def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
     """Refuses what can't work, before any compute."""
+    methods = [each for method in methods for each in (method, *method.inner_methods)]
     owners = [m.name for m in methods if m.owns_attention]
     if len(owners) > 1:
         raise InvalidComposition(
@@ -140,12 +143,19 @@ def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
             )
 
 
-def check_ranker(ranker: Ranker, backend: Backend) -> None:
-    """Refuses a ranker that the backend can't serve.
+def check_ranker(ranker: Ranker, backend: Backend, methods: Sequence[Method] = ()) -> None:
+    """Refuses a ranker that the backend can't serve, or a method can't use.
 
     Raises:
-        UnsupportedBackend: it lacks a capability.
+        UnsupportedBackend: the backend lacks a capability.
+        InvalidComposition: a method needs one distribution over the segments.
     """
+    for method in methods:
+        if method.needs_confidence and not getattr(ranker, "is_distribution", False):
+            raise InvalidComposition(
+                f"method {method.name!r} needs one distribution over all segments, as the ranker 'first_token' reads "
+                f"it; {ranker.name!r} gives none"
+            )
     missing = ranker.requires and ranker.requires - backend.capabilities
     if missing:
         raise UnsupportedBackend(
@@ -176,13 +186,21 @@ def _run_request(
     methods: Sequence[Method], request: Request, backend: Backend, ranker: Ranker, asking: Asking
 ) -> Work[Output]:
     """One request under the methods that are left."""
+    owner = next((method for method in methods if method.owns_attention), None)
+    if owner is not None:  # one that came along with another method, too
+        asking = replace(asking, attend=owner)
     if not methods:
         output = yield from ask(request, ranker, asking)
         return output
     steps = methods[0].steps(request, backend)
     views = next(steps)
     while True:
-        inner = together([_run_request(methods[1:], view, backend, ranker, asking) for view in views])
+        inner = together(
+            [
+                _run_request((*methods[0].inside(number), *methods[1:]), view, backend, ranker, asking)
+                for number, view in enumerate(views)
+            ]
+        )
         ballot = methods[0].ballot(request, backend)
         outputs = yield from (inner if ballot is None else _run_voted(inner, ballot))
         try:
@@ -198,8 +216,11 @@ def _run_voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
         calls = next(inner)
         while True:
             texts = [call for call in calls if isinstance(call, Generate) and not call.voters]
-            if len(texts) < len(calls):
-                raise InvalidComposition("voting while generating can't go inside of itself: name permutation once")
+            if len(texts) < len(calls) or len({call.attend for call in texts}) > 1:
+                raise InvalidComposition(
+                    "views that vote while generating need one text each, read by the same attention: name "
+                    "permutation once, and put no route inside of it"
+                )
             voters = tuple(call.prompt for call in texts[1:])
             [reply] = yield [replace(texts[0], voters=voters, ballot=ballot)]
             # One of them carries the cost of all.
@@ -227,4 +248,14 @@ def _ask_for_text(request: Request, asking: Asking) -> Work[Output]:
     detail = cut_off_detail(reply) if cut_off else reply.detail
     view = view_of(request.ids, reply, status="cut_off" if cut_off else reply.status, detail=detail)
     notes = (f"the answer is {detail}",) if cut_off else ()
-    return Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,), notes=notes)
+    output = Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,), notes=notes)
+    return (yield from _scored_text(output, prompt, reply, asking)) if asking.with_confidence and text else output
+
+
+def _scored_text(output: Output, prompt: Prompt, reply: Reply, asking: Asking) -> Work[Output]:
+    """The output of a text with its confidence: the geometric mean of the probabilities of the text's tokens."""
+    [found] = yield [Score(prompt, (reply.text,), asking.attend)]
+    output = replace(output, usage=output.usage + found.usage)
+    if found.status != "ok" or not found.tokens or not found.tokens[0]:
+        return replace(output, notes=(*output.notes, f"the text could not be scored: {found.detail or found.status}"))
+    return replace(output, confidence=exp(found.log_probs[0] / found.tokens[0]))

@@ -239,6 +239,8 @@ class Output:
         resolution: Scores that differ by less than this are equal: the backend can't tell them apart.
         segments: What was asked about, in canonical order, with its metadata; filled in by `FairModel`. Outputs that
             differ in nothing else are equal.
+        confidence: The probability, 0 to 1, that stands behind the result, where a method asked for it (`route`): of a
+            text the geometric mean over its tokens, of a winner its share.
     """
 
     task: Task
@@ -254,6 +256,7 @@ class Output:
     ties: Groups = ()
     resolution: float = 0.0
     segments: tuple[Segment, ...] = field(default=(), compare=False, repr=False)
+    confidence: float | None = None
 
     @property
     def groups(self) -> Groups:

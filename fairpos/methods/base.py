@@ -42,6 +42,7 @@ class Method(Checked):
         reuses_segments: Keys and values of a segment depend on the prefix and itself alone, so a store can keep them.
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
         needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
+        needs_confidence: Texts come with their probability (`Output.confidence`), and rankings from one distribution.
     """
 
     name: ClassVar[str]
@@ -53,6 +54,7 @@ class Method(Checked):
     order_free: ClassVar[bool] = False
     reuses_segments: ClassVar[bool] = False
     needs_whole_prompt: ClassVar[bool] = False
+    needs_confidence: ClassVar[bool] = False
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:
         """The method with all that it needs for these requests, before anything runs.
@@ -81,6 +83,15 @@ class Method(Checked):
         views = self.arrange(request, backend)
         outputs = yield views
         return self.combine(request, views, outputs)
+
+    @property
+    def inner_methods(self) -> tuple[Method, ...]:
+        """Methods that it brings along for some of its views; they are checked like those that the caller named."""
+        return ()
+
+    def inside(self, number: int) -> tuple[Method, ...]:
+        """Which of these come first inside of the view of this number, from 0, in the list that `steps` yields."""
+        return ()
 
     def ballot(self, request: Request, backend: Backend) -> Ballot | None:
         """How the views' texts are voted on token by token; None: every view has a text of its own."""

@@ -13,7 +13,6 @@ that gives no distributions, over whole answers.
 from __future__ import annotations
 
 import math
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, Steps, register
 from fairpos.options import option
 from fairpos.orders import designs
-from fairpos.outputs import folded, score_groups, with_groups
+from fairpos.outputs import comparable_text, folded, score_groups, with_groups
 from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:
@@ -253,7 +252,7 @@ def _most_frequent(outputs: Sequence[Output]) -> Output:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
     alike: dict[str, list[str]] = {}
     for text in texts:
-        alike.setdefault(_plain_text(text), []).append(text)
+        alike.setdefault(comparable_text(text), []).append(text)
     most = min(alike, key=lambda plain: (-len(alike[plain]), plain))
     votes = len(alike[most])
     notes: tuple[str, ...] = () if len(alike) == 1 else (f"{votes} of {len(outputs)} views gave this answer",)
@@ -283,8 +282,3 @@ def _most_similar(outputs: Sequence[Output]) -> Output:
     nearness = [float(total) for total in vectors @ vectors.sum(axis=0)]
     best = max(range(len(texts)), key=lambda i: nearness[i])
     return Output("answer", text=texts[best], notes=(f"the most similar to the others of {len(texts)} answers",))
-
-
-def _plain_text(text: str) -> str:
-    """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
-    return " ".join(text.casefold().split()).strip(string.punctuation + " ")

@@ -23,6 +23,7 @@ class Asking:
         attend: The method that owns the attention, if one does.
         in_words: Verdicts are generated and parsed, not read from the distribution over the labels.
         may_use_words: A verdict is asked for in words where the labels have too little of the distribution.
+        with_confidence: A text that was generated is scored, for `Output.confidence`.
     """
 
     template: Template | None = None
@@ -30,6 +31,7 @@ class Asking:
     attend: AttentionOwner | None = None
     in_words: bool = False
     may_use_words: bool = False
+    with_confidence: bool = False
 
 
 LEAST_MASS = 0.05  # the least probability of all labels together that decides anything, in a free reply
@@ -45,6 +47,8 @@ class Ranker(Protocol):
         summary: One line for tables.
         source: Paper and arXiv id.
         requires: Capabilities that the backend must have.
+
+    One whose scores are log-probabilities of one distribution over the segments also says `is_distribution = True`.
     """
 
     name: ClassVar[str]

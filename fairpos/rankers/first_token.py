@@ -30,6 +30,7 @@ class FirstToken:
     summary: ClassVar[str] = "reads the distribution over the labels where the reply would name the best; one pass"
     source: ClassVar[str] = "FIRST, arXiv 2406.15657"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+    is_distribution: ClassVar[bool] = True
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """One scored call."""

@@ -52,7 +52,7 @@ class MethodCase:
     @classmethod
     def of(cls, method: Method) -> MethodCase:
         """The method with the models that suit it."""
-        if method.owns_attention:
+        if any(each.owns_attention for each in (method, *method.inner_methods)):
             from fairpos.testing.tiny import tiny_backend
 
             return cls(method, (tiny_backend(),))
