@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.leaderboard_coverage import CASES, coverage
 from fairpos.errors import InvalidRequest
@@ -134,6 +135,16 @@ def test_strengths_are_those_of_choix_and_evalica():
         scores = evalica.bradley_terry([g.first for g in played], [g.second for g in played], outcomes).scores
         logs = np.log([scores[f"m{i}"] for i in range(players)])
         assert ours == pytest.approx(logs - logs.mean(), abs=1e-3)
+
+
+def test_two_models_on_forty_questions_are_held_as_often_as_is_said():
+    # Exactly: every table that 40 games without ties can give, weighted by how likely it is.
+    tables = [{s.name: s for s in bradley_terry(games(wins, 40 - wins))}["x"] for wins in range(41)]
+    for p in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
+        likely = stats.binom.pmf(range(41), 40, p)
+        elo = 1000 + ELO_PER_NAT * math.log(p / (1 - p)) / 2
+        for holds in ([s.share.holds(p) for s in tables], [s.elo.holds(elo) for s in tables]):
+            assert 0.94 <= sum(likely[holds]) <= 0.98
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

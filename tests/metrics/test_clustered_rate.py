@@ -1,5 +1,6 @@
 """Without clusters it is Wilson's interval with Student's quantile; with them it is as wide as they are few."""
 
+import numpy as np
 import pytest
 
 from fairpos.errors import InvalidRequest
@@ -15,6 +16,15 @@ def test_clusters_that_agree_count_once():
     together = clustered_rate([8] * 70 + [0] * 30, [8] * 100)
     alone = clustered_rate([1] * 70 + [0] * 30, [1] * 100)
     assert together == alone
+
+
+@pytest.mark.parametrize(("rate", "agree"), [(0.5, 0.0), (0.9, 0.3), (0.9, 0.7), (0.95, 0.5), (0.97, 0.5)])
+def test_clusters_of_eight_are_held(rate, agree):
+    # Each observation is its cluster's with this probability, else one of its own. 600 draws: ±.01 in a standard error.
+    draw = np.random.default_rng(2)
+    own, shared = draw.random((600, 40, 8)) < rate, draw.random((600, 40, 1)) < rate
+    points = np.where(draw.random((600, 40, 8)) < agree, shared, own).sum(axis=-1)
+    assert 0.91 <= np.mean([clustered_rate(won, [8] * 40).holds(rate) for won in points]) <= 0.99
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
