@@ -14,7 +14,7 @@ from pathlib import Path
 from fairpos.audit.advice import LABEL_CURE, Advice, advise
 from fairpos.audit.attention import attention_by_slot
 from fairpos.audit.gate import Gate, GateResult
-from fairpos.audit.runs import Plan, run_trials
+from fairpos.audit.runs import OnLost, Plan, run_trials
 from fairpos.audit.statistics import MethodFigures, figures_of
 from fairpos.audit.tasks import AuditTask
 from fairpos.audit.trial import Trial
@@ -120,6 +120,7 @@ class AuditRun:
         budget: Ends the run early; the audit is of the items that were finished.
         journal: See `run_trials`.
         keep_going: Whether an item that the model can't take is left out, rather than ending the run.
+        on_lost: See `run_trials`.
         progress: Called with (trials done, trials in all).
         read_attention: Whether a local model's attention is read too.
     """
@@ -131,6 +132,7 @@ class AuditRun:
     budget: Budget | None = None
     journal: Journal | None = None
     keep_going: bool = False
+    on_lost: OnLost = "keep"
     progress: Callable[[int, int], None] | None = None
     read_attention: bool = True
 
@@ -196,6 +198,7 @@ class AuditRun:
             budget=self.budget,
             journal=self.journal,
             on_bad=refused.append if self.keep_going else None,
+            on_lost=self.on_lost,
             progress=self.progress,
         )
 

@@ -13,12 +13,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal, TypeAlias
 
 from fairpos.audit.tasks import AuditTask
 from fairpos.audit.trial import Asked, Trial, gold_positions, labelled, trial_key, views_of
-from fairpos.backends.base import Backend
+from fairpos.backends.base import Backend, forget_responses
 from fairpos.backends.once import OnceBackend
-from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.errors import BackendError, InvalidOption, InvalidRequest
 from fairpos.files.items import Item, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import Bad
@@ -33,6 +34,7 @@ from fairpos.runner import run
 from fairpos.types import Output, Request, Usage
 
 _LEARNED_FROM = 200
+OnLost: TypeAlias = Literal["keep", "skip", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def run_trials(
     budget: Budget | None = None,
     journal: Journal | None = None,
     on_bad: Callable[[Bad], None] | None = None,
+    on_lost: OnLost = "keep",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Trial]:
     """Runs an audit.
@@ -104,15 +107,18 @@ def run_trials(
         journal: Trials that are there are not run again, but for those that an endpoint failed on; new ones are
             appended.
         on_bad: Gets the items that the model can't take (too long), which then have no trials; None: they raise.
+        on_lost: What is done about a trial that gave nothing: "keep" it in the journal, "skip" it there, so that a
+            later run asks again, or "stop". It counts as lost either way.
         progress: Called with (trials done, trials in all).
 
     Raises:
         InvalidOption: no items, or more orders than segments.
         InvalidRequest: an item that the model can't take.
+        BackendError: a trial gave nothing, and that is to end the run.
     """
     if not items:
         raise InvalidOption("an audit needs at least 1 item")
-    session = _Session(backend, task, items, plan, journal)
+    session = _Session(backend, task, items, plan, journal, on_lost)
     total = len(methods) * len(items) * len(plan.asked(task, items[0]))
     trials: list[Trial] = []
     start = 0
@@ -161,6 +167,7 @@ class _Session:
     items: Sequence[Item]
     plan: Plan
     journal: Journal | None
+    on_lost: OnLost = "keep"
     once: OnceBackend = field(init=False)
     known: dict[str, Trial] = field(init=False)
     methods: dict[str, tuple[Method, ...]] = field(default_factory=dict)
@@ -206,8 +213,13 @@ class _Session:
                 self.spent[each.item.id] = self.spent.get(each.item.id, Usage()) + output.usage
                 trials.append(trial)
                 self.known[trial.key] = trial  # lest it be asked again where another method can't take the item
-                if self.journal is not None:
+                if trial.is_lost and self.on_lost != "keep":
+                    forget_responses(self.once.backend, output)
+                elif self.journal is not None:
                     self.journal.append(trial.to_record())
+            lost = next((trial for trial in trials[-len(missing) :] if trial.is_lost), None)
+            if lost is not None and self.on_lost == "stop":
+                raise BackendError(f"item {lost.item!r} under {method}: {lost.reason}; what was done is kept")
         return trials
 
     def _all_asked(self, items: Sequence[Item]) -> list[Asked]:

@@ -74,8 +74,8 @@ def advise(
     journal = nullcontext() if trials is None else Journal(trials, resume=resume, key="key")
     with journal as kept, progress("auditing") as show:
         size, budget = design.batch_size(model, endpoint.concurrency), design.what_may_be_spent()
-        going = on_error is not OnError.STOP
-        run = AuditRun(backend, kind, plan, size, budget, kept, going, progress=show, read_attention=False)
+        run = AuditRun(backend, kind, plan, size, budget, kept, progress=show, read_attention=False)
+        run.keep_going, run.on_lost = on_error is not OnError.STOP, on_error.value
         recipe = Recipe(run.audit(items, names, source=source, skipped=bad), endpoint.price_given)
     if output is not None:
         write_report(recipe.audit, output, __version__)

@@ -17,9 +17,8 @@ from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
-from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
+from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
 from fairpos.cli.terminal import errors, progress
-from fairpos.errors import BackendError
 from fairpos.files.items import Item, passage_item, read_items, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
@@ -57,14 +56,15 @@ class Answering:
             BackendError: one has no answer, and that is to end the run.
         """
         outputs = run_each([item.request for item in items], self.ask)
+        if self.on_error is not OnError.KEEP:  # all of them, before one ends the run
+            for output in outputs:
+                if output.text is None:
+                    self.forget(output)
         for item, output in zip(items, outputs, strict=True):
             self.statuses[output.status] += 1
             if output.text is None:
                 self.lost.append(f"{item.id!r}: {_reason_of(output)}")
-                if self.on_error is OnError.STOP:
-                    raise BackendError(f"record {self.lost[-1]}; what was done is kept")
-                if self.on_error is OnError.SKIP:
-                    self.forget(output)
+                if not is_written(self.lost[-1], self.on_error):
                     continue
             line = record_of(item.id, output)
             if self.journal is None:
@@ -151,5 +151,4 @@ def answer(
     there = f", {len(items) - len(todo)} were there already" if output is not None else ""
     where = f": {output}" if output is not None else ""
     errors.print(f"{run.words}{there}{where}", markup=False, highlight=False, soft_wrap=True)
-    if 0 < len(run.lost) == len(todo):
-        raise BackendError(f"no answer came back for any of {len(run.lost)} records; for {run.lost[0]}")
+    refuse_nothing(run.lost, len(todo), "answer")

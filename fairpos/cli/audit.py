@@ -182,6 +182,7 @@ def audit(
             budget,
             journal,
             keep_going=on_error is not OnError.STOP,
+            on_lost=on_error.value,
             progress=show,
         )
         found = run.audit(items, names, source=source, skipped=bad)

@@ -17,9 +17,9 @@ from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.leaderboard import print_table
-from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
+from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
 from fairpos.cli.terminal import errors, progress
-from fairpos.errors import BackendError, InvalidOption
+from fairpos.errors import InvalidOption
 from fairpos.files.formats.base import FORMATS, Format, Source, grouped_by
 from fairpos.files.items import Item, judge_item, read_items, with_system
 from fairpos.files.journal import Journal
@@ -208,12 +208,10 @@ def _write_verdicts(
     tally, found = Tally(), [Verdict.from_record(record) for record in journal.results()] if journal is not None else []
     with progress("judging") as show:
         show(already, already + len(todo))
-        skips = on_error is OnError.SKIP
-        for _, verdict in asker.verdicts_on(todo, batch=batch, budget=budget, forget_lost=skips):
+        again = on_error is not OnError.KEEP
+        for _, verdict in asker.verdicts_on(todo, batch=batch, budget=budget, forget_lost=again):
             tally.add(verdict)
-            if not verdict.is_decided and on_error is OnError.STOP:
-                raise BackendError(f"record {tally.lost[-1]}; what was done is kept")
-            if verdict.is_decided or on_error is not OnError.SKIP:
+            if verdict.is_decided or is_written(tally.lost[-1], on_error):
                 if journal is None:
                     typer.echo(json_text(verdict.to_record()))
                 else:
@@ -236,8 +234,7 @@ def _say_end(tally: Tally, wanted: int, limits: Limits) -> None:
             f"The budget of {limits.budget} is spent; {left} records are left. Go on with --resume.", markup=False
         )
         raise typer.Exit(_SPENT)
-    if tally.all_lost:
-        raise BackendError(f"no verdict came back for any of {len(tally.lost)} records; for {tally.lost[0]}")
+    refuse_nothing(tally.lost, tally.total, "verdict")
 
 
 def _print_summary(tally: Tally, before: int, output: Path | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +15,13 @@ from typing import Annotated, TypeAlias
 import typer
 
 from fairpos.backends.base import Decoding
-from fairpos.cli import on_error as lines
 from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
+from fairpos.cli.on_error import OnError, OnRankError, OnRankErrorOption, is_written, refuse_nothing, report_bad
 from fairpos.cli.terminal import Column, errors, print_table, progress
-from fairpos.errors import BackendError, InvalidRequest
+from fairpos.errors import InvalidRequest
 from fairpos.files.journal import Journal
 from fairpos.files.text import json_text
 from fairpos.files.trec import Qrels, read_qrels, refuse_unwritable, write_run
@@ -39,15 +38,6 @@ from fairpos.types import Output, Request
 Ask: TypeAlias = Callable[[Sequence[Request]], list[Output]]
 
 _SHOWN = 5  # faults of files that are named one by one
-
-
-class OnError(enum.StrEnum):
-    """As in the other commands; and INPUT, the order that came in, which says so."""
-
-    KEEP = "keep"
-    SKIP = "skip"
-    INPUT = "input"
-    STOP = "stop"
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ class Ranking:
     """
 
     forget: Callable[[Output], None]
-    on_error: OnError
+    on_error: OnRankError
     journal: Journal | None
     tally: Tally = field(default_factory=Tally)
     fresh: list[RankResult] = field(default_factory=list)
@@ -104,17 +94,14 @@ class Ranking:
             BackendError: one has no ranking, and that is to end the run.
         """
         with progress("ranking") as show:
-            for item, output, result in rank_items(items, ask, batch=batch):
+            forget = None if self.on_error.rule is OnError.KEEP else self.forget
+            for item, _, result in rank_items(items, ask, batch=batch, forget=forget):
                 self.tally.add(result)
                 show(self.tally.total, len(items))
-                if result.ranking or self.on_error is OnError.KEEP:
+                if result.ranking:
                     self._write_line(result)
-                elif self.on_error is OnError.INPUT:
-                    self._write_line(result.in_order_of(item))
-                elif self.on_error is OnError.SKIP:
-                    self.forget(output)
-                else:
-                    raise BackendError(f"record {item.id!r} has no ranking: {result.reason}; what was done is kept")
+                elif is_written(self.tally.lost[-1], self.on_error.rule):
+                    self._write_line(result.in_order_of(item) if self.on_error is OnRankError.INPUT else result)
 
     def _write_line(self, result: RankResult) -> None:
         if self.journal is None:
@@ -171,18 +158,12 @@ def rank(
     model: options.Model = "smollm2",
     output: options.Out = None,
     resume: options.Resume = False,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            help="No ranking came back: keep the record with its status; skip it, so that --resume asks again (skips "
-            "lines that can't be read, too); take the input order, and say so; or stop."
-        ),
-    ] = OnError.KEEP,
+    on_error: OnRankErrorOption = OnRankError.KEEP,
     as_json: options.AsJson = False,
 ) -> None:
     """Rank passages for queries, with methods against position bias. Exit status 2 if no ranking at all came back."""
     found, gold = files.read(file)
-    lines.report_bad(file, found.bad, lines.OnError.SKIP if on_error is OnError.SKIP else lines.OnError.KEEP)
+    report_bad(file, found.bad, on_error.rule)
     _print_faults(found.faults)
     items = with_system(found.items, words.system_text())
     rankings = how.applied(words)
@@ -209,8 +190,8 @@ def rank(
         as_json=as_json,
         apart=journal is not None,
     )
-    if run.tally.all_lost and on_error is not OnError.INPUT:
-        raise BackendError(f"no ranking came back for any of {len(todo)} records; for {run.tally.lost[0]}")
+    if on_error is not OnRankError.INPUT:  # which wants something for nothing
+        refuse_nothing(run.tally.lost, len(todo), "ranking")
 
 
 def _print_faults(faults: Sequence[str]) -> None:

@@ -90,13 +90,14 @@ class Judge:
             chosen = items[start : start + count]
             start += count
             outputs = run_each([item.request for item in chosen], lambda requests: self.ask(requests, self.methods))
+            verdicts = []
             for item, output in zip(chosen, outputs, strict=True):
                 if budget is not None:
                     budget.spend([output.usage])
-                verdict = verdict_of(item, output, self.name, self.backend.name)
-                if forget_lost and not verdict.is_decided:
+                verdicts.append(verdict_of(item, output, self.name, self.backend.name))
+                if forget_lost and not verdicts[-1].is_decided:
                     forget_responses(self.backend, output)
-                yield item, verdict
+            yield from zip(chosen, verdicts, strict=True)
 
 
 def crossed(methods: Sequence[Method]) -> tuple[Method, ...]:

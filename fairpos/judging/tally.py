@@ -34,8 +34,3 @@ class Tally:
     def total(self) -> int:
         """How many records were asked about."""
         return self.statuses.total()
-
-    @property
-    def all_lost(self) -> bool:
-        """Whether records were asked about and none of them has a verdict."""
-        return 0 < len(self.lost) == self.total

@@ -11,7 +11,11 @@ from fairpos.types import Output, Request, View
 
 
 def rank_items(
-    items: Sequence[RankItem], ask: Callable[[Sequence[Request]], list[Output]], *, batch: int
+    items: Sequence[RankItem],
+    ask: Callable[[Sequence[Request]], list[Output]],
+    *,
+    batch: int,
+    forget: Callable[[Output], None] | None = None,
 ) -> Iterator[tuple[RankItem, Output, RankResult]]:
     """Results as they come, in the order of the items.
 
@@ -20,13 +24,18 @@ def rank_items(
             keeps no other from its ranking.
         ask: Runs requests together.
         batch: Items that run together.
+        forget: Drops what a cache has of an output without a ranking, so that a later run asks again; None: it stays.
     """
     for start in range(0, len(items), batch):
         chosen = items[start : start + batch]
         asked = [item.request for item in chosen if item.request is not None]
-        outputs = iter(run_each(asked, ask) if asked else [])
+        outputs = run_each(asked, ask) if asked else []
+        for output in outputs:
+            if forget is not None and not output.ranking:
+                forget(output)
+        found = iter(outputs)
         for item in chosen:
-            output = next(outputs) if item.request is not None else _invalid_output(item)
+            output = next(found) if item.request is not None else _invalid_output(item)
             yield item, output, result_of(item, output)
 
 

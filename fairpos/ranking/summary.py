@@ -54,11 +54,6 @@ class Tally:
         """How many records were asked about."""
         return self.records.total()
 
-    @property
-    def all_lost(self) -> bool:
-        """Whether records were asked about and none of them has a ranking."""
-        return 0 < len(self.lost) == self.total
-
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
@@ -122,6 +117,9 @@ def coverage(results: Sequence[RankResult], qrels: Qrels) -> list[str]:
             f"none of the passages is judged: those of query {one.id!r} are {(*one.ranking, *one.unranked)[0]!r}, ..., "
             f"judged are {next(iter(qrels[one.id]))!r}, ..."
         )
+    stand_in = sum(bool(result.fallback) for result in judged)
+    if stand_in:
+        said.append(f"{stand_in} of {len(judged)} judged queries count with the input order: no ranking came back")
     lost = sum(not result.ranking for result in judged)
     if lost:
         said.append(f"{lost} of {len(judged)} judged queries have no ranking and count 0 (as trec_eval -c counts them)")

@@ -204,7 +204,7 @@ def test_stopping_at_the_first_record_without_a_ranking(records, tmp_path):
         records, "--ranker", "generate", "--methods", "none", "--batch", 1, "-o", out, "--on-error", "stop", script=down
     )
     assert isinstance(found.exception, BackendError)
-    assert "record 'q1' has no ranking: http_error (HTTP 503: overloaded)" in str(found.exception)
+    assert "record 'q1': http_error (HTTP 503: overloaded)" in str(found.exception)
     assert sorted(results(out)) == ["q0"]
 
 
