@@ -5,7 +5,7 @@ import sys
 
 HEAVY = (
     *("torch", "transformers", "sentence_transformers", "httpx2", "matplotlib", "fastapi"),
-    *("langchain_core", "llama_index", "haystack"),
+    *("langchain_core", "llama_index", "haystack", "inspect_ai", "lm_eval", "mcp"),
 )
 
 

@@ -19,6 +19,7 @@ from fairpos.cli import (  # noqa: F401  each adds its own
     audit,
     judge,
     leaderboard,
+    mcp,
     methods,
     models,
     rank,

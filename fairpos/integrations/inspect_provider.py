@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from fairpos.backends.base import Decoding
-from fairpos.errors import InvalidOption, InvalidRequest, MissingDependency, UnsupportedBackend
+from fairpos.errors import InvalidOption, InvalidRequest, MissingDependency, NoResult
 from fairpos.integrations.listed_options import find_listing
 from fairpos.methods.catalogue import parse
 from fairpos.model import load
@@ -181,4 +181,4 @@ def reason_of(output: Output) -> str:
 
 def _refuse_lost_text(output: Output) -> None:
     if output.status != "ok":
-        raise UnsupportedBackend(f"no text came back ({output.status}): {reason_of(output)}")
+        raise NoResult(f"no text came back ({output.status}): {reason_of(output)}", status=output.status)

@@ -81,15 +81,28 @@ def _listing_in(
     starts = {match.start() for head in first for match in re.finditer(re.escape(head), context)}
     for start in sorted(starts, reverse=True):
         for texts, separator, end in _walks(context, choices, marks, start, ""):
-            suffix, prefix = context[end:], context[:start]
+            prefix, suffix = context[:start], context[end:]
+            if not _stands_apart(prefix, suffix, separator, marks[0]):
+                continue
             if _goes_on(suffix, separator, labels, opening, closing):
                 return None
-            if separator and suffix.startswith(separator):
+            if suffix.startswith(separator):
                 return Listing(prefix, suffix[len(separator) :], texts, labels, opening, closing, separator, False)
-            if separator and prefix.endswith(separator):
+            if prefix.endswith(separator):
                 prefix = prefix[: -len(separator)]
                 return Listing(prefix, suffix, texts, labels, opening, closing, separator, True)
     return None
+
+
+def _stands_apart(prefix: str, suffix: str, separator: str, mark: str) -> bool:
+    """Whether a list begins and ends where its first and its last option do.
+
+    On a line of other words the last option could be longer than it is known to be.
+    """
+    begins = not prefix or prefix[-1].isspace()
+    ends = not suffix or suffix.startswith(("\n", "<")) or (not separator.isspace() and suffix.startswith(separator))
+    is_line_by_line = "\n" in separator and (not prefix or prefix.endswith("\n"))
+    return begins and ends and bool(separator) and (bool(mark) or is_line_by_line)
 
 
 def _walks(
