@@ -47,6 +47,7 @@ try:
         stderr,
     )
     from inspect_ai.solver import TaskState
+    from inspect_ai.util import collect
 except ImportError as error:
     raise MissingDependency(f"inspect_ai isn't installed: pip install 'fairpos[inspect-ai]' ({error})") from None
 
@@ -76,23 +77,21 @@ class InspectBackend(Backend):
         return cast("list[Reply]", anyio.from_thread.run(self._generate_all, calls))
 
     async def _generate_all(self, calls: Sequence[Call]) -> list[Reply]:
-        replies = [Reply("cancelled")] * len(calls)
+        return list(await collect(*(self._generate_one(call) for call in calls)))
 
-        async def ask_one(place: int, call: Call) -> None:
-            assert isinstance(call, Generate)
-            # The limit of a verdict's length is ours only where neither the task nor the command line has one.
-            config = GenerateConfig(max_tokens=self.model.config.max_tokens or call.decoding.max_new_tokens)
-            output = await self.model.generate(call.prompt.text, config=config)
-            spent = output.usage or ModelUsage()
-            usage = Usage(spent.input_tokens, spent.output_tokens, calls=1)
-            status = "ok" if output.completion else "empty"
-            finish = "length" if output.stop_reason == "max_tokens" else "stop"
-            replies[place] = Reply(status, output.completion, usage=usage, finish=finish, detail=output.error or "")
-
-        async with anyio.create_task_group() as group:
-            for place, call in enumerate(calls):
-                group.start_soon(ask_one, place, call)
-        return replies
+    async def _generate_one(self, call: Call) -> Reply:
+        assert isinstance(call, Generate)
+        # The limit of a verdict's length is ours only where neither the task nor the command line has one.
+        config = GenerateConfig(max_tokens=self.model.config.max_tokens or call.decoding.max_new_tokens)
+        output = await self.model.generate(call.prompt.text, config=config)
+        spent = output.usage or ModelUsage()
+        return Reply(
+            status="ok" if output.completion else "empty",
+            text=output.completion,
+            usage=Usage(spent.input_tokens, spent.output_tokens, calls=1),
+            finish="length" if output.stop_reason == "max_tokens" else "stop",
+            detail=output.error or "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
