@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two threads unless the caller says otherwise: what the figures in the documentation were measured with.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench browser-test engine-test docs serve clean
+.PHONY: demo test check bench browser-test engine-test integration-test docs serve clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,21 @@ ENGINE ?= llama.cpp
 engine-test: .venv/installed
 	$(BIN)/python -m benchmarks.engines.agreement $(ENGINE) --folder .engines
 
+# inspect_ai and lm-evaluation-harness want other versions of two packages: an environment of their own, with the same
+# torch.
+INTEGRATIONS := .venv-integrations
+$(INTEGRATIONS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --upgrade pip
+	grep -vE '^(fsspec|python-dateutil)==' constraints.txt > $(INTEGRATIONS)/constraints.txt
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --constraint $(INTEGRATIONS)/constraints.txt \
+		--editable '.[local,remote,inspect-ai,lm-eval,mcp]' pytest
+	touch $@
+
+integration-test: $(INTEGRATIONS)/installed
+	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations/test_inspect_ai.py \
+		tests/integrations/test_lm_eval.py tests/integrations/test_mcp.py tests/integrations/test_evaluation_examples.py
+
 # Every method on every task with smollm2, under 20 minutes on two cores; writes docs/evidence.md.
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.evidence
@@ -47,4 +62,4 @@ serve: .venv/installed
 	$(BIN)/python -m fairpos serve --model smollm2
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-integrations build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from fairpos.errors import InvalidOption
 @app.command()
 @grouped
 def mcp(endpoint: EndpointOptions, local: options.LocalOptions, model: options.Model = "smollm2") -> None:
-    """Serve the tools rank, judge and advise to one MCP client, on stdin and stdout (docs/integrations.md)."""
+    """Serve the tools rank, judge and advise to one MCP client, on stdin and stdout (docs/mcp.md)."""
     if endpoint.dry_run:
         raise InvalidOption("--dry-run: what a server's calls would cost depends on its client")
     from fairpos.integrations.mcp import serve_stdio

@@ -74,7 +74,7 @@ class InspectBackend(Backend):
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """Replies of all calls, which inspect_ai runs at once as far as it allows."""
-        return cast("list[Reply]", anyio.from_thread.run(self._generate_all, calls))
+        return anyio.from_thread.run(self._generate_all, calls)
 
     async def _generate_all(self, calls: Sequence[Call]) -> list[Reply]:
         return list(await collect(*(self._generate_one(call) for call in calls)))
@@ -223,8 +223,7 @@ def order_free_choice(model: str | Model | None = None) -> Scorer:
     """
 
     async def score(state: TaskState, target: Target) -> Score:
-        segments = [Segment(id=slot_labels("choose", i + 1)[i], text=c.value) for i, c in enumerate(_choices_of(state))]
-        return await _scored_choice(model, Request("choose", state.input_text, as_segments(segments)), target)
+        return await _scored_choice(model, Request("choose", state.input_text, _choices_of(state)), target)
 
     return cast(Scorer, score)
 
@@ -244,8 +243,7 @@ def order_free_judge(model: str | Model | None = None) -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         if len(state.choices):
-            named = [Segment(id=slot_labels("judge", i + 1)[i], text=c.value) for i, c in enumerate(_choices_of(state))]
-            request = Request("judge", state.input_text, as_segments(named, empty=EMPTY_ANSWER))
+            request = Request("judge", state.input_text, _choices_of(state, empty=EMPTY_ANSWER))
             return await _scored_choice(model, request, target)
         pair = [Segment(id="answer", text=state.output.completion), Segment(id="reference", text=target.text)]
         request = Request("judge", state.input_text, as_segments(pair, empty=EMPTY_ANSWER))
@@ -256,11 +254,13 @@ def order_free_judge(model: str | Model | None = None) -> Scorer:
     return cast(Scorer, score)
 
 
-def _choices_of(state: TaskState) -> list[object]:
-    """The sample's choices as they were before a solver shuffled them, so that the target's letter is theirs."""
+def _choices_of(state: TaskState, empty: str | None = None) -> tuple[Segment, ...]:
+    """The sample's choices under their letters, which are those before a solver shuffled them, as the target's is."""
     if len(state.choices) < 2:
         raise InvalidRequest(f"sample {state.sample_id!r} has {len(state.choices)} choices; at least 2 are needed")
-    return sorted(state.choices, key=lambda choice: cast(int, choice.original_position))
+    texts = {int(choice.original_position): str(choice.value) for choice in state.choices}
+    names = slot_labels("choose", len(texts))
+    return as_segments([Segment(id=names[place], text=texts[place]) for place in sorted(texts)], empty=empty)
 
 
 async def _scored_choice(model: str | Model | None, request: Request, target: Target) -> Score:

@@ -30,8 +30,10 @@ T = TypeVar("T")
 _MAX_TOKENS = 512  # of a text, where neither the task nor the command line says
 _HONOURED = {"max_tokens", "temperature", "top_p", "seed", "stop_seqs", "system_message"}
 # What would change a text and can't be done here; other settings are about transport, or about other providers.
-_REFUSED = ("best_of", "frequency_penalty", "presence_penalty", "logit_bias", "top_k", "num_choices", "response_schema")
-_REFUSED += ("logprobs", "top_logprobs", "prompt_logprobs")
+_REFUSED = (
+    *("best_of", "frequency_penalty", "presence_penalty", "logit_bias", "top_k", "num_choices", "response_schema"),
+    *("logprobs", "top_logprobs", "prompt_logprobs"),
+)
 _ROLES = ("system", "user", "assistant")
 _PLAIN = Template(instruction="", segment="{text}", question="{query}")
 

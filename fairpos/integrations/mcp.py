@@ -113,8 +113,9 @@ class Tools:
         records: Annotated[
             list[dict[str, object]],
             Field(
-                description="Labelled examples. judge: {id, instruction, response_a, response_b, gold}; choice: {id, "
-                "question, options, gold_index}; rank: {id, query, passages, gold}; qa: {id, query, passages, answers}.",
+                description="Labelled examples. judge: {id, instruction, response_a, response_b, gold}; choice: "
+                "{id, question, options, gold_index}; rank: {id, query, passages, gold}; qa: {id, query, passages, "
+                "answers}.",
                 min_length=1,
             ),
         ],
