@@ -104,7 +104,7 @@ def find_runs(text: str, names: NameReader) -> Iterator[Found]:
             if not joint and aside is not None:
                 joint = joint_of(gap[aside.end() :]).replace("space", "")
                 run[-1] = _MarkedItem(last.item, aside[1], last.item.end + aside.end()) if joint else last
-        if joint == "," and ">" in joints and ";" in text[run[-1].item.end : item.start if item else None]:
+        if joint == "," and item and ";" in text[run[-1].item.end : item.start] and ">" in joints:
             joint = ""  # a semicolon ends a chain
         if joint == "line" and item is not None and not _ALONE_IN_LINE.match(text, item.end):
             joint = ""

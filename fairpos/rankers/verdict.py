@@ -1,22 +1,15 @@
-"""How a view is asked for one winner: by the distribution over the labels, or in words that are parsed strictly.
-
-A verdict in words counts only if it says one thing: `[[A]]`, or a JSON object whose "winner" or "verdict" is a label;
-in whatever script brackets are, in whatever capitals, also as `[[Answer A]]`. A text without a verdict, with two
-different ones or with a label that was not offered is unparsable, never guessed at.
-"""
+"""How a view is asked for one winner: by the distribution over the labels, or in words, read by `verdict_text`."""
 
 from __future__ import annotations
 
-import json
-import re
-import unicodedata
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from fairpos.backends.base import Call, Generate, Reply, Score
 from fairpos.prompts import TEMPLATES, Template, render
 from fairpos.rankers.base import Asking, lack_of_mass, scored, view_of
+from fairpos.rankers.verdict_text import parse_verdict
 from fairpos.types import Output, Request, Task
 
 VerdictForm: TypeAlias = Literal["auto", "distribution", "text"]
@@ -48,20 +41,6 @@ _WORDED = {
     JUDGE_WITH_TIES: JUDGE_IN_WORDS_WITH_TIES,
     TEMPLATES["choose"]: IN_WORDS["choose"],
 }
-
-# Brackets as they are typed in other scripts, and as LaTeX escapes them.
-_PLAIN_BRACKETS = str.maketrans(
-    dict.fromkeys("【〔［", "[") | dict.fromkeys("】〕］", "]") | {"〚": "[[", "〛": "]]", "⟦": "[[", "⟧": "]]"}
-)
-_BRACKETS = re.compile(r"\[\s*\[\s*([^\[\]]*?)\s*\]\s*\]")
-_KEYS = frozenset({"winner", "verdict", "final_verdict", "choice"})
-# What people and models call the thing that has the label.
-_CALLED = re.compile(
-    r"\A(?:the\s+)?(?:answer|assistant|candidate|choice|letter|model|option|response|solution)\s*[:#]?\s*",
-    re.IGNORECASE,
-)
-_AROUND = " \t\r\n*_`'\"“”‘’().,:;!"
-_TIES = frozenset({"tie", "tied", "draw"})
 
 
 def verdict(request: Request, asking: Asking) -> Generator[list[Call], list[Reply], Output]:
@@ -116,64 +95,3 @@ def _ask_in_words(request: Request, asking: Asking, template: Template) -> Gener
     ranking = () if winner is None else (winner,)  # empty where the status is "ok": a tie
     view = view_of(request.ids, reply, ranking=ranking, status=status)
     return Output(request.task, ranking=ranking, winner=winner, status=status, usage=reply.usage, views=(view,))
-
-
-def parse_verdict(text: str, labels: Sequence[str], tie: str | None = None) -> str | None:
-    """The one label that a text names as its verdict.
-
-    Capitals don't matter unless labels differ by them alone, nor does what the label is called (`[[Answer A]]`), nor
-    the script that brackets are from. A thinking trace must be cut off before (`fairpos.backends.thinking`).
-
-    Args:
-        text: The reply.
-        labels: Those that were offered.
-        tie: The label for a tie, where it was offered; the word "tie" then means it too.
-
-    Returns:
-        A label, or `tie`; None where there is no verdict, or more than one.
-    """
-    allowed = [*labels, tie] if tie is not None else list(labels)
-    fold = str.casefold if len({label.casefold() for label in allowed}) == len(allowed) else str
-    known = {fold(label): label for label in allowed}
-    if tie is not None:
-        known |= {word: tie for word in _TIES if word not in known}
-    plain = unicodedata.normalize("NFKC", text.translate(_PLAIN_BRACKETS)).replace("\\[", "[").replace("\\]", "]")
-    named = {match.group(1) for match in _BRACKETS.finditer(plain)} | set(_json_verdicts(plain))
-    found = {known.get(fold(_bare_label(name, known, fold))) for name in named}
-    return found.pop() if len(found) == 1 else None
-
-
-def _bare_label(name: str, known: Mapping[str, str], fold: Callable[[str], str]) -> str:
-    """A verdict without what it is wrapped in or called, unless that itself is a label."""
-    bare = name.strip("[]").strip(_AROUND)
-    return bare if fold(bare) in known else _CALLED.sub("", bare, count=1).strip(_AROUND)
-
-
-def _json_verdicts(text: str) -> list[str]:
-    """What the JSON objects in a text give as winner or verdict."""
-    decoder = json.JSONDecoder()
-    found, start = [], text.find("{")
-    while start >= 0:
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            start = text.find("{", start + 1)
-            continue
-        found += _verdicts_in(value)
-        start = text.find("{", end)
-    return found
-
-
-def _verdicts_in(value: object) -> list[str]:
-    """Of an object and of those in it; keys in any capitals."""
-    if isinstance(value, list):
-        return [verdict for item in value for verdict in _verdicts_in(item)]
-    if not isinstance(value, dict):
-        return []
-    found = []
-    for key, item in value.items():
-        if key.casefold() in _KEYS and not isinstance(item, dict | list):
-            found.append(str(item))
-        else:
-            found += _verdicts_in(item)
-    return found

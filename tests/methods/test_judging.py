@@ -13,7 +13,8 @@ from fairpos.methods.label_prior import calibrated
 from fairpos.methods.pride import Pride
 from fairpos.methods.swap import Swap
 from fairpos.passages import as_segments
-from fairpos.rankers.verdict import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES, parse_verdict
+from fairpos.rankers.verdict import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES
+from fairpos.rankers.verdict_text import parse_verdict
 
 NAMES = "xyzw"
 

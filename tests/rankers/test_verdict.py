@@ -1,14 +1,18 @@
 """Verdicts as models and people write them, and when a distribution is none."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
 from fairpos import Decoding, FairModel, Request
 from fairpos.backends.base import Generate, Reply, Score
 from fairpos.passages import as_segments
-from fairpos.rankers.verdict import parse_verdict
+from fairpos.rankers.verdict_text import parse_verdict
 from fairpos.types import Usage
+
+DOCS = (Path(__file__).parents[2] / "docs" / "judging.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,39 @@ from fairpos.types import Usage
 )
 def test_what_models_and_people_write(text, expected):
     assert parse_verdict(text, ("A", "B"), "C") == expected
+
+
+def documented_rows():
+    """(reply, verdict) of the table in the documentation."""
+    table = DOCS.split("<!-- verdicts -->")[1].split("<!-- /verdicts -->")[0]
+    found = re.findall(r"^\| (`+) ?(.+?) ?\1 \| (\w+) \|", table, re.MULTILINE)
+    return [(reply.replace("⏎", "\n").replace("¦", "|"), None if said == "none" else said) for _, reply, said in found]
+
+
+@pytest.mark.parametrize(("reply", "verdict"), documented_rows())
+def test_the_documented_table(reply, verdict):
+    assert parse_verdict(reply, ("A", "B"), "C") == verdict
+
+
+def test_the_documented_table_is_whole():
+    verdicts = [verdict for _, verdict in documented_rows()]
+    assert len(verdicts) >= 60
+    assert set(verdicts) == {"A", "B", "C", None}
+
+
+@pytest.mark.parametrize("labels", [("A", "B"), ("B", "A"), ("1", "2"), ("alpha", "beta")])
+def test_a_verdict_is_read_alike_whatever_labels_are(labels):
+    one, other = labels
+    for ending in ("", "\n\nLet me know if you need more.", f"\n\nAnswer {one} is more accurate than answer {other}."):
+        assert parse_verdict(f"My final verdict is [[{one}]].{ending}", labels) == one
+    for ending in (
+        "Actually, no.",
+        "They are equally good.",
+        f"Answer {other} is better.",
+        "Never mind.",
+        "It's a tie.",
+    ):
+        assert parse_verdict(f"My final verdict is [[{one}]].\n\n{ending}", labels) is None
 
 
 def test_capitals_matter_where_labels_differ_by_them_alone():
