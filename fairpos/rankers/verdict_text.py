@@ -30,12 +30,12 @@ _CALLED = re.compile(rf"\A(?:the\s+)?{_CANDIDATE}\s*[:#]?\s*", re.IGNORECASE)
 _AROUND = " \t\r\n*_`'\"“”‘’().,:;!"
 _TIES = frozenset({"tie", "tied", "a tie", "draw", "a draw", "equal", "neither", "none", "both", "no winner"})
 _SAID_OF_VERDICTS = """
-    a actual after all am analysis and answer answers as assessment assistant based be best better both by careful choice
-    choose chosen clear clearly comparing comparison conclude conclusion considered considering consideration correct
-    decided decision declare evaluation everything final finally follows for given go hence here here's i i'd i'll i'm in
-    is it it's judge judged judgement judgment letter model my of on one option our overall pick preference prefer
-    preferred question rating reasons response result right select selected so solution the therefore these this thus to
-    verdict vote we weighing will winner winning with would above own summary sum up
+    a actual after all am analysis and answer answers as assessment assistant based be best better both by careful
+    choice choose chosen clear comparing comparison conclude conclusion considered considering consideration correct
+    clearly decided decision declare evaluation final finally follows for given go hence here here's i i'd i'll i'm
+    in is it it's judge judged judgement judgment letter model my of on one option our overall pick preference
+    prefer preferred question rating reasons response result right select selected so solution the therefore these
+    this thus to verdict vote we weighing will winner winning with would above own summary sum up everything
 """
 _VERDICT_WORDS = frozenset(_SAID_OF_VERDICTS.split())
 _DENIED = re.compile(
