@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.files.text import json_text
 
+_LEAST_NUMBER = len("prompt")  # so that "prompt tokens" may stand on two lines
 _SPENT = 3  # exit status where the budget ended the run
 
 
@@ -104,13 +106,11 @@ def print_recipe(recipe: Recipe) -> None:
         console.print(recipe.hurting, markup=False, highlight=False)
     console.print()
     costs = {figures.method: recipe.cost_of(figures) for figures in recipe.audit.methods}
-    titles = list(next(iter(costs.values())))
+    titles = [title.replace("completion", "new").replace("_", " ") for title in next(iter(costs.values()))]
     print_table(
-        [Column("cost per request"), *(Column(title.replace("_", " "), is_number=True) for title in titles)],
-        [
-            [name, *(f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in cost.values())]
-            for name, cost in costs.items()
-        ],
+        [Column("method"), *(Column(title, is_number=True, least=_LEAST_NUMBER) for title in titles)],
+        [[name, *map(_plain_number, cost.values())] for name, cost in costs.items()],
+        title="Cost per request; money in the currency of --price." if "money" in titles else "Cost per request.",
     )
     console.print()
     if recipe.method == "none":
@@ -119,3 +119,12 @@ def print_recipe(recipe: Recipe) -> None:
         if text:
             console.print(f"{title}:", markup=False, style="dim")
             console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _plain_number(value: float) -> str:
+    """Three digits, without an exponent: a request costs millionths."""
+    if value >= 100:
+        return f"{value:.0f}"
+    decimals = 2 if value == 0 else max(0, 2 - math.floor(math.log10(value)))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -23,6 +23,7 @@ def print_audit(audit: Audit) -> None:
         [_row_of(method, names) for method in audit.methods],
         title=f"{audit.task.name} on {audit.model}: {len(audit.items)} items, {audit.plain.orders} orders\n",
     )
+    console.print("In brackets 95 % intervals; calls and prompt tokens are those of a request.", style="dim")
     console.print()
     for method in audit.methods:
         if method.losses.count:

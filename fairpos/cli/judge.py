@@ -18,7 +18,7 @@ from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.leaderboard import print_table
 from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
-from fairpos.cli.terminal import errors, progress
+from fairpos.cli.terminal import errors, progress, tokens_in_words
 from fairpos.errors import InvalidOption
 from fairpos.files.formats.base import FORMATS, Format, Source, grouped_by
 from fairpos.files.items import Item, judge_item, read_items, with_system
@@ -242,7 +242,7 @@ def _print_summary(tally: Tally, before: int, output: Path | None) -> None:
     usage = tally.usage
     errors.print(
         f"{tally.total} judged ({parts}), {before} were there already; {usage.calls} calls, {usage.cached} from "
-        f"the cache, {usage.prompt_tokens} + {usage.completion_tokens} tokens{f': {output}' if output else ''}",
+        f"the cache, {tokens_in_words(usage)}{f': {output}' if output else ''}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -12,11 +12,21 @@ import typer
 
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.terminal import Column, console
+from fairpos.cli.terminal import NO_BREAK, Column, console
 from fairpos.cli.terminal import print_table as print_rows
 from fairpos.files.verdict import Verdict
 from fairpos.judging.leaderboard import games_of, read_verdicts
-from fairpos.metrics import Standing, bradley_terry
+from fairpos.metrics import Interval, Standing, bradley_terry
+
+_COLUMNS = (
+    Column("model"),
+    Column("alike"),
+    Column("Elo", is_number=True, least=len("(1000 to 1000)")),
+    Column("share", is_number=True, least=len("(0.00 to 0.00)")),
+    Column("games", is_number=True, drop=1),
+    Column("won", is_number=True, drop=2),
+    Column("tied", is_number=True, drop=3),
+)
 
 
 @app.command("leaderboard")
@@ -49,21 +59,28 @@ def print_table(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
         [
             s.name,
             s.group,
-            f"{s.elo.estimate:.0f}",
-            f"{s.elo.low:.0f} to {s.elo.high:.0f}",
+            _with_interval(s.elo, 0),
+            _with_interval(s.share, 2),
             str(s.games),
             str(s.wins),
             str(s.ties),
-            f"{s.share.estimate:.2f}",
-            f"{s.share.low:.2f} to {s.share.high:.2f}",
         ]
         for s in standings
     ]
-    titles = ("model", "alike", "Elo", "95 %", "games", "won", "tied", "share", "95 %")
-    print_rows([Column(title, is_number=title not in ("model", "alike")) for title in titles], rows)
-    console.print("Models that share a letter can't be told apart. A tie is half a win in the share.", style="dim")
+    print_rows(_COLUMNS, rows)
+    console.print(
+        "In brackets 95 % intervals. Models that share a letter can't be told apart. A tie is half a win in the share "
+        "of games won.",
+        style="dim",
+    )
     if without:
         console.print(f"{without} verdicts without a winner between two models are not in the table", style="dim")
+
+
+def _with_interval(value: Interval, digits: int) -> str:
+    """An interval that is broken before its bracket alone."""
+    bounds = f"({value.low:.{digits}f} to {value.high:.{digits}f})"
+    return f"{value.estimate:.{digits}f} {bounds.replace(' ', NO_BREAK)}"
 
 
 def _row_of(standing: Standing) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 
 import typer
 from rich.padding import Padding
@@ -33,7 +34,7 @@ def methods(
         if cls.source:
             console.print(cls.source, style="dim", markup=False, highlight=False)
         text, _, _ = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
-        console.print(f"\n{text.rstrip()}\n", markup=False)
+        console.print(f"\n{_reflowed(text.rstrip())}\n", markup=False)
         for option in options_of(cls).values():  # inherited ones, too, which the docstring's Attributes don't have
             console.print(f"{option.name} = {option.default}  ({option.allowed})", markup=False)
             console.print(Padding(Text(option.help), (0, 0, 0, 4), expand=False))
@@ -42,3 +43,8 @@ def methods(
         [Column("method"), Column("level"), prose("what it does"), prose("source")],
         [[cls.name, cls.family, cls.summary, cls.source] for cls in chosen],
     )
+
+
+def _reflowed(text: str) -> str:
+    """Each paragraph on one line, which the terminal breaks; what begins with a word in capitals is one of its own."""
+    return "\n\n".join(re.sub(r"\n(?![A-Z]{4,}:|[-*] )\s*", " ", part) for part in text.split("\n\n"))

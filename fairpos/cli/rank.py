@@ -20,7 +20,7 @@ from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnRankError, OnRankErrorOption, is_written, refuse_nothing, report_bad
-from fairpos.cli.terminal import Column, errors, print_table, progress
+from fairpos.cli.terminal import Column, errors, print_table, progress, tokens_in_words
 from fairpos.errors import InvalidRequest
 from fairpos.files.journal import Journal
 from fairpos.files.text import json_text
@@ -228,7 +228,7 @@ def _print_summary(
     errors.print(
         f"{ranked} ranked ({tally.records['partial']} partly), {len(tally.lost)} not; "
         f"{there} were there already; {seconds:.1f} s\n"
-        f"{usage.calls} calls made, {usage.cached} cached, {usage.prompt_tokens} + {usage.completion_tokens} tokens; "
+        f"{usage.calls} calls made, {usage.cached} cached, {tokens_in_words(usage)}; "
         f"no vote: {lost or 'none'}",
         markup=False,
         highlight=False,

@@ -11,6 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fairpos.types import Usage
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -56,7 +58,8 @@ def print_table(
         to: Where to; None: the standard output.
     """
     target = to or console
-    for line in [title] * bool(title) + table_lines(columns, rows, target.width):
+    titles = [line for part in title.split("\n") for line in _broken_lines(part, target.width)] if title else []
+    for line in titles + table_lines(columns, rows, target.width):
         target.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -135,6 +138,11 @@ def _without_no_breaks(text: str) -> str:
 def _padded_text(text: str, width: int, *, right: bool = False) -> str:
     room = " " * max(0, width - cell_len(text))
     return room + text if right else text + room
+
+
+def tokens_in_words(usage: Usage) -> str:
+    """What was paid for, in tokens."""
+    return f"{usage.prompt_tokens} prompt and {usage.completion_tokens} new tokens"
 
 
 @contextmanager

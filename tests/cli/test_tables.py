@@ -10,7 +10,7 @@ from fairpos.audit.audit import AuditRun
 from fairpos.audit.runs import Plan
 from fairpos.audit.tasks import TASKS
 from fairpos.backends.fake import FakeBackend
-from fairpos.cli import audit_table, leaderboard, methods, models, terminal
+from fairpos.cli import advise, audit_table, leaderboard, methods, models, terminal
 from fairpos.cli.terminal import Column, prose, table_lines
 from fairpos.files.items import Item
 from fairpos.files.verdict import Verdict
@@ -91,6 +91,29 @@ def test_the_audit_has_every_method_and_every_interval_whole(printed, audit, wid
         assert all(len(line) <= width for line in text.split("\n"))
 
 
+def test_the_words_of_a_method_are_broken_by_the_terminal_alone(printed):
+    text = printed(80, lambda: methods.methods("permutation", as_json=False))
+    paragraph = text.split("\n\n")[2].split("\n")
+    assert all(len(line) > 60 for line in paragraph[:-1])
+    assert "\nHURTS:" in text
+
+
+def test_costs_are_numbers_in_plain_digits_and_fit():
+    assert [advise._plain_number(x) for x in (2.85e-6, 0.0, 0.61234, 12.0, 123.4)] == [
+        "0.00000285",
+        "0",
+        "0.612",
+        "12",
+        "123",
+    ]
+
+
+def test_a_title_is_broken_too(printed):
+    text = printed(40, lambda: terminal.print_table([Column("a")], [["1"]], title="one two three four " * 4 + "\n"))
+    assert all(len(line) <= 40 for line in text.split("\n"))
+    assert "\n\na\n1\n" in text
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_other_tables(printed, width):
     text = printed(width, lambda: methods.methods(None, as_json=False))
@@ -108,4 +131,6 @@ def test_the_other_tables(printed, width):
     ]
     text = printed(width, lambda: leaderboard.print_table(verdicts, as_json=False))
     assert "a-rather-long-model-name-of-a-vendor-2026-11" in text
+    assert re.search(r"\(0\.\d\d to 0\.\d\d\)", text)
+    assert "95 % intervals" in re.sub(r"\s+", " ", text)
     assert "…" not in text

@@ -29,6 +29,11 @@ from fairpos.types import Task
 
 _WIDTHS = {"accuracy": 0.1, "logprob": 0.25}  # of intervals, where it isn't said: rates and nats
 _NEVER = 1e-9
+_UNITS = {
+    "attention": "share of the question's attention",
+    "accuracy": "share of right answers",
+    "logprob": "log-probability of the answer, in nats",
+}
 
 
 def task_of(text: str) -> Task:
@@ -54,8 +59,8 @@ def template_of(words: options.Words, lines: Lines, task: Task) -> Template | No
 
 
 def print_profile(profile: Profile) -> None:
-    """The slots with their intervals, and a bar for the eye."""
-    low, high = min(profile.values), max(profile.values)
+    """The slots with their intervals, and a bar for the eye: from 0, of log-probabilities from the least."""
+    low, high = (min(profile.values) if profile.signal == "logprob" else 0.0), max(profile.values)
     rows = []
     for number, slot in enumerate(profile.slots, 1):
         share = (slot.value - low) / (high - low) if high > low else 0.0
@@ -65,7 +70,7 @@ def print_profile(profile: Profile) -> None:
     print_table(
         [Column("slot", is_number=True), Column("value", is_number=True), Column("95 % interval"), Column("")],
         rows,
-        title=f"{setting.model}, {setting.count} segments: {profile.signal} by slot",
+        title=f"{setting.model}, {setting.count} segments, by the slot of the right one: {_UNITS[profile.signal]}",
     )
     console.print(profile.rule, markup=False, highlight=False, style="dim")
 
