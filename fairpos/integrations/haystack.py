@@ -37,7 +37,8 @@ class FairposReranker:
     Args:
         model: A FairModel, or what `fairpos.load` takes, or an endpoint's address: "http://host:8000/v1#model".
         methods: In text form; all of `fairpos methods` for the task "rank".
-        ranker: How one view is asked; "generate" for endpoints without log-probabilities.
+        ranker: How one view is asked (docs/ranking.md). "auto": by log-probabilities where the model gives them, else
+            by a list that it writes.
         top_k: How many documents to return; None: all.
         on_failure: Where the model gives no ranking: "raise" NoResult, or "keep" the documents as they came and log it.
 
@@ -49,7 +50,7 @@ class FairposReranker:
         self,
         model: str | FairModel,
         methods: str = "permutation:views=5",
-        ranker: str = "first_token",
+        ranker: str = "auto",
         top_k: int | None = None,
         on_failure: OnFailure = "raise",
     ) -> None:

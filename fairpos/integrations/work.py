@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from fairpos.backends.base import Decoding
+from fairpos.backends.base import Backend, Decoding
 from fairpos.backends.dry_run import DryRunBackend
 from fairpos.errors import BackendError, InvalidComposition, InvalidOption, InvalidRequest, NoResult
 from fairpos.integrations.documents import Named, name_documents
@@ -59,7 +59,8 @@ class Reranking:
     Attributes:
         model: See `models`.
         methods: In text form ("permutation:views=5").
-        ranker: In text form ("first_token", "generate", ...).
+        ranker: In text form ("pointwise", "generate:constrained=false", ...), or "auto": "first_token" where the model
+            gives log-probabilities, else "generate".
         on_failure: What happens where the model gives no ranking. "raise": NoResult. "keep": the documents stay as they
             came, and the log says why.
 
@@ -74,7 +75,8 @@ class Reranking:
 
     def __post_init__(self) -> None:
         checked_model(self.model)
-        find_ranker(self.ranker)
+        if self.ranker != AUTO:
+            find_ranker(self.ranker)
         for method in checked_methods(self.methods):
             if "rank" not in method.tasks:
                 raise InvalidComposition(f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got rank")
@@ -105,13 +107,19 @@ class Reranking:
         if not named.segments:
             return [Ranked(named.documents[id], None) for id in named.textless]
         try:
-            output = useful(open_model(self.model).rank(query, named.segments, self.methods, ranker=self.ranker))
+            fair = open_model(self.model)
+            ranker = _ranker_for(fair.backend) if self.ranker == AUTO else self.ranker
+            output = useful(fair.rank(query, named.segments, self.methods, ranker=ranker))
         except (NoResult, BackendError) as error:
             if self.on_failure == "raise":
                 raise
             _LOG.warning("no ranking of %d documents, which stay as they came: %s", len(documents), error)
             return None
         return _in_places(output, named)[:most]
+
+
+def _ranker_for(backend: Backend) -> str:
+    return "first_token" if "score" in backend.capabilities else "generate"
 
 
 def _in_places(output: Output, named: Named[D]) -> list[Ranked[D]]:

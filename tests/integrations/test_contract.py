@@ -16,6 +16,7 @@ from fairpos.testing.tiny import tiny_backend
 from tests.fake_endpoint import Error, FakeEndpoint, Refusal, Text, in_turn
 from tests.integrations.frameworks import FRAMEWORKS, Framework, Seen
 from tests.ranking_endpoint import answer as ranks_by_worth
+from tests.ranking_endpoint import listwise
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
@@ -112,8 +113,18 @@ def test_an_endpoint_by_its_address(framework):
     worth = [Seen(f"worth {n}", f"w{n}", n) for n in (2, 5, 3)]
     with FakeEndpoint(ranks_by_worth) as endpoint:
         for name in (f"{endpoint.url}#m", f"openai:{endpoint.url}#m"):
-            reranker = framework.reranker(name, methods="permutation:views=3", ranker="generate")
+            reranker = framework.reranker(name, methods="permutation:views=3")
             assert ids(framework, framework.rerank(reranker, "q", framework.make(worth))) == ["w5", "w3", "w2"]
+    assert endpoint.bodies[-1]["logprobs"] is True
+
+
+def test_an_endpoint_without_log_probabilities_writes_a_list(framework):
+    worth = [Seen(f"worth {n}", f"w{n}", n) for n in (2, 5, 3)]
+    with FakeEndpoint(lambda body, nth: listwise(body)) as endpoint:
+        reranker = framework.reranker(f"{endpoint.url}#m", methods="none")
+        found = [framework.look(d) for d in framework.rerank(reranker, "q", framework.make(worth))]
+    assert [seen.id for seen in found] == ["w5", "w3", "w2"]
+    assert [seen.score for seen in found] == pytest.approx([3 / 4, 2 / 4, 1 / 4])  # no scores: an even descent
 
 
 def test_a_local_model(framework):
