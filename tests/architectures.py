@@ -29,6 +29,7 @@ _LARGEST = 120_000_000  # parameters; beyond it a model isn't built
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "vocab_size_per_layer_input": VOCAB,
+    "unpadded_vocab_size": VOCAB,
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 4,
@@ -196,9 +197,11 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "nemotron": {"head_dim": 16, "num_key_value_heads": 2},
     "prophetnet": {"num_hidden_layers": _TAKEN, "num_encoder_layers": 2, "num_decoder_layers": 2, "pad_token_id": 0},
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": [32, 32], "axial_pos_shape": [16, 32]},
-    "xlstm": {"v_head_dim": _TAKEN},
+    # its states round the width of keys up to 64
+    "xlstm": {"v_head_dim": _TAKEN, "hidden_size": 128, "embedding_dim": 128, "num_heads": 4},
     "zaya": {"num_experts_per_tok": 1},
-    "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "num_key_value_heads": 4},
+    "xmod": {"default_language": "en_XX", **_NEEDS_PADDING},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "num_key_value_heads": 4, "n_mamba_heads": 8},
 }
 
 

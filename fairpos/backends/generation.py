@@ -16,10 +16,11 @@ from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Ballot, Decoding
+from fairpos.backends.caches import TokensCache
 from fairpos.backends.generation_config import end_tokens, generation_config_of, until_end, without_habits
 from fairpos.backends.in_step import PromptsInStep
 from fairpos.backends.listing import HeldToListing
-from fairpos.backends.local_model import LocalModel
+from fairpos.backends.local_model import MODEL_ERRORS, LocalModel, some_tokens
 from fairpos.backends.logits import RefuseNonFinite
 from fairpos.backends.rows import EachRowSamples, EachRowStops, GrowingText
 from fairpos.backends.voting import voting
@@ -183,9 +184,35 @@ def _run_generate(
 ) -> list[list[int]]:
     """The new tokens of every row, by transformers' own decoding. A plain prompt's cache is transformers' own too."""
     kept = kept_in(cache) if isinstance(cache, SegmentCache) else {}
+    if isinstance(cache, TokensCache) and not _own_cache_is_exact(local):
+        config.use_cache = False
     output = _generate(local, batch, config, **kept, **settings)
     rows: list[list[int]] = output[:, batch.width :].tolist()
     return rows
+
+
+def _own_cache_is_exact(local: LocalModel) -> bool:
+    """Whether `generate` with a cache of the model's own gives what it gives without; found out once, on a few tokens.
+
+    Only asked of models that can't go on from a cache of ours. Some make none that works, or read it wrongly.
+    """
+    if local.own_cache_is_exact is None:
+        prompt = Batch([Layout(some_tokens(local.model, 9), ())])
+
+        def few_tokens(use_cache: bool) -> list[int]:
+            config = generation_config_of(local, Decoding(max_new_tokens=4))
+            config.use_cache = use_cache
+            with torch.no_grad():
+                tokens: list[int] = _generate(local, prompt, config)[0].tolist()
+            return tokens
+
+        try:
+            local.own_cache_is_exact = few_tokens(use_cache=True) == few_tokens(use_cache=False)
+        except torch.OutOfMemoryError:
+            raise
+        except MODEL_ERRORS:
+            local.own_cache_is_exact = False
+    return local.own_cache_is_exact
 
 
 def _generate(local: LocalModel, batch: Batch, config: GenerationConfig, **settings: object) -> Tensor:

@@ -32,6 +32,9 @@ from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt, tokenize
 
+# What models raise at tokens, a past or a mask that they weren't written for.
+MODEL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
+
 
 class LocalModel:
     """A causal language model of transformers with its tokenizer.
@@ -62,8 +65,10 @@ class LocalModel:
         self.store = store
         self._name = name
         self._revision: str | None = None
+        self._words = frozenset(signature(model.forward).parameters)  # that the model has for its inputs
         self._pads_exactly: bool | None = None
         self._continues_exactly: bool | None = None
+        self.own_cache_is_exact: bool | None = None  # what `generation` found out
         # What `side_by_side` found out of this model: threads, dtype and device -> numbers of rows.
         self.row_counts: dict[tuple[int, torch.dtype, str], tuple[int, ...]] = {}
 
@@ -208,10 +213,12 @@ class LocalModel:
             tokens, mask = cache.append(ids, mask)
             logits = self.model(input_ids=tokens, **self._without_cache(mask)).logits[:, -(keep or length) :]
         else:
+            # A model without a word for positions counts for itself, in `generate` as here.
+            places = {"position_ids": positions} if "position_ids" in self._words else {}
             logits = self.model(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=positions,
+                **places,
                 **kept_in(cache),
                 use_cache=True,
                 logits_to_keep=keep,
@@ -221,7 +228,7 @@ class LocalModel:
     def _without_cache(self, mask: Tensor | None) -> dict[str, object]:
         """What says that no past is kept, to a model that has a word for it; and the mask, if anything is padded."""
         words: dict[str, object] = {} if mask is None or bool(mask.all()) else {"attention_mask": mask}
-        return words | ({"use_cache": False} if "use_cache" in signature(self.model.forward).parameters else {})
+        return words | ({"use_cache": False} if "use_cache" in self._words else {})
 
     def _read_one_by_one(
         self, ids: Tensor, cache: StatesCache, mask: Tensor | None, positions: Tensor | None
@@ -250,28 +257,37 @@ class LocalModel:
     def pads_exactly(self) -> bool:
         """Whether a prompt that is padded on the left gives what it gives alone; found out once, on short prompts.
 
-        Convolutions and recurrences may let padding in, and positions may count it.
+        Convolutions and recurrences may let padding in, positions may count it, and an index that selects keys may
+        select it, which short prompts don't show.
         """
         if self._pads_exactly is None:
-            self._pads_exactly = self.continues_exactly() and self._prove_padding()
+            exact = self.continues_exactly() and not _selects_keys(self.model)
+            self._pads_exactly = exact and self._prove_padding()
         return self._pads_exactly
 
     @torch.no_grad()
     def _prove_continuing(self) -> bool:
-        ids = torch.tensor([_some_tokens(self.model, 9)], device=self.device)
+        ids = torch.tensor([some_tokens(self.model, 9)], device=self.device)
+        try:
+            whole = self.read(ids, TokensCache())
+        except torch.OutOfMemoryError:
+            raise
+        except MODEL_ERRORS as error:
+            raise UnsupportedModel(
+                f"{type(self.model).__name__} can't read {ids.shape[1]} tokens of text: {error}"
+            ) from error
         cache = new_plain_cache(self.model)
         if isinstance(cache, TokensCache):
             return False
-        whole = self.read(ids, TokensCache())
         try:
             pieces = torch.cat([self.read(ids[:, :4], cache), self.read(ids[:, 4:], cache)], dim=1)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        except MODEL_ERRORS:
             return False  # the model has read the whole prompt; it is its cache that it can't go on with
         return self._agree(whole, pieces)
 
     @torch.no_grad()
     def _prove_padding(self) -> bool:
-        short, long = (Layout(_some_tokens(self.model, length), ()) for length in (5, 11))
+        short, long = (Layout(some_tokens(self.model, length), ()) for length in (5, 11))
         logits = []
         for layouts in ([short], [long, short]):
             batch, cache = Batch(layouts), self.new_cache()
@@ -361,6 +377,12 @@ def _refuse_unfit(model: PreTrainedModel) -> None:
         )
 
 
-def _some_tokens(model: PreTrainedModel, count: int) -> tuple[int, ...]:
+def _selects_keys(model: PreTrainedModel) -> bool:
+    """Whether attention sees only the keys that an index ranks highest (DeepSeek V3.2 and its kin)."""
+    return any(name.startswith("index_topk") for name in model.config.get_text_config().to_dict())
+
+
+def some_tokens(model: PreTrainedModel, count: int) -> tuple[int, ...]:
+    """Tokens to find something out with."""
     vocabulary = int(model.config.get_text_config().vocab_size)
     return tuple((7 * i + count) % vocabulary for i in range(count))
