@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ Run: TypeAlias = dict[str, dict[str, float]]  # query -> document -> score
 Qrels: TypeAlias = dict[str, dict[str, float]]  # query -> document -> grade
 
 _TAG = "fairpos"
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _BLANKS = " \t\f\v\r"  # what trec_eval takes for white space within a line
 
 
@@ -81,7 +83,7 @@ def read_qrels(path: Path) -> Qrels:
     """Reads judgements: TREC's four columns, or three with a header. Grades below 0 count 0.
 
     Raises:
-        InvalidRequest: a line is neither.
+        InvalidRequest: a line is neither, or a grade isn't a whole number.
     """
     qrels: Qrels = {}
     for number, line in _filled_lines(path):
@@ -90,7 +92,10 @@ def read_qrels(path: Path) -> Qrels:
             continue
         if len(fields) not in (3, 4):
             raise _bad_line(path, number, "judgements have 4 columns, qid 0 docid grade, or 3, qid docid grade", line)
-        qrels.setdefault(fields[0], {})[fields[-2]] = max(0.0, _number_of(path, number, fields[-1], line))
+        grade = _number_of(path, number, fields[-1], line)
+        if grade != int(grade):  # trec_eval reads 0.5 as 0
+            raise _bad_line(path, number, f"a grade must be a whole number, got {fields[-1]}", line)
+        qrels.setdefault(fields[0], {})[fields[-2]] = max(0.0, grade)
     return qrels
 
 
@@ -204,10 +209,8 @@ def _columns_of(line: str, counts: Collection[int]) -> list[str]:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    """Whether a text is a finite number as C reads it: Python's `float` takes "1_0" and digits of other scripts, too."""
+    return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
 def _number_of(path: Path, number: int, text: str, line: str) -> float:

@@ -12,6 +12,7 @@ that gives no distributions, over whole answers.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -136,7 +137,8 @@ class Permutation(Method):
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """One text, or one ranking from the views that gave one."""
         if request.task == "answer":
-            return folded(_most_similar(outputs) if self.aggregation == "similar" else _most_frequent(outputs), outputs)
+            choose = _most_similar if self.aggregation == "similar" else _most_frequent
+            return folded(choose(outputs, f"{self.seed} {request.query}"), outputs)
         votes = _VotingViews(request, outputs)
         if not votes.rankings:
             output = Output(request.task, status=outputs[0].status, notes=votes.notes)
@@ -245,20 +247,20 @@ def _descending_scores(places: Sequence[Sequence[int]], n: int) -> list[float]:
     return scores
 
 
-def _most_frequent(outputs: Sequence[Output]) -> Output:
-    """The text that most views gave, as the first of them put it; between equals, the first in the alphabet."""
+def _most_frequent(outputs: Sequence[Output], lot: str) -> Output:
+    """The text that most views gave, as the first of them put it; between equals, one by lot."""
     texts = _voting_texts(outputs)
     if not texts:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
     alike: dict[str, list[str]] = {}
     for text in texts:
         alike.setdefault(comparable_text(text), []).append(text)
-    most = min(alike, key=lambda plain: (-len(alike[plain]), plain))
+    most = min(alike, key=lambda plain: (-len(alike[plain]), _draw_lot(lot, plain)))
     votes = len(alike[most])
     notes: tuple[str, ...] = () if len(alike) == 1 else (f"{votes} of {len(outputs)} views gave this answer",)
     rivals = sum(len(each) == votes for each in alike.values()) - 1
     if rivals:
-        notes += (f"a tie: {rivals} other answers have as many views; the first in the alphabet was taken",)
+        notes += (f"a tie: {rivals} other answers have as many views; one was drawn by the seed",)
     return Output("answer", text=alike[most][0], notes=notes)
 
 
@@ -269,9 +271,14 @@ def _voting_texts(outputs: Sequence[Output]) -> list[str]:
     return [str(output.text) for output in whole or found]
 
 
-def _most_similar(outputs: Sequence[Output]) -> Output:
-    """The text whose embedding is nearest to the others'; between equals, the first in the alphabet."""
-    texts = sorted(_voting_texts(outputs))
+def _draw_lot(lot: str, text: str) -> bytes:
+    """A text's lot among equals: neither its place in the alphabet nor the order shown decides, and it repeats."""
+    return hashlib.sha256(f"{lot}\n{text}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _most_similar(outputs: Sequence[Output], lot: str) -> Output:
+    """The text whose embedding is nearest to the others'; between equals, one by lot."""
+    texts = sorted(_voting_texts(outputs), key=lambda text: (_draw_lot(lot, text), text))
     if not texts:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
     if len(set(texts)) == 1:
@@ -280,5 +287,6 @@ def _most_similar(outputs: Sequence[Output]) -> Output:
 
     vectors = bi_encoder("minilm").encode(texts, normalize_embeddings=True, show_progress_bar=False)
     nearness = [float(total) for total in vectors @ vectors.sum(axis=0)]
-    best = max(range(len(texts)), key=lambda i: nearness[i])
+    # Equal sums differ by the rounding of single precision.
+    best = next(i for i, each in enumerate(nearness) if each > max(nearness) - 1e-5)
     return Output("answer", text=texts[best], notes=(f"the most similar to the others of {len(texts)} answers",))

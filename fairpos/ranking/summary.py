@@ -111,6 +111,9 @@ def coverage(results: Sequence[RankResult], qrels: Qrels) -> list[str]:
     said = []
     if len(judged) < len(results):
         said.append(f"{len(results) - len(judged)} of {len(results)} queries are not judged, and not in the figures")
+    apart = len(qrels.keys() - {result.id for result in results})
+    if apart:
+        said.append(f"{apart} judged queries have no result, and are not in the figures (trec_eval -c counts them 0)")
     if not any(qrels[result.id].keys() & {*result.ranking, *result.unranked} for result in judged):
         one = judged[0]
         said.append(

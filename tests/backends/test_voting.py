@@ -157,7 +157,7 @@ def test_without_distributions_the_most_frequent_whole_answer_wins():
     assert found.usage.calls == 3
     assert found.notes == (
         "1 of 3 views gave this answer",
-        "a tie: 2 other answers have as many views; the first in the alphabet was taken",
+        "a tie: 2 other answers have as many views; one was drawn by the seed",
     )
     again = fair.answer("Which?", ["c", "a", "b"], "permutation:views=3")
     assert again.text == found.text

@@ -132,3 +132,24 @@ def test_files_that_are_not_there_or_no_text(tmp_path):
         read_qrels(tmp_path / "binary")
     with pytest.raises(InvalidRequest, match="can't write"):
         write_run(tmp_path / "binary" / "folder", {})
+
+
+@pytest.mark.parametrize("number", ["1_0", "١٢", "nan", "inf", "0x1", "1e", "--1", "1,5", "1e999"])
+def test_a_number_is_what_c_reads(write, number):
+    with pytest.raises(InvalidRequest, match="is no number"):
+        read_run(write(f"q Q0 a 1 {number} t\n"))
+    with pytest.raises(InvalidRequest, match="is no number"):
+        read_qrels(write(f"q 0 a {number}\nq 0 b {number}\n"))
+
+
+def test_scores_of_every_size_are_ordered_in_single_precision(write):
+    scores = ["1e39", "1e40", "5", "+5.", "4.99999999", ".5e1", "1e-60", "0", "-0.0", "-1e-60", "-3e38"]
+    run = "".join(f"q Q0 d{i:02} 1 {score} t\n" for i, score in enumerate(scores))
+    # Beyond the largest they are all infinite, below the smallest all 0; equal ones go by descending id.
+    assert list(read_run(write(run))["q"]) == [f"d{i:02}" for i in (1, 0, 5, 4, 3, 2, 9, 8, 7, 6, 10)]
+
+
+def test_a_grade_is_a_whole_number(write):
+    assert read_qrels(write("q 0 a 2.0\nq 0 b -1\n")) == {"q": {"a": 2.0, "b": 0.0}}
+    with pytest.raises(InvalidRequest, match=r"line 2: a grade must be a whole number, got 0.5"):
+        read_qrels(write("q 0 a 1\nq 0 b 0.5\n"))

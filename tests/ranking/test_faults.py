@@ -170,3 +170,6 @@ def test_ties_count_in_the_order_of_trec_eval_and_for_tau_as_ties():
     assert quality([result], {"q": {"b": 1.0}})["MRR"][0].estimate == 1.0
     assert quality([result], {"q": {"b": 1.0}})["Kendall tau"][0].estimate == 0.0
     assert coverage([result], {"q": {"b": 1.0}}) == []
+    assert coverage([result], {"q": {"b": 1.0}, "r": {"b": 1.0}}) == [
+        "1 judged queries have no result, and are not in the figures (trec_eval -c counts them 0)"
+    ]
