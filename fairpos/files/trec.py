@@ -209,7 +209,7 @@ def _columns_of(line: str, counts: Collection[int]) -> list[str]:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a finite number as C reads it: Python's `float` takes "1_0" and digits of other scripts, too."""
+    """Whether a text is a finite number as C reads it: Python's `float` takes "1_0" and other scripts' digits."""
     return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
