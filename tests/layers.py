@@ -7,7 +7,10 @@
 LAYERS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "what can go wrong"),
     (("tables", "options", "types", "layout", "passages", "outputs", "registry", "plugins"), "the vocabulary"),
-    (("prompts", "orders", "metrics", "aggregate", "attention", "models", "files"), "pure functions, tensors, files"),
+    (
+        ("prompts", "orders", "metrics", "aggregate", "plans", "attention", "models", "files"),
+        "pure functions, tensors, files",
+    ),
     (("backends",), "a model that can be asked"),
     (("relevance", "rankers", "calibration"), "how one view is asked"),
     (("methods",), "several views, or another attention"),

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from fairpos.methods.base import Family, Method, Steps, register
+from fairpos.methods.long_lists import Start, first_order, part_of
 from fairpos.options import option
 from fairpos.outputs import folded, with_groups
 from fairpos.types import Output, Request, Task
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Rounds: TypeAlias = Generator[list[Request], list[Output], None]
 Kind: TypeAlias = Literal["sliding", "disjoint"]
-Start: TypeAlias = Literal["auto", "scores", "canonical", "input"]
 
 
 @register
@@ -70,7 +70,7 @@ class Windows(Method):
 
     def steps(self, request: Request, backend: Backend) -> Steps:
         """Windows that don't need each other's results are asked together."""
-        standing = _WindowStanding(request.reordered(self._first_order(request)))
+        standing = _WindowStanding(request.reordered(first_order(request, self.start)))
         rounds = self._slide_window(standing) if self.kind == "sliding" else self._merge_windows(standing)
         yield from rounds
         if 0 < self.top < len(standing.order):
@@ -106,19 +106,6 @@ class Windows(Method):
         [output] = yield [standing.part(order)]
         standing.order = standing.ranked(order, output) + dropped
 
-    def _first_order(self, request: Request) -> list[int]:
-        """The first order, as numbers of the request's segments."""
-        place = {id: i for i, id in enumerate(request.ids)}
-        if self.start == "input":
-            return list(place.values())
-        canonical = [place[id] for id in request.canonical().ids]
-        scores = [segment.score for segment in request.segments]
-        known = all(score is not None for score in scores)
-        if self.start == "canonical" or (self.start == "auto" and not known):
-            return canonical
-        # A segment without a score stands below all that have one; ties stay in canonical order.
-        return sorted(canonical, key=lambda i: (scores[i] is None, -(scores[i] or 0.0)))
-
 
 class _WindowStanding:
     """How the segments stand while windows are asked: their order, which of them a window ranked, and which it tied.
@@ -135,12 +122,8 @@ class _WindowStanding:
         self._ties = 0
 
     def part(self, numbers: Sequence[int]) -> Request:
-        """The request with some of its segments; labels given to segments travel with them."""
-        return replace(
-            self.whole,
-            segments=tuple(self.whole.segments[i] for i in numbers),
-            labels=None if self.whole.labels is None else tuple(self.whole.labels[i] for i in numbers),
-        )
+        """The request with some of its segments."""
+        return part_of(self.whole, numbers)
 
     def ranked(self, window: Sequence[int], output: Output) -> list[int]:
         """The window's segments as it ranked them; those that it leaves out follow in the order from before."""

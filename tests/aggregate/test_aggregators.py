@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fairpos.aggregate import borda, majority, mean_log_prob, rrf
+from fairpos.aggregate import borda, majority, mean_log_prob, rank_centrality, rrf, win_rate
 from fairpos.errors import InvalidOption, InvalidRequest
 
 
@@ -55,7 +55,26 @@ def test_equal_items_keep_their_numbers_order(aggregate):
     assert aggregate([[]], 3).order == (0, 1, 2)
 
 
-@pytest.mark.parametrize("aggregate", [borda, rrf, majority])
+def test_the_win_rate_is_a_share_of_the_comparisons_that_took_place():
+    """0 beat 1 and 2, 1 beat 2 and lost to 0 and tied with 3; nobody met 4."""
+    found = win_rate([[0, 1, 2], [[1, 3]]], 5)
+    assert found.scores == (1.0, (1 + 0.5) / 3, 0.0, 0.5, 0.5)
+    assert found.places == ((0,), (1, 3, 4), (2,))
+    assert win_rate([[2]], 3, unranked="last").scores == (0.25, 0.25, 1.0)
+
+
+def test_rank_centrality_is_the_stationary_share_of_the_walk_to_winners():
+    """Two items, three wins to one: with half a win more each, the shares are 3.5 / 5 and 1.5 / 5."""
+    found = rank_centrality([[0, 1]] * 3 + [[1, 0]], 2)
+    assert found.scores == pytest.approx((0.7, 0.3))
+    # 1 and 2 beat one item each, but 1 beat the one who beats all others.
+    found = rank_centrality([[1, 0], [0, 3], [0, 4], [0, 5], [2, 5]], 6)
+    assert win_rate([[1, 0], [0, 3], [0, 4], [0, 5], [2, 5]], 6).places[0] == (1, 2)
+    assert found.order[0] == 1
+    assert rank_centrality([[0, 1], [1, 2], [2, 0]], 3).places == ((0, 1, 2),)
+
+
+@pytest.mark.parametrize("aggregate", [borda, rrf, majority, win_rate, rank_centrality])
 def test_bad_rankings_are_refused(aggregate):
     with pytest.raises(InvalidRequest, match="item 0 twice"):
         aggregate([[0, 0]], 2)

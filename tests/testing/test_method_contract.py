@@ -47,6 +47,8 @@ SPECS = {
     "route": ["route:inner=placements:views=3", "route:inner=set_based,margin=-1", "route:inner=rotor,margin=1"],
     "placements": ["placements:views=3", "placements:views=4,bases=2"],
     "swap": ["swap", "swap:verdict=mean"],
+    "blitz": ["blitz", "blitz:size=2,top=1", "blitz:size=3,top=0"],
+    "joint": ["joint", "joint:size=2,replicates=3", "joint:size=3,aggregation=rank_centrality"],
     "windows": ["windows", "windows:size=3,stride=1", "windows:size=2,stride=1,kind=disjoint"],
     "graph_kv": ["graph_kv", "graph_kv:top=1"],
     "icr": ["icr", "icr:best=edges"],
