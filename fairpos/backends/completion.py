@@ -221,10 +221,12 @@ def read_error(http_status: int, raw: str) -> Completion:
         code = fields.get("code")
         found = error if isinstance(error, str) else fields.get("message") or fields.get("detail")
         message = found if isinstance(found, str) else message
+    no_such_path = http_status == 404 and "model" not in message.lower()
+    hint = "; is the address complete? Most end in /v1" if no_such_path else ""
     return Completion(
         status="refused" if http_status == 400 and code in _FILTER_CODES else "http_error",
         http_status=http_status,
-        detail=f"HTTP {http_status}: {message[:_DETAIL_LENGTH]}",
+        detail=f"HTTP {http_status}: {message[:_DETAIL_LENGTH]}{hint}",
     )
 
 

@@ -147,6 +147,7 @@ def test_a_refusal_is_not_a_text(by: str) -> None:
         (Json({"detail": "no such model"}), "HTTP 404: no such model"),
         (Json({"message": "no such model"}), "HTTP 404: no such model"),
         (Json({"error": "no such model"}), "HTTP 404: no such model"),
+        (Json({"detail": "Not Found"}), "HTTP 404: Not Found; is the address complete? Most end in /v1"),
     ],
 )
 def test_error_bodies_of_several_servers(reply: Any, detail: str) -> None:

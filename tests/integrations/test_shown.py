@@ -14,6 +14,13 @@ from fairpos.integrations import models
 from fairpos.testing.tiny import tiny_backend
 from tests.fake_endpoint import FakeEndpoint, Text, in_turn
 from tests.service.running import running
+from tests.service.upstream import Scripted, completion
+
+with warnings.catch_warnings():  # of their own making
+    warnings.simplefilter("ignore")
+    from langchain_openai import ChatOpenAI
+    from llama_index.core.schema import NodeWithScore, TextNode
+    from llama_index.postprocessor.tei_rerank import TextEmbeddingInference
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
@@ -57,6 +64,31 @@ def test_the_page_through_the_service(capsys):
     answered, ranked = capsys.readouterr().out.splitlines()
     assert answered.endswith(("garden,museum", "museum,garden"))
     assert "relevance_score" in ranked
+
+
+def test_what_the_page_says_of_other_clients():
+    """Streams and bound arguments of ChatOpenAI; what Haystack and LlamaIndex keep of a reply."""
+    documents = [{"id": "a", "text": "Emma is by Austen"}, {"id": "b", "text": "Ulysses is by Joyce"}]
+    extra = {"documents": documents, "fairpos": {"methods": "edges"}}
+    with Scripted(completion) as upstream, running(upstream=upstream.url, ranker="generate") as service:
+        base = service.url + "/v1"
+        chat = ChatOpenAI(base_url=base, api_key="any", model="m", include_response_headers=True)
+        first, *_ = chat.bind(extra_body=extra).stream("Who wrote Emma?")
+        assert sorted(first.response_metadata["headers"]["x-fairpos-order"].split(",")) == ["a", "b"]
+        nodes = [NodeWithScore(node=TextNode(text=text)) for text in ("a", "b")]
+        with pytest.raises(AssertionError) as caught:  # the model says "hello there", which ranks nothing: a 502
+            TextEmbeddingInference(base_url=service.url, model_name="m").postprocess_nodes(nodes, query_str="q")
+        assert str(caught.value) == ""
+        need("haystack")
+        from haystack.components.generators.chat import OpenAIChatGenerator
+        from haystack.dataclasses import ChatMessage
+        from haystack.utils import Secret
+
+        generator = OpenAIChatGenerator(api_key=Secret.from_token("any"), api_base_url=base, model="m")
+        asked = generator.run([ChatMessage.from_user("Who?")], generation_kwargs={"extra_body": extra})
+        assert asked["replies"][0].text == "hello there"
+        assert "fairpos" not in asked["replies"][0].meta
+        gc.collect()
 
 
 @pytest.mark.long
