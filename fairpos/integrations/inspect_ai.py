@@ -143,13 +143,12 @@ def ask_crossed(fair: FairModel, request: Request) -> Crossed:
         for turn, by in product(range(k), range(k))
     ]
     outputs = fair.run(views)
-    decided = [each for each in outputs if each.status == "ok" or each.scores]
+    lost = [output for output in outputs if output.status != "ok" and not output.scores]
     picks = [(view, output.winner) for view, output in zip(views, outputs, strict=True) if output.winner is not None]
     notes: tuple[str, ...] = ()
-    if len(decided) < len(outputs):
-        lost = len(outputs) - len(decided)
-        notes = (f"{lost} of {len(outputs)} views gave no verdict ({outputs[0].status}), so there is none",)
-        found = Output(request.task, status="partial" if decided else outputs[0].status)
+    if lost:
+        notes = (f"{len(lost)} of {len(outputs)} views gave no verdict ({lost[0].status}), so there is none",)
+        found = Output(request.task, status="partial" if len(lost) < len(outputs) else lost[0].status)
     else:
         found = mean_verdict(request, outputs)
     slots = [sum(view.ids[slot] == winner for view, winner in picks) for slot in range(k)]

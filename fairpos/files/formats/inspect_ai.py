@@ -95,15 +95,16 @@ def _input_of(sample: Record) -> str:
 
 def write_sample(item: Item, verdict: Verdict, prompts: Prompts) -> Record:
     """The sample with a score."""
-    value: Json = verdict.winner
+    # A bare letter is a mark to inspect_ai: it reads the choice "C" as correct, "I" as incorrect, "P" as half of it.
+    value: Json = "tie" if verdict.winner is None else f"choice {verdict.winner}"
     if not verdict.is_decided:
-        value = "N"  # inspect_ai's value for no answer
+        value = "N"  # its value for no answer
     elif verdict.gold:
         value = "C" if verdict.is_correct else "I"
     explanation = "\n\n".join(view.text for view in verdict.views if view.text)
     told = verdict.to_record()
     score: Record = {
-        "value": value if value is not None else "tie",
+        "value": value,
         "answer": verdict.winner,
         "explanation": explanation or None,
         "metadata": {name: told.get(name) for name in ("methods", "judge", "scores", "status", "usage")},

@@ -395,11 +395,13 @@ def test_inspect_ai(tmp_path):
         {"input": chat, "choices": ["aa", "a"], "target": ["B"]},
         {"input": "q", "choices": ["only"], "target": "A"},
         {"input": "q", "choices": ["a", "aa"], "target": "free text"},
+        {"input": "q", "choices": ["a", "aa", "aaa"]},
     )
     pairs, bad = judged("inspect_ai", path)
     assert [each.line for each in bad] == [3]
     outs = [out for _, out in pairs]
-    assert [out["scores"]["fairpos"]["value"] for out in outs] == ["C", "I", "B"]
+    # Without a target a choice is no mark: a bare "C" would be read as "correct".
+    assert [out["scores"]["fairpos"]["value"] for out in outs] == ["C", "I", "choice B", "choice C"]
     assert outs[0]["scores"]["fairpos"]["answer"] == "B"
     assert outs[0]["metadata"] == {"k": 1}
     assert outs[1]["input"] == chat
