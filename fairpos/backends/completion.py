@@ -19,13 +19,74 @@ from fairpos.types import Usage
 JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 CompletionStatus: TypeAlias = Literal["ok", "refused", "empty", "malformed", "http_error", "timeout", "cancelled"]
 
-# What servers write into `error.code` when a filter stops the prompt itself (HTTP 400).
-_FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
+# What servers write as the code or type of an error when a filter stops the prompt itself, and under which status.
+_FILTER_CODES = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "content_filtered",
+        "responsibleaipolicyviolation",
+        "data_inspection_failed",
+        "moderation_blocked",
+        "contentfilter",
+        "1301",
+    }
+)
+_FILTER_STATUSES = (400, 403, 451)
 _DETAIL_LENGTH = 500
-# Why a text ends, in the words of several servers.
-_CUT_OFF = frozenset({"length", "max_tokens", "model_length", "max_output_tokens", "model_context_window_exceeded"})
-_FILTERED = frozenset({"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "refusal"})
-_FAILED = frozenset({"error", "abort", "aborted", "insufficient_system_resource", "network_error"})
+_TEXTS = ("text", "output_text")  # types of a content's parts
+# Why a text ends, in the words of several servers; see `_reason_in`.
+_CUT_OFF = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "max_length",
+        "model_length",
+        "max_output_tokens",
+        "max_completion_tokens",
+        "max_new_tokens",
+        "token_limit",
+        "limit",
+        "model_context_window_exceeded",
+        "context_length_exceeded",
+        "time_limit",
+        "incomplete",
+        "truncated",
+    }
+)
+_FILTERED = frozenset(
+    {
+        "content_filter",
+        "content_filtered",
+        "safety",
+        "image_safety",
+        "recitation",
+        "prohibited_content",
+        "blocklist",
+        "spii",
+        "refusal",
+        "sensitive",
+        "language",
+        "guardrail_intervened",
+        "guardrails",
+        "moderation",
+    }
+)
+_FAILED = frozenset(
+    {
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "insufficient_system_resource",
+        "network_error",
+        "internal_error",
+        "timeout",
+        "malformed_function_call",
+        "repetition_truncation",
+    }
+)
 
 
 class MalformedResponse(ValueError):
@@ -131,7 +192,7 @@ class Completion:
     @property
     def cut_off(self) -> bool:
         """Whether the text ends because there was no room for more."""
-        return _is_one_of(self.finish_reason, _CUT_OFF)
+        return _reason_in(self.finish_reason, _CUT_OFF)
 
     @property
     def usage(self) -> Usage:
@@ -157,13 +218,13 @@ def read_response(raw: str) -> Completion:
     choice = _first_choice(response)
     _refuse_failed(choice)
     message = _object_of(choice.get("message"), "choices[0].message")
-    reason = choice.get("finish_reason")
+    reason = choice.get("finish_reason") or choice.get("native_finish_reason")
     usage = response.get("usage")
     prompt_tokens, completion_tokens = _usage_of(usage)
-    refusal = _text_of(message.get("refusal"), "choices[0].message.refusal").strip()
+    refusal = _text_of(message.get("refusal"), "choices[0].message.refusal").strip() or _refusal_part(message)
     text = _text_of(message.get("content"), "choices[0].message.content")
     status: CompletionStatus = "ok" if text.strip() else "empty"
-    if refusal or _is_one_of(reason, _FILTERED):
+    if refusal or _reason_in(reason, _FILTERED):
         status = "refused"
     return Completion(
         status=status,
@@ -184,14 +245,25 @@ def _refuse_failed(choice: Mapping[str, object]) -> None:
         MalformedResponse: the choice has an error, or says that it ended with one.
     """
     error = choice.get("error")
-    if error or _is_one_of(choice.get("finish_reason"), _FAILED):
+    if error or _reason_in(choice.get("finish_reason"), _FAILED):
         said = error.get("message") if isinstance(error, dict) else error
         why = str(said or choice.get("finish_reason"))[:_DETAIL_LENGTH]
         raise MalformedResponse(f"the endpoint says that generating failed: {why}")
 
 
-def _is_one_of(reason: object, reasons: frozenset[str]) -> bool:
-    return isinstance(reason, str) and reason.lower() in reasons
+def _reason_in(reason: object, reasons: frozenset[str]) -> bool:
+    """Whether a reason is one of these, as `MAX_TOKENS`, `max-tokens` or `FinishReason.MAX_TOKENS` too."""
+    if not isinstance(reason, str):
+        return False
+    name = reason.strip().lower().rpartition(".")[2].replace("-", "_").replace(" ", "_")
+    return name.removeprefix("finish_reason_") in reasons
+
+
+def _refusal_part(message: Mapping[str, object]) -> str:
+    """The words of a refusal that stands as a part of the content; empty: there is none."""
+    content = message.get("content")
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return "".join(str(part.get("refusal") or "") for part in parts if part.get("type") == "refusal").strip()
 
 
 def _has_reasoning(message: Mapping[str, object], usage: object) -> bool:
@@ -210,7 +282,8 @@ def _has_reasoning(message: Mapping[str, object], usage: object) -> bool:
 
 def read_error(http_status: int, raw: str) -> Completion:
     """Reads the body of a response with an error status: "refused" if a content filter says so, else "http_error"."""
-    code, message = None, raw.strip()
+    codes: list[object] = []
+    message = raw.strip()
     try:
         response = json.loads(raw)
     except (ValueError, RecursionError):
@@ -218,13 +291,15 @@ def read_error(http_status: int, raw: str) -> Completion:
     if isinstance(response, dict):
         error = response.get("error")
         fields = error if isinstance(error, dict) else response
-        code = fields.get("code")
+        inner = fields.get("innererror")
+        codes = [fields.get("code"), fields.get("type"), inner.get("code") if isinstance(inner, dict) else None]
         found = error if isinstance(error, str) else fields.get("message") or fields.get("detail")
         message = found if isinstance(found, str) else message
     no_such_path = http_status == 404 and "model" not in message.lower()
     hint = "; is the address complete? Most end in /v1" if no_such_path else ""
+    filtered = any(str(code).lower() in _FILTER_CODES for code in codes)
     return Completion(
-        status="refused" if http_status == 400 and code in _FILTER_CODES else "http_error",
+        status="refused" if http_status in _FILTER_STATUSES and filtered else "http_error",
         http_status=http_status,
         detail=f"HTTP {http_status}: {message[:_DETAIL_LENGTH]}{hint}",
     )
@@ -258,7 +333,7 @@ def _text_of(value: object, name: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        parts = (part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text")
+        parts = (part.get("text") for part in value if isinstance(part, dict) and part.get("type", "text") in _TEXTS)
         return "".join(part for part in parts if isinstance(part, str))
     raise MalformedResponse(f"{name} must be a text, got {type(value).__name__}")
 

@@ -19,7 +19,9 @@ _REFUSED = frozenset({400, 422})
 _DROPPED = ("temperature", "top_p", "seed")  # without `stop` a reply would be another one: that is an error to show
 _UNWANTED = re.compile(
     r"unsupported|not support|n['’]t support|not allowed|n['’]t allowed|not permitted|only the default|unrecogni[sz]ed"
-    r"|unknown|unexpected|deprecated|cannot both|not available|must be (?:unset|omitted|removed)",
+    r"|unknown|unexpected|deprecated|cannot both|not available|must be (?:unset|omitted|removed|default)|no longer"
+    r"|may only be|can only be|only (?:the value )?['\"]?[\d.]+['\"]? is (?:allowed|supported|accepted|permitted)"
+    r"|(?:must|should) be (?:equal to |set to )?(?:1|1\.0)\b(?! (?:or|to))|not (?:be )?accepted|disabled|forbidden",
     re.IGNORECASE,
 )
 _LISTED = "top_logprobs"

@@ -11,17 +11,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NAMES = r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|seed:think"
+_NAMES = (
+    r"(?:\w+[_:])?think(?:ing)?|thoughts?|(?:chain_of_|inner_)thoughts?|reason(?:ing)?|reflect(?:ion)?|scratch_?pad"
+    r"|analysis|cot"
+)
 _OPENING = re.compile(
     rf"(?<![`'\"])(?:<\|?(?:{_NAMES})(?:\s[^<>\n]*)?\|?>"
     r"|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|start_thinking\|>|<\|channel>thought\b|<unused94>"
-    r"|<\|im_start\|>think\b|\A\s*here(?:'s| is) my thought process:)(?![`'\"])",
+    r"|<\|im_start\|>think\b|\A\s*here (?:is|are) my (?:thought process|reasoning steps):"
+    r"|\A\s*here's my thought process:)(?![`'\"])",
     re.IGNORECASE,
 )
 _CLOSING = re.compile(
     rf"(?<![`'\"])(?:<\|?/(?:{_NAMES})\|?>"
     r"|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|end_thinking\|>|<channel\|>|<unused95>"
-    r"|<\|im_start\|>answer\b|here(?:'s| is) my response:)(?![`'\"])",
+    r"|<\|im_start\|>answer\b|here(?:'s| is) my response:|\[begin final response\]|<\|content\|>)(?![`'\"])",
     re.IGNORECASE,
 )
 # Harmony's channels, and what is left of them where control tokens were dropped: "analysisWe ... assistantfinalYes".
@@ -34,6 +38,7 @@ _WRAPPERS = re.compile(
     r"(?:</(?(name)(?P=name)|\w+)>|<\|end_of_solution\|>|<\|end_response\|>|\Z)\Z",
     re.DOTALL | re.IGNORECASE,
 )
+_LAST_MARK = re.compile(r"\s*(?:\[end final response\]|<\|end\|>)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,6 @@ def without_thinking(text: str) -> Said:
         return Said("", thought=True, unfinished=True)
     if not closings:
         return Said(text)
-    said = text[start:].strip()
+    said = _LAST_MARK.sub("", text[start:].strip())
     wrapped = _WRAPPERS.match(said)
     return Said(wrapped["inner"].strip() if wrapped else said, thought=True)

@@ -1,7 +1,7 @@
 """Records in, with their line numbers, and the fields that they must have.
 
     *.csv, *.tsv    a table with a header; a cell that is a JSON list is that list
-    else            JSON objects, one a line or in one array
+    else            JSON objects, one a line, in one array, or one alone on several lines
 
 Any of them may be packed (`.gz`).
 """
@@ -74,7 +74,7 @@ def read(path: Path) -> Lines:
         return _read_table(path)
     lines = Lines()
     numbered = [(number, line) for number, line in byte_lines(path) if line.strip()]
-    array = _array_in([line for _, line in numbered], path)
+    array = _array_in([line for _, line in numbered], path) or _object_in([line for _, line in numbered])
     if array is not None:
         for number, item in enumerate(array, 1):
             lines.add(number, item)
@@ -149,6 +149,16 @@ def _array_in(lines: list[bytes], path: Path) -> list[Json] | None:
             raise InvalidRequest(f"{path} is no JSON array: {error}") from None
         except RecursionError:
             pass  # a line that is too deep is that line's fault
+        return None
+
+
+def _object_in(lines: list[bytes]) -> list[Json] | None:
+    """The record, where one JSON object stands on several lines."""
+    if len(lines) < 2 or not lines[0].startswith(b"{") or lines[0].rstrip().endswith(b"}"):
+        return None
+    try:
+        return [json.loads(b"\n".join(lines))]
+    except (ValueError, RecursionError):
         return None
 
 

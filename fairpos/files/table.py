@@ -1,10 +1,15 @@
-"""Tables with a header, parted by commas, semicolons or tabs: `.csv` and `.tsv`, packed or not."""
+"""Tables with a header: `.csv`, parted by commas, semicolons, tabs or bars, and `.tsv`; packed or not.
+
+A `.tsv` file whose quotes don't pair has none: every line is a row. A `.csv` file whose quotes don't pair is refused,
+since all that follows a quote that isn't closed would be one cell.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +19,9 @@ from fairpos.files.text import Json, read_text, write_text
 
 # Fields that hold lists: their cells are JSON, if they look like it.
 _LISTS = frozenset({"answers", "passages", "options", "pairs", "gold", "questions"})
+
+
+_NAMED_DELIMITER = re.compile(r"sep=(.)\r?\n")
 
 
 def is_table(path: Path) -> bool:
@@ -29,14 +37,25 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Json] | str]]:
     """
     text = read_text(path)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # answers are longer than the 128 KB that are the default
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter_of(path, text.partition("\n")[0]))
+    named = _NAMED_DELIMITER.match(text)  # as Excel writes and reads it
+    text = text[named.end() :] if named else text
+    delimiter = named[1] if named else _delimiter_of(path, text)
+    quoted = not _is_tsv(path) or _quotes_pair(text)
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+    before = 1 if named else 0  # lines
+    end = before
     try:
         header = [name.strip() for name in next(rows, [])]
         if len(set(header)) < len(header) or not any(header):
             raise InvalidRequest(f"{path} needs a header with different names, got {', '.join(header) or 'nothing'}")
-        end = rows.line_num
+        end = rows.line_num + before
         for cells in rows:
-            number, end = end + 1, rows.line_num
+            number, end = end + 1, rows.line_num + before
             if not any(cells):
                 continue
             if len(cells) != len(header):
@@ -44,7 +63,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Json] | str]]:
             else:
                 yield number, {name: _value_of(name, cell) for name, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
-        raise InvalidRequest(f"can't read {path} line {rows.line_num}: {error}") from None
+        raise InvalidRequest(f"can't read {path}: {error}; the row that begins in line {end + 1}") from None
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -61,10 +80,31 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_text(path, out.getvalue())
 
 
-def _delimiter_of(path: Path, header: str) -> str:
-    if path.name.lower().removesuffix(".gz").endswith(".tsv"):
+def _is_tsv(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(".tsv")
+
+
+def _delimiter_of(path: Path, text: str) -> str:
+    """What parts the header into the most names; a comma where none is ahead."""
+    if _is_tsv(path):
         return "\t"
-    return ";" if ";" in header and "," not in header else ","
+    return max(",;\t|", key=lambda delimiter: _count_names(text, delimiter))
+
+
+def _count_names(text: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), []))
+    except csv.Error:
+        return 0
+
+
+def _quotes_pair(text: str) -> bool:
+    try:
+        for _ in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True):
+            pass
+    except csv.Error:
+        return False
+    return True
 
 
 def _value_of(name: str, cell: str) -> Json:

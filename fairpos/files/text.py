@@ -33,8 +33,7 @@ def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with _open_unpacked(path) as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
-                    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                        raise InvalidRequest(f"can't read {path}: it is UTF-16; save it as UTF-8")
+                    _refuse_utf16(path, line)
                     line = line.removeprefix(codecs.BOM_UTF8)
                 yield number, line.rstrip(b"\r\n")
     except (OSError, EOFError, zlib.error) as error:
@@ -62,7 +61,9 @@ def read_text(path: Path) -> str:
     """
     try:
         with _open_unpacked(path) as file:
-            return file.read().removeprefix(codecs.BOM_UTF8).decode()
+            data = file.read()
+        _refuse_utf16(path, data)
+        return data.removeprefix(codecs.BOM_UTF8).decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InvalidRequest(f"can't read {path}: {error}") from None
 
@@ -107,6 +108,11 @@ def _without_non_finite(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_without_non_finite(item) for item in value]
     return value
+
+
+def _refuse_utf16(path: Path, data: bytes) -> None:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidRequest(f"can't read {path}: it is UTF-16; save it as UTF-8")
 
 
 def _open_unpacked(path: Path) -> io.BufferedIOBase:

@@ -30,6 +30,9 @@ Qrels: TypeAlias = dict[str, dict[str, float]]  # query -> document -> grade
 
 _TAG = "fairpos"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_GRADE_TITLES = frozenset(
+    {"score", "rel", "relevance", "relevant", "relevancy", "grade", "label", "judgement", "judgment"}
+)
 _BLANKS = " \t\f\v\r"  # what trec_eval takes for white space within a line
 
 
@@ -80,22 +83,24 @@ def read_run(path: Path, depth: int | None = None) -> Run:
 
 
 def read_qrels(path: Path) -> Qrels:
-    """Reads judgements: TREC's four columns, or three with a header. Grades below 0 count 0.
+    """Reads judgements: TREC's four columns, or three; a header may stand first. Grades below 0 count 0.
 
     Raises:
-        InvalidRequest: a line is neither, or a grade isn't a whole number.
+        InvalidRequest: a line is neither, a grade isn't a whole number, or another one was there for its document.
     """
     qrels: Qrels = {}
     for number, line in _filled_lines(path):
         fields = _columns_of(line, (4, 3))
-        if number == 1 and len(fields) == 3 and not _is_number(fields[2]):
+        if number == 1 and len(fields) in (3, 4) and fields[-1].lower() in _GRADE_TITLES:
             continue
         if len(fields) not in (3, 4):
             raise _bad_line(path, number, "judgements have 4 columns, qid 0 docid grade, or 3, qid docid grade", line)
         grade = _number_of(path, number, fields[-1], line)
         if grade != int(grade):  # trec_eval reads 0.5 as 0
             raise _bad_line(path, number, f"a grade must be a whole number, got {fields[-1]}", line)
-        qrels.setdefault(fields[0], {})[fields[-2]] = max(0.0, grade)
+        grade = max(0.0, grade)
+        if qrels.setdefault(fields[0], {}).setdefault(fields[-2], grade) != grade:
+            raise _bad_line(path, number, f"document {fields[-2]!r} has another grade already", line)
     return qrels
 
 

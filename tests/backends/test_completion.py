@@ -199,13 +199,45 @@ def test_a_reply_that_failed_midway_is_none_whatever_text_there_is(choice: dict[
         read_response(raw({"content": "[[A]] is"}, **choice))
 
 
-@pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "refusal"])
+@pytest.mark.parametrize(
+    "reason", ["content_filter", "SAFETY", "refusal", "sensitive", "FinishReason.PROHIBITED_CONTENT"]
+)
 def test_filtered_in_many_words(reason: str) -> None:
     completion = read_response(raw({"content": "[[A]]"}, finish_reason=reason))
     assert (completion.status, completion.text, completion.detail) == ("refused", "", reason)
 
 
-@pytest.mark.parametrize("reason", ["length", "MAX_TOKENS", "model_length"])
+def test_a_reason_in_the_providers_own_field() -> None:
+    assert read_response(raw({"content": "[[A]]"}, finish_reason=None, native_finish_reason="MAX_TOKENS")).cut_off
+
+
+def test_a_refusal_that_is_a_part_of_the_content() -> None:
+    parts = [{"type": "refusal", "refusal": "I can't help with that."}]
+    completion = read_response(raw({"content": parts}))
+    assert (completion.status, completion.detail) == ("refused", "I can't help with that.")
+    assert read_response(raw({"content": [{"type": "output_text", "text": "[[A]]"}, {"text": "!"}]})).text == "[[A]]!"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"code": "content_filter"}),
+        (400, {"code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}),
+        (400, {"code": "data_inspection_failed"}),
+        (400, {"type": "content_filter", "code": 400}),
+        (403, {"code": "content_policy_violation"}),
+    ],
+)
+def test_a_prompt_that_a_filter_stops(status: int, error: dict[str, Any]) -> None:
+    assert read_error(status, json.dumps({"error": {"message": "no", **error}})).status == "refused"
+    assert read_error(500, json.dumps({"error": {"message": "no", **error}})).status == "http_error"
+
+
+def test_an_error_code_may_be_anything() -> None:
+    assert read_error(400, '{"error": {"code": ["x"], "message": "no"}}').detail == "HTTP 400: no"
+
+
+@pytest.mark.parametrize("reason", ["length", "MAX_TOKENS", "model_length", "max-tokens", "FinishReason.MAX_TOKENS"])
 def test_cut_off_in_many_words(reason: str) -> None:
     assert read_response(raw({"content": "[[A]]"}, finish_reason=reason)).cut_off
     assert not read_response(raw({"content": "[[A]]"}, finish_reason="stop")).cut_off

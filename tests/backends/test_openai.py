@@ -312,6 +312,9 @@ def test_an_endpoint_model_pickles_and_connects_anew(ask, tmp_path):
         ("Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) is supported.",
          lambda body: "temperature" in body),
         ("`temperature` is deprecated for this model.", lambda body: "temperature" in body),
+        ("`temperature` may only be set to 1 when thinking is enabled.", lambda body: "temperature" in body),
+        ("invalid temperature: only 1 is allowed for this model", lambda body: "temperature" in body),
+        ("temperature: must be 1", lambda body: "temperature" in body),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_put_another_way_and_remembered(ask, refusal, told):

@@ -14,6 +14,10 @@ TRACES = {
     "thought": ("<thought>", "</thought>"),
     "reasoning": ("<reasoning>", "</reasoning>"),
     "analysis": ("<analysis>", "</analysis>"),
+    "of a model's name": ("<longcat_think>", "</longcat_think>"),
+    "chain of thought": ("<chain_of_thought>", "</chain_of_thought>"),
+    "final response": ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+    "content": ("<|think|>", "<|end|><|begin|>assistant<|content|>"),
     "brackets": ("[THINK]", "[/THINK]"),
     "triangles": ("◁think▷", "◁/think▷"),
     "seed": ("<seed:think>", "</seed:think>"),
@@ -60,6 +64,15 @@ def test_a_trace_that_the_prompt_opened(closing):
 )
 def test_odd_traces(text, said):
     assert without_thinking(text).text == said
+
+
+@pytest.mark.parametrize("end", ["[END FINAL RESPONSE]", "\n[END FINAL RESPONSE]\n", "<|end|>"])
+def test_a_mark_at_the_end_is_none_of_the_reply(end):
+    assert without_thinking(f"<think>[[B]]</think>[[A]]{end}").text == "[[A]]"
+
+
+def test_markup_at_the_end_of_a_reply_stays():
+    assert without_thinking("<think>hm</think>So <b>Rome</b>").text == "So <b>Rome</b>"
 
 
 def test_a_trace_after_a_verdict_that_is_cut_off_takes_it_back():

@@ -69,3 +69,9 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
     with pytest.raises(InvalidRequest, match="line 1 is no result of ours"):
         Journal(file, resume=True)
     assert file.read_text() == "something else\n"
+
+
+def test_one_object_alone_may_stand_on_several_lines(tmp_path):
+    file = tmp_path / "in.json"
+    file.write_text('{\n  "id": 1,\n  "query": "x"\n}\n')
+    assert read(file).records == [(1, {"id": 1, "query": "x"})]

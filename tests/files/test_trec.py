@@ -153,3 +153,20 @@ def test_a_grade_is_a_whole_number(write):
     assert read_qrels(write("q 0 a 2.0\nq 0 b -1\n")) == {"q": {"a": 2.0, "b": 0.0}}
     with pytest.raises(InvalidRequest, match=r"line 2: a grade must be a whole number, got 0.5"):
         read_qrels(write("q 0 a 1\nq 0 b 0.5\n"))
+
+
+@pytest.mark.parametrize("header", ["query-id\tcorpus-id\tscore", "qid iter docid rel", "QID Q0 DOCID Relevance"])
+def test_judgements_with_a_header(write, header):
+    assert read_qrels(write(f"{header}\nq1 0 d1 1\n")) == {"q1": {"d1": 1.0}}
+
+
+def test_a_first_line_is_a_header_by_its_name_alone(write):
+    for first in ("q1 0 d1 x", "q1 d1 one"):
+        with pytest.raises(InvalidRequest, match=r"line 1: '(x|one)' is no number"):
+            read_qrels(write(f"{first}\nq2 0 d1 1\n"))
+
+
+def test_a_document_has_one_grade(write):
+    assert read_qrels(write("q1 0 d1 1\nq1 0 d1 1\n")) == {"q1": {"d1": 1.0}}
+    with pytest.raises(InvalidRequest, match="line 2: document 'd1' has another grade already"):
+        read_qrels(write("q1 0 d1 1\nq1 0 d1 0\n"))
