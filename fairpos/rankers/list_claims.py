@@ -16,7 +16,7 @@ Places = Mapping[str, int]  # label, in lower case -> number of its group in the
 NAME = (
     rf"(?:(?:\b{NOUNS}\s*(?:no\.?|number|#)?\s*)?[\[({{]\s*(?:{NOUNS}\s*)?#?\w{{1,12}}\s*[\])}}]|"
     rf"\b{NOUNS}(?:\s*#?\s*\d{{1,6}}|\s+[a-z])\b|#\d{{1,6}}\b|\b[pd]\d{{1,6}}\b|"
-    r"\b\d{1,6}(?=\s*(?:[:,)><-]|\band\b|\bis\b|\bare\b|\bnames?\b|\bmentions?\b|\bdirectly\b)))"
+    r"\bnumber\s+\d{1,6}\b|\b\d{1,6}(?=\s*(?:[:,)><-]|\band\b|\bis\b|\bare\b|\bnames?\b|\bmentions?\b|\bdirectly\b)))"
 )
 _ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1}
 _CALLED = rf"(?:{NAME}|\b(?:the\s+)?(?:{'|'.join(_ORDINALS)})\s+{NOUNS})"
@@ -43,15 +43,28 @@ _SUPERLATIVES = tuple(
 _PLACED = re.compile(
     rf"(?P<one>{_CALLED}){_IS}(?P<place>{'|'.join(_ORDINALS)}|top|bottom)(?:\s+(?:place|spot|position))?{_END}"
 )
+_SUITED = tuple(
+    (
+        re.compile(
+            rf"(?P<one>{_CALLED})\s+[\w']+\s+(?:(?:it|(?:the|this)\s+(?!second|third|next)\w+)\s+)?(?:the\s+)?{word}{_END}"
+        ),
+        place,
+    )
+    for word, place in (("(?:best|most)", 0), ("(?:worst|least)", -1))
+)
+_PUT = re.compile(
+    rf"\b(?:rank|plac|put|list|rat|scor)\w*\s+(?P<one>{_CALLED})\s+(?:(?:at|in|as|the)\s+)*"
+    rf"(?P<place>{'|'.join(_ORDINALS)}|top|bottom|highest|lowest|best|worst)\b"
+)
 _MOVED = re.compile(
     rf"(?P<one>{_CALLED})\s*(?:should|could|might|may|ought\s+to|must|would|deserves|belongs|needs\s+to|has\s+to)\b"
     r"(?:\s+\w+){0,5}?\s+(?P<place>first|top|best|second|third|fourth|middle|last|bottom|lowest|worst|above|below|higher|"
     r"lower|ahead|behind|swapped|before|after|up|down|instead|spot|place)\b"
 )
 _COMPARED = re.compile(
-    rf"(?P<one>{_CALLED})\s*(?:(?:is|was|ranks|seems)\s+(?:\w+ly\s+|still\s+|much\s+|far\s+|even\s+)*)?"
-    r"(?P<how>better|more\s+\w+|higher|preferable|worse|less\s+\w+|lower|ahead|above|below|beats|outranks|surpasses|trumps|"
-    rf"outperforms|>|<)\s*(?:than|of|to)?\s*(?P<other>{_CALLED})"
+    rf"(?P<one>{_CALLED})(?P<between>(?:\s+[\w']+){{0,6}}?)\s*"
+    r"(?P<how>\b(?:better|more\s+\w+|higher|preferable|worse|less\s+\w+|lower|ahead|above|below|beats|outranks|surpasses|"
+    rf"trumps|outperforms)|>|<)\s*(?:than|of|to)?\s*(?P<other>{_CALLED})"
 )
 _BETTER = {
     "better",
@@ -86,12 +99,13 @@ def claims_otherwise(sentence: str, places: Places) -> bool:
 
 def _claims_in(lowered: str, places: Places) -> Iterator[tuple[int | None, set[int]]]:
     """Places that are claimed, -1 for the last, and those that the passage has (any of two where names are unclear)."""
-    for pattern, place in _SUPERLATIVES:
+    for pattern, place in (*_SUPERLATIVES, *_SUITED):
         for match in pattern.finditer(lowered):
-            yield place, _places_of(match["one"] or match["other"], places)
+            yield place, _places_of(match["one"] or match.groupdict().get("other") or "", places)
     has_ties = len(set(places.values())) < len(places)
-    for match in _PLACED.finditer(lowered):
-        claimed = {**_ORDINALS, "top": 0, "bottom": -1}[match["place"]]
+    ends = {**_ORDINALS, "top": 0, "highest": 0, "best": 0, "bottom": -1, "lowest": -1, "worst": -1}
+    for match in (*_PLACED.finditer(lowered), *_PUT.finditer(lowered)):
+        claimed = ends[match["place"]]
         yield None if has_ties and claimed > 0 else claimed, _places_of(match["one"], places)
     for match in _MOVED.finditer(lowered):
         fits = {"first": 0, "top": 0, "best": 0, "last": -1, "bottom": -1, "lowest": -1, "worst": -1}
@@ -103,7 +117,7 @@ def _claims_in(lowered: str, places: Places) -> Iterator[tuple[int | None, set[i
 def _turns_round(match: re.Match[str], places: Places) -> bool:
     """Whether a comparison says the opposite of what the list says."""
     one, other = (_places_of(match[name], places) for name in ("one", "other"))
-    if not one or not other or one & other:
+    if not one or not other or one & other or re.search(r"\b(?:not|no|never)\b|n't\b", match["between"]):
         return False
     return any(a > b if match["how"].split()[0] in _BETTER else a < b for a in one for b in other)
 

@@ -32,7 +32,7 @@ _CONNECTIVES = re.compile(
     r"given\s+that|with|where|in\s+(?:contrast|comparison|particular|this\s+case|my\s+view)|by\s+contrast|conversely|"
     r"on\s+the\s+other\s+hand|meanwhile|similarly|likewise|finally|lastly|next|then|first(?:ly)?|second(?:ly)?|"
     r"third(?:ly)?|therefore|thus|hence|here|specifically|only|both|either|even|among\s+(?:these|them)|of\s+these|overall|"
-    r"(?:please\s+)?note\s+that|note|i\s+(?:put|placed|ranked|chose|picked|selected|consider(?:ed)?|find|found|rated)|"
+    r"th(?:is|at)(?:'s|\s+is)\s+because|(?:please\s+)?note\s+that|note|i\s+(?:put|placed|ranked|chose|picked|selected|consider(?:ed)?|find|found|rated)|"
     r"first\s+of\s+all|in\s+(?:this|my|the)\s+(?:ranking|order|list)|weil|da|porque|ya\s+que|car|perché|因为|由于)\b[,:]?\s*|因为|由于){0,4}",
     re.IGNORECASE,
 )

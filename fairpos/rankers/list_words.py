@@ -14,55 +14,52 @@ NOUNS = (
     r"passaggi|passaggio|passagens|passagem|trechos?|documenti|段落|文档|文章|篇章|文書|パッセージ|문서|단락)"
 )
 _ENGLISH = """
-    a about above according address addresses after all am an analysis analyzed analyzing and answer answering answers
-    appropriate are as asked assessed assessing assessment at based be been being below best better bracketed brackets
-    by can careful carefully certainly clear comes compared comparing complete conclusion consideration considered
-    considering content contents correct corrected course decreasing degree descending desired determined directly do
-    down each evaluated evaluating evaluation evidence exact explanation final finally first follow following follows
-    for format from full given go goes have having helpful helpfulness hence here here's high highest how i i'd i'll
-    i'm i've ids identifiers importance important in information into is it its it's judged judgment judgement just
-    last least let let's level likely list listed listing lists looking lowest matching me more most my new now number
-    numbers of okay ok on one ones only order ordered ordering our output overall passage please proposed provided
-    quality question query questions rank ranked ranking rankings ranks re-ranked re-ranking read reading reasoning
-    recommended relation relevance relevancy relevant reply request requested required rerank reranked reranking
-    respect respective response result results review reviewed reviewing revised right scores score seems sequence set
-    should so sorted sorting specified starting strongest suggested suitable sum summarize summary sure terms than thank
-    thanks that that's the their them then there therefore these they this thus to top under understood up updated use
-    useful usefulness using very way we we'd we'll we've weakest well what will with worst would yes you
-    you'd your yours actual actually absolutely help question's query's two three four five six seven eight nine ten
-    twenty end start come final_ranking final_answer definitive overall resulting thinking thought thoughts
-    sort evaluate responsive closely relative relatedness match matches relate relates related regarding concerning
-    concerns contribution utility suitability informativeness informative pertinence pertinent
-    separated symbol sign signs json array text line lines step-by-step step steps through having now happy great good
-    assistant ai bot bottom usefully most-relevant least-relevant no doubt confidence confident fit fits
-    likelihood likely
+    a about above according address addresses after all am an analysis analyzed analyzing and answer answering
+    answers appropriate are as asked assessed assessing assessment at based be been being below best better
+    bracketed brackets by can careful carefully certainly clear comes compared comparing complete conclusion
+    consideration considered considering content contents correct corrected course decreasing degree descending
+    desired determined directly do down each evaluated evaluating evaluation evidence exact explanation final
+    finally first follow following follows for format from full given go goes have having helpful helpfulness hence
+    here here's high highest how i i'd i'll i'm i've ids identifiers importance important in information into is it
+    its it's judged judgment judgement just last least let let's level likely list listed listing lists looking
+    lowest matching me more most my new now number numbers of okay ok on one ones only order ordered ordering our
+    output overall passage please proposed provided quality question query questions rank ranked ranking rankings
+    ranks re-ranked re-ranking read reading reasoning recommended relation relevance relevancy relevant reply
+    request requested required rerank reranked reranking respect respective response result results review reviewed
+    reviewing revised right scores score seems sequence set should so sorted sorting specified starting strongest
+    suggested suitable sum summarize summary sure terms than thank thanks that that's the their them then there
+    therefore these they this thus to top under understood up updated use useful usefulness using very way we we'd
+    we'll we've weakest well what will with worst would yes you you'd your yours actual actually absolutely help
+    question's query's two three four five six seven eight nine ten twenty end start come final_ranking final_answer
+    definitive resulting thinking thought thoughts sort evaluate responsive closely relative relatedness match
+    matches relate relates related regarding concerning concerns contribution utility suitability informativeness
+    informative pertinence pertinent separated symbol sign signs json array text line lines step-by-step step steps
+    through happy great good assistant ai bot bottom usefully most-relevant least-relevant no doubt confidence
+    confident fit fits likelihood
 """
 _OTHERS = """
     hier ist sind die der das den dem des meine mein rangfolge rangliste reihenfolge ranking rangordnung sortiert
-    sortierte sortierung geordnet geordnete absteigend absteigender nach relevanz relevanteste relevantesten relevanten
-    relevant am meisten wenigsten von vom bis zu zum zur beste besten bestes bester zuerst schlechtesten endgültige
-    finale lautet lauten wie folgt folgende folgenden passagen dokumente texte abschnitte antwort ergebnis basierend auf
-    ihrer für frage anfrage natürlich gerne gern und mit wichtigkeit hinsichtlich bezüglich in bezug aufgrund meiner
-    analyse daher also somit würde ich sie ordnen bewertung sortieren einordnung ein eine im um wäre
-    aquí está esta es son la el los las mi lista clasificación clasificacion orden ordenados ordenadas ordenado
-    relevancia relevante relevantes según segun de del más mas a al menos mejor mejores peor primero final respuesta
-    resultado por su para pregunta consulta pasajes documentos descendente importancia siguiente claro supuesto desde
-    hasta mayor menor en con respecto sería sigue como
-    voici le les classement l'ordre ordre d'ordre pertinence pertinent pertinente du au aux plus moins meilleur pire
-    décroissant décroissante d'abord réponse résultat question des selon leur sont est mon trié triés classés classé
-    par suivant passages liste bien sûr définitif final finale que pour rapport requête
-    ecco certo di dei passaggi documenti classifica ordine rilevanza pertinenza rilevante dal meno più piu
-    migliore peggiore risposta risultato
-    finale passaggi secondo alla domanda mia decrescente il lo gli è sono ordinati dei dalla
-    aqui está classificação classificacao ordem relevância relevancia do ao dos mais melhor pior resposta decrescente
-    trechos passagens minha à pergunta segue os as um uma
-    rangschikking volgorde van relevantie meest naar minst het is mijn
-    вот ранжирование рейтинг порядок релевантности итоговый по от наиболее к наименее релевантного релевантному мой
-    ответ окончательный список убывания в порядке
+    sortierte sortierung geordnet geordnete absteigend absteigender nach relevanz relevanteste relevantesten
+    relevanten relevant am meisten wenigsten von vom bis zu zum zur beste besten bestes bester zuerst schlechtesten
+    endgültige finale lautet lauten wie folgt folgende folgenden passagen dokumente texte abschnitte antwort
+    ergebnis basierend auf ihrer für frage anfrage natürlich gerne gern und mit wichtigkeit hinsichtlich bezüglich
+    in bezug aufgrund meiner analyse daher also somit würde ich sie ordnen bewertung sortieren einordnung ein eine
+    im um wäre basándome basado basada basándose aquí está esta es son la el los las mi lista clasificación
+    clasificacion orden ordenados ordenadas ordenado relevancia relevante relevantes según segun de del más mas a al
+    menos mejor mejores peor primero final respuesta resultado por su para pregunta consulta pasajes documentos
+    descendente importancia siguiente claro supuesto desde hasta mayor menor en con respecto sería sigue como
+    d'après voici le les classement l'ordre ordre d'ordre pertinence pertinent pertinente du au aux plus moins
+    meilleur pire décroissant décroissante d'abord réponse résultat question selon leur sont est mon trié triés
+    classés classé par suivant passages liste bien sûr définitif que pour rapport requête ecco certo di dei passaggi
+    documenti classifica ordine rilevanza pertinenza rilevante dal meno più piu migliore peggiore risposta risultato
+    secondo alla domanda mia decrescente il lo gli è sono ordinati dalla aqui classificação classificacao ordem
+    relevância do ao dos mais melhor pior resposta trechos passagens minha à pergunta segue os as uma rangschikking
+    volgorde van relevantie meest naar minst het is mijn вот ранжирование рейтинг порядок релевантности итоговый по
+    от наиболее к наименее релевантного релевантному мой ответ окончательный список убывания в порядке
 """
 WORDS = frozenset(_ENGLISH.split()) | frozenset(_OTHERS.split())
 _UNSPACED = re.compile(
-    r"(?:从最相关到最不相关|从高到低|由高到低|从最高到最低|从好到差|相关性?|相关度|与|问题|查询|的|进行|程度|按照?|根据|"
+    r"(?:因此|所以|综上|从最相关到最不相关|从高到低|由高到低|从最高到最低|从好到差|相关性?|相关度|与|问题|查询|的|进行|程度|按照?|根据|"
     r"重新|排序|排列|排名|顺序|次序|结果|如下|以下|为|是|最终|我|对|这些|所有|所提供|提供|文档|段落|文章|篇章|了|答案|给出|"
     r"降序|之间|它们|其|中|好|当然|可以|将|会|认为|评估|分析|后|经过|并|最相关|优先|在前|先|回答|"
     r"関連性?|関連度|の|高い|順|順位|順番|ランキング|は|です|以下|に|結果|最終|が|回答|パッセージ|並べ|替え|ると|こちら|"
@@ -101,7 +98,8 @@ DENIED = re.compile(
     r"earlier|before|first\s+(?:thought|guess|attempt|try|impression|pass)|baseline|random(?:ly)?|arbitrary|off-topic|"
     r"irrelevant|unrelated|neither|none|nor|ignore|discard(?:ed)?|exclud(?:e|ed|ing)|(?:input|given)\s+(?:order|list)|"
     r"(?:order|list|sequence)\s+(?:as\s+)?(?:given|shown|presented|provided|received|seen|asked)|as\s+(?:given|shown)|"
-    r"(?:sorted|ranked|ordered)\s+by\s+(?:date|length|name|title|size|source|number)|"
+    r"(?:sorted|ranked|ordered|ranking|order)\s+by\s+(?:(?:the|their|its|passage|document)\s+)*"
+    r"(?:dates?|lengths?|names?|titles?|sizes?|sources?|numbers?|ids?|index|positions?)|"
     r"unsorted|alphabetical(?:ly)?|chronological(?:ly)?|appearance|irrelevance|"
     r"(?:to|please|must|should)\s+(?:be\s+)?(?:re-?)?(?:rank|sort|order)(?:ed)?(?!\s+(?:as|is|in|by|from)\b)|"
     r"^\s*rank\s+(?:the|these|those|all)|no\s+(?:\w+\s+)?(?:ranking|order)|"
@@ -152,7 +150,7 @@ AGAINST = re.compile(
     rf"{_UNRANKED}\s+(?:order|ordering|sequence|ranking)|"
     rf"(?:order|ordering|sequence|list|ranking|way)\b[^.\n]{{0,40}}?\b{_AS_SHOWN}|"
     rf"as\s+(?:they\s+|you\s+|it\s+)?(?:were\s+|was\s+|are\s+|have\s+)?{_AS_SHOWN}(?=\s*(?:$|[.,;!)]|in\b|to\b|by\b|above))|"
-    r"(?:order|ordering|sequence|list|ranking|result)\s+(?:\w+\s+){0,4}?(?:unchanged|meaningless|matters?|arbitrar\w*|"
+    r"(?:order|ordering|sequence|list|ranking|result)\s+(?:[\w']+\s+){0,4}?(?:unchanged|meaningless|matters?|nothing|arbitrar\w*|"
     r"random\w*|example|guess\w*|placeholder|template|wrong|reversed|backwards?)|"
     r"(?:as|like)\s+in\s+(?:the|your)\s+(?:prompt|input|question|list|request)|(?:the|your)\s+prompt(?:'s)?\b|"
     r"at\s+random|randomly|arbitrarily|alphabetically|chronologically|by\s+default|placeholders?|unchanged|"
@@ -161,6 +159,9 @@ AGAINST = re.compile(
     r"commanded|requires|required)\s+(?:me|us|you|that)|"
     r"(?:contain|give|gave|include|demand|request|say|said|state|quote|provide|suggest)(?:s|ed)?\s+(?:this|the\s+above|that)\s+"
     r"(?:list|order|ranking|answer)|"
+    r"(?:real|actual|proper|true|genuine|different|another|better)\s+(?:ranking|order|list)|"
+    r"confidence\W+(?:0(?!\.?\d)|zero|none)|"
+    r"(?:reasons?|explanation|basis|criteri\w+|method)\s*:\s*(?:random|none|n/?a|unknown|arbitrary|no\s+reason)|"
     r"for\s+(?:illustration|demonstration|example\s+only)|swapped|bottom[\s-]up|right\s+to\s+left|vice\s+versa|"
     r"the\s+(?:reverse|opposite)|other\s+way\s+(?:a)?round|"
     r"(?:not|isn't|wasn't|never)\s+(?:\w+\s+){0,2}?(?:ranking|ranked|ordering|ordered|sorted|my\s+answer|final|in\s+order)|"
