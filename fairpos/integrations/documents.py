@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -37,13 +37,14 @@ class Named(Generic[D]):
         return sorted(self.documents.keys() - {segment.id for segment in self.segments})
 
 
-def name_documents(documents: Sequence[D], read: Callable[[D], Segment]) -> Named[D]:
+def name_documents(documents: Iterable[D], read: Callable[[D], Segment]) -> Named[D]:
     """Gives every document an id of its own.
 
     Args:
         documents: In any order.
         read: A document as a segment: its id ("" where it has none), text, score, title and metadata.
     """
+    documents = list(documents)
     read_segments = [read(document) for document in documents]
     ids = _distinct_ids(read_segments)
     segments = [replace(segment, id=id) for segment, id in zip(read_segments, ids, strict=True)]
@@ -78,5 +79,5 @@ def _distinct_ids(segments: Sequence[Segment]) -> list[str]:
 
 def _fingerprint(segment: Segment) -> str:
     """12 hexadecimal digits of what a document holds."""
-    metadata = sorted((name, repr(value)) for name, value in segment.metadata.items())
+    metadata = sorted((repr(name), repr(value)) for name, value in segment.metadata.items())
     return hashlib.sha256(repr((segment.title, segment.text, metadata)).encode("utf-8", "replace")).hexdigest()[:12]

@@ -54,8 +54,7 @@ class FairposReranker:
         top_k: int | None = None,
         on_failure: OnFailure = "raise",
     ) -> None:
-        self._reranking = Reranking(model, methods, ranker, on_failure)
-        self.top_k = top_k
+        self._reranking = Reranking(model, methods, ranker, on_failure, top_k)
 
     def to_dict(self) -> dict[str, Any]:
         """All options; InvalidOption for a model in memory."""
@@ -65,7 +64,7 @@ class FairposReranker:
             model=written_name(own.model),
             methods=own.methods,
             ranker=own.ranker,
-            top_k=self.top_k,
+            top_k=own.most,
             on_failure=own.on_failure,
         )
         return data
@@ -92,7 +91,8 @@ class FairposReranker:
         Raises:
             NoResult: the model gave no ranking.
         """
-        found = self._reranking.rank(query, documents, _segment_of, self.top_k if top_k is None else top_k)
+        reranking = self._reranking if top_k is None else replace(self._reranking, most=top_k)
+        found = reranking.rank(query, documents, _segment_of)
         kept = documents if found is None else [replace(each.document, score=each.score) for each in found]
         return {"documents": list(kept)}
 

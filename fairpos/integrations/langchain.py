@@ -72,7 +72,7 @@ class FairposReranker(BaseDocumentCompressor):
 
     @property
     def _reranking(self) -> Reranking:
-        return Reranking(self.model, self.methods, self.ranker, self.on_failure)
+        return Reranking(self.model, self.methods, self.ranker, self.on_failure, self.top_n)
 
     def compress_documents(
         self,
@@ -85,7 +85,7 @@ class FairposReranker(BaseDocumentCompressor):
         Raises:
             NoResult: the model gave no ranking.
         """
-        found = self._reranking.rank(query, documents, _segment_of, self.top_n)
+        found = self._reranking.rank(query, documents, _segment_of)
         return list(documents) if found is None else [_with_score(each.document, each.score) for each in found]
 
 

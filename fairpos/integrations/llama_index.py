@@ -72,7 +72,7 @@ class FairposReranker(BaseNodePostprocessor):
 
     @property
     def _reranking(self) -> Reranking:
-        return Reranking(self.model, self.methods, self.ranker, self.on_failure)
+        return Reranking(self.model, self.methods, self.ranker, self.on_failure, self.top_n)
 
     @classmethod
     def class_name(cls) -> str:
@@ -84,7 +84,7 @@ class FairposReranker(BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         if query_bundle is None:
             raise InvalidRequest("ranking needs the query: postprocess_nodes(nodes, query_str=...)")
-        found = self._reranking.rank(query_bundle.query_str, nodes, _segment_of, self.top_n)
+        found = self._reranking.rank(query_bundle.query_str, nodes, _segment_of)
         return list(nodes) if found is None else [NodeWithScore(node=r.document.node, score=r.score) for r in found]
 
 

@@ -16,7 +16,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 from fairpos.backends.base import Backend, Decoding
 from fairpos.backends.dry_run import DryRunBackend
-from fairpos.errors import BackendError, InvalidComposition, InvalidOption, InvalidRequest, NoResult
+from fairpos.errors import BackendError, InvalidComposition, InvalidOption, InvalidRequest, NoResult, NotCalibrated
 from fairpos.integrations.documents import Named, name_documents
 from fairpos.integrations.models import Model, checked_model, open_model
 from fairpos.methods.base import Method
@@ -63,6 +63,7 @@ class Reranking:
             gives log-probabilities, else "generate".
         on_failure: What happens where the model gives no ranking. "raise": NoResult. "keep": the documents stay as they
             came, and the log says why.
+        most: How many documents to return, at least 1; None: all.
 
     Raises:
         UnknownName, InvalidOption, InvalidComposition: an option that can't be.
@@ -72,9 +73,12 @@ class Reranking:
     methods: str
     ranker: str
     on_failure: OnFailure = "raise"
+    most: int | None = None
 
     def __post_init__(self) -> None:
         checked_model(self.model)
+        if self.most is not None and self.most < 1:
+            raise InvalidOption(f"the number of documents to return must be at least 1, got {self.most}")
         if self.ranker != AUTO:
             find_ranker(self.ranker)
         for method in checked_methods(self.methods):
@@ -83,29 +87,23 @@ class Reranking:
         if self.on_failure not in ("raise", "keep"):
             raise InvalidOption(f"on_failure must be 'raise' or 'keep', got {self.on_failure!r}")
 
-    def rank(
-        self, query: str, documents: Sequence[D], read: Callable[[D], Segment], most: int | None = None
-    ) -> list[Ranked[D]] | None:
+    def rank(self, query: str, documents: Sequence[D], read: Callable[[D], Segment]) -> list[Ranked[D]] | None:
         """The documents, best first; those that weren't ranked (no text, or a model that left them out) come last.
 
         Args:
             query: What they are to be relevant to.
             documents: In any order: the result is the same for each where the methods are order-free.
             read: A document as a segment.
-            most: How many to return, at least 1; None: all.
 
         Returns:
             None where there is no ranking and `on_failure` is "keep".
 
         Raises:
             NoResult, BackendError: there is none, and it is "raise".
-            InvalidOption: `most` below 1.
         """
-        if most is not None and most < 1:
-            raise InvalidOption(f"the number of documents to return must be at least 1, got {most}")
         named = name_documents(documents, read)
         if not named.segments:
-            return [Ranked(named.documents[id], None) for id in named.textless]
+            return [Ranked(named.documents[id], None) for id in named.textless][: self.most]
         try:
             fair = open_model(self.model)
             ranker = _ranker_for(fair.backend) if self.ranker == AUTO else self.ranker
@@ -113,9 +111,9 @@ class Reranking:
         except (NoResult, BackendError) as error:
             if self.on_failure == "raise":
                 raise
-            _LOG.warning("no ranking of %d documents, which stay as they came: %s", len(documents), error)
+            _LOG.warning("no ranking of %d documents, which stay as they came: %s", len(named.documents), error)
             return None
-        return _in_places(output, named)[:most]
+        return _in_places(output, named)[: self.most]
 
 
 def _ranker_for(backend: Backend) -> str:
@@ -174,7 +172,7 @@ class Reordering:
         methods = parse(self.methods)
         named = name_documents(documents, read)
         if not named.segments or not methods:
-            return list(documents)
+            return list(named.documents.values())
         needs_query = any(getattr(method, "relevance", "") not in (AUTO, "given") for method in methods)
         if needs_query and not (query or "").strip():
             raise InvalidRequest(f"{self.methods} reads the query, and got none; relevance=given needs none")
@@ -182,8 +180,22 @@ class Reordering:
         backend = DryRunBackend("no model") if self.model is None else open_model(self.model).backend
         check(methods, "answer", backend)
         for method in methods:
-            [request] = method.ready([request], backend, _CHAT).arrange(request, backend)
+            views = _ready_for(method, request, backend).arrange(request, backend)
+            if len(views) != 1:
+                raise InvalidComposition(f"method {method.name!r} shows {len(views)} orders; a reorderer takes one")
+            request = views[0]
         return [named.documents[id] for id in (*request.ids, *named.textless)]
+
+
+def _ready_for(method: Method, request: Request, backend: Backend) -> Method:
+    """The method with its profile: of the library's words, else of the service's; the prompt to come isn't known."""
+    try:
+        return method.ready([request], backend, None)
+    except NotCalibrated as error:
+        try:
+            return method.ready([request], backend, _CHAT)
+        except NotCalibrated:
+            raise error from None
 
 
 def _with_scores(segments: Sequence[Segment]) -> tuple[Segment, ...]:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
+from fairpos.calibration.profile import Profile, Setting, Slot
 from fairpos.errors import FairposError, InvalidComposition, InvalidRequest, NoResult, UnknownName, UnsupportedBackend
+from fairpos.prompts import SERVICE_TEMPLATES, TEMPLATES
 from fairpos.testing.tiny import tiny_backend
 from tests.fake_endpoint import Error, FakeEndpoint, Refusal, Text, in_turn
 from tests.integrations.frameworks import FRAMEWORKS, Framework, Seen
@@ -86,9 +88,21 @@ def test_top_and_in_a_loop(framework):
     reranker = framework.reranker(BIASED, most=2)
     for in_loop in (False, True):
         assert ids(framework, framework.rerank(reranker, "q", framework.make(FOUR), in_loop=in_loop)) == ["d", "c"]
-    with pytest.raises(Exception, match="at least 1, got 0"):
-        framework.rerank(framework.reranker(BIASED, most=0), "q", framework.make(FOUR))
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        framework.reranker(BIASED, most=0)
     assert framework.rerank(framework.reranker(BIASED), "q", []) == []
+
+
+def test_metadata_may_hold_anything(framework):
+    """Keys of several types, nested values, values without an order; twins that differ in nothing else stay apart."""
+    twins = framework.make([Seen("aa", None, 1), Seen("aa", None, 1), Seen("b", None, 2)])
+    for number, document in enumerate(twins):
+        metadata = getattr(document, "metadata", None) or document.meta
+        metadata["deep"] = {"number": number, "set": {1, 2}}
+        if isinstance(framework, FRAMEWORKS["langchain"]):
+            metadata[7] = object()
+    found = framework.rerank(framework.reranker(BIASED), "q", twins)
+    assert sorted((getattr(d, "metadata", None) or d.meta)["deep"]["number"] for d in found) == [0, 1, 2]
 
 
 def test_what_has_no_text_comes_last(framework, caplog):
@@ -254,6 +268,23 @@ def test_options_are_checked_when_they_are_given(framework, options, words):
     with pytest.raises((FairposError, ValueError), match=words) as caught:
         framework.reranker(**{"model": "smollm2"} | options)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("template", ["answer", "service"])
+def test_reorder_takes_a_profile_of_either_words(framework, template, tmp_path, monkeypatch):
+    """Slot 2 is worth most, then slot 0: the best passage comes third, the second best first."""
+    monkeypatch.setenv("FAIRPOS_PROFILES", str(tmp_path))
+    words = TEMPLATES["answer"] if template == "answer" else SERVICE_TEMPLATES["answer"]
+    setting = Setting("fake", "", "answer", words.fingerprint, 3)
+    slots = tuple(Slot(value, value, value) for value in (0.5, 0.1, 0.9))
+    profile = Profile(setting, "accuracy", rule="by hand", data="none", samples=1, slots=slots)
+    profile.save(tmp_path / profile.file_name)
+    scored = [Seen(f"text {n}", f"r{n}", n, 1 / n) for n in (1, 2, 3)]
+    for order in (scored, scored[::-1]):
+        found = framework.reorder(framework.make(order), methods="attn_rank", model=BIASED)
+        assert ids(framework, found) == ["r2", "r3", "r1"]
+    with pytest.raises(Exception, match="Make one with: fairpos calibrate attn_rank --model fake --data FILE -k 2"):
+        framework.reorder(framework.make(scored[:2]), methods="attn_rank", model=BIASED)
 
 
 def test_what_a_backend_cannot_do_is_refused(framework):
