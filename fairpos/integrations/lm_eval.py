@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = tuple[float, bool]  # log-likelihood of a continuation, and whether greedy decoding gives it
 
-_LABEL = re.compile(r"\w{1,2}|[(\[]\w{1,2}[)\]]")
+_LABEL = re.compile(r"[(\[]?\w{1,2}[)\].:]?")
 _MARK = "fairpos:model and methods"  # in the harness's response cache, whose keys hold neither
 
 
@@ -58,12 +58,13 @@ class Question:
 
     Attributes:
         listing: The prompt.
-        delimiter: What comes before a label in a continuation.
+        before, after: What stands around a label in a continuation.
         continuations: By the option's text, where they say the option itself; empty where they say its label.
     """
 
     listing: Listing
-    delimiter: str
+    before: str
+    after: str
     continuations: Mapping[str, str]
 
 
@@ -90,20 +91,20 @@ def question_of(requests: Sequence[Instance]) -> Question:
     if len(set(said)) < len(said):
         raise InvalidRequest(f"{where}: continuations must differ, got {continuations}")
     if all(_LABEL.fullmatch(text) for text in said):
-        labels = [text.strip("()[]") for text in said]
+        labels = [text.strip("()[].:") for text in said]
         listing = find_listing(context, [_texts_of(requests[0].doc)] * len(said), labels)
         if listing is not None:
-            before = {each[: len(each) - len(each.lstrip())] for each in continuations}
-            if len(before) == 1 and said == labels:
-                return Question(listing, before.pop(), {})
-            raise InvalidRequest(f"{where}: continuations must be labels after one delimiter, got {continuations}")
+            around = {each.partition(label)[::2] for each, label in zip(continuations, labels, strict=True)}
+            if len(around) == 1:
+                return Question(listing, *around.pop(), {})
+            raise InvalidRequest(f"{where}: continuations must be labels in one frame, got {continuations}")
     listing = find_listing(context, [(text,) for text in said], None)
     if listing is None:
         raise InvalidRequest(
             f"{where}: the prompt doesn't list the options {said} one after the other, with texts of the document, so "
             "their order plays no part in it or can't be changed; run it with methods=none"
         )
-    return Question(listing, "", dict(zip(said, continuations, strict=True)))
+    return Question(listing, "", "", dict(zip(said, continuations, strict=True)))
 
 
 def _texts_of(value: object) -> set[str]:
@@ -167,7 +168,8 @@ class HarnessBackend(HFBackend):
                 raise InvalidComposition("a method that asks without the options can't be used where they are scored")
             said = [question.continuations[text] for text in texts]
         else:
-            said = [question.delimiter + question.listing.labels[slot] for slot in self._slots_of(prompt)]
+            labels = [question.listing.labels[slot] for slot in self._slots_of(prompt)]
+            said = [question.before + label + question.after for label in labels]
         ending = prompt.question + prompt.answer_start
         blanks = ending[len(ending.rstrip()) :]
         return Score(prompt, tuple(blanks + text for text in said), call.attend, call.batch_invariant)

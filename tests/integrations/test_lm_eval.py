@@ -131,8 +131,15 @@ def test_two_views_are_the_mean_of_the_two_orders(folder, plain):
     assert found[1][0] == pytest.approx((there["y"][0] + back["y"][0]) / 2, abs=1e-4)
 
 
-def test_labels_of_a_task_s_own(folder, plain):
-    requests = listed(["black", "white"], labels="12")
+@pytest.mark.parametrize(
+    "requests",
+    [
+        listed(["black", "white"], labels="12"),
+        asked("Snow?\n(A) black\n(B) white\nAnswer:", [" (A)", " (B)"]),
+        asked("Snow?\n1) black\n2) white\nAnswer:", [" 1)", " 2)"]),
+    ],
+)
+def test_labels_of_a_task_s_own(folder, plain, requests):
     found = ours(folder)._answers_of(question_of(requests))
     assert [each[0] for each in found] == pytest.approx([each[0] for each in plain.loglikelihood(requests)], abs=1e-4)
 
@@ -157,7 +164,7 @@ def test_examples_and_a_continuation_s_own_likelihood_stay_as_they_are(folder, p
         (asked(PROMPT, [" A", " B", " C"])[1:], "without the others"),
         (asked(PROMPT, [" A"]), "one continuation"),
         (asked(PROMPT, [" A", " A", " C"]), "must differ"),
-        (asked(PROMPT, [" A", "B", " C"]), "after one delimiter"),
+        (asked(PROMPT, [" A", "B", " C"]), "in one frame"),
         ([*asked("red", [" x"]), Instance("loglikelihood", DOC, ("blue", " x"), 1, ("t", 0, 1))], "prompt of its own"),
     ],
 )
