@@ -46,6 +46,10 @@ WAYS = [
     ("joint, 4 replicates, rank centrality", "joint:replicates=4,aggregation=rank_centrality", "first_token"),
     ("setwise, 1 view", "none", "setwise:views=1"),
     ("tournament, 1 view", "none", "tournament:size=20,views=1"),
+    ("windows of 10", "windows:size=10,stride=5", "first_token"),
+    ("blitz, windows of 10", "blitz:size=10", "first_token"),
+    ("windows of 10, 4 views inside", "windows:size=10,stride=5+permutation:views=4", "first_token"),
+    ("blitz, windows of 10, 4 views inside", "blitz:size=10+permutation:views=4", "first_token"),
     ("windows, 4 views inside", "windows+permutation:views=4", "first_token"),
     ("blitz, 4 views inside", "blitz+permutation:views=4", "first_token"),
     ("blitz, cycles as ties, 4 views inside", "blitz:cycles=tie+permutation:views=4", "first_token"),
@@ -159,8 +163,8 @@ def measure(backend: Backend, queries: Sequence[Query], methods: str | None, ran
 def table(rows: Sequence[dict[str, object]], queries: int) -> str:
     """Of all rankers; tokens beside those of `windows`."""
     lines = [
-        f"{queries} queries of {PASSAGES} passages; windows and groups of 20, setwise of 10; nDCG@10 with its standard",
-        "error. Tokens as a multiple of those of `windows` with as many views.",
+        f"{queries} queries of {PASSAGES} passages; windows and groups of 20 or as said, setwise of 10. nDCG@10 with",
+        "its standard error; tokens as a multiple of those of `windows` (of 20) with as many views.",
     ]
     for name in dict.fromkeys(str(row["ranker"]) for row in rows):
         lines += ["", f"| {name} ranker | nDCG@10 | calls | tokens | rounds |", "|---|---|---|---|---|"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fairpos.backends.base import Backend, BatchInvariance, Decoding, forget_responses
 from fairpos.errors import InvalidComposition, InvalidOption, UnsupportedBackend
+from fairpos.judging.rubric import Rubric, Scored, score_answers
 from fairpos.layout import Layout, Span
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
@@ -216,6 +217,26 @@ class FairModel:
     ) -> Output:
         """Chooses one of several options. Returns Output with `.winner` and `.scores`."""
         return self.run([Request("choose", question, as_segments(options))], methods, template=template)[0]
+
+    def score(
+        self,
+        instruction: str,
+        answer: str,
+        rubric: Rubric,
+        methods: Methods = "none",
+        *,
+        views: int | None = None,
+    ) -> Scored:
+        """Scores one answer by a rubric; the scale's options and the criteria change places from view to view.
+
+        Args:
+            instruction: What the answer follows.
+            answer: The answer.
+            rubric: `fairpos.judging.rubric.Rubric`: criteria and a scale.
+            methods: Inside of each view; see the class.
+            views: None: as many as the scale has options.
+        """
+        return score_answers([(instruction, answer)], rubric, lambda asked: self.run(asked, methods), views)[0]
 
     async def aanswer(
         self,

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from fairpos.backends.base import Backend, Generate, Reply
+from fairpos.backends.base import Backend, Call, Generate, Reply
 from fairpos.backends.fake import FakeBackend
 from fairpos.backends.once import OnceBackend
 from fairpos.errors import InvalidRequest
@@ -37,8 +37,16 @@ def first_cells(page: str) -> list[str]:
 
 # --- Rankers
 
+
 # Models for rankers that ask for anything but labels, yes or no, by the ranker's name: what a good reply looks like.
-RANKER_MODELS: dict[str, Backend] = {}
+def worded(call: Call) -> Reply:
+    """A reply's log-probability by the length of the passage that it is asked of; four tokens each."""
+    length = len(call.prompt.request.segments[0].text)
+    count = len(call.replies)
+    return Reply(log_probs=(-length / 10,) * count, tokens=(4,) * count)
+
+
+RANKER_MODELS: dict[str, Backend] = {"likelihood": ToldBackend(worded)}
 
 
 @pytest.mark.parametrize("check", RANKER_CONTRACT.checks)
