@@ -134,14 +134,13 @@ def _scored_from(outputs: Sequence[Output]) -> Scored:
     expected = [sum(float(id) * share for id, share in each.items()) if each else None for each in shares]
     known = [value for value in expected if value is not None]
     given = [each for each in shares if each]
+    ids = sorted({id for each in given for id in each}, key=float)
     status: Status = "partial" if known else next((o.status for o in outputs if o.status != "ok"), "unparsable")
     return Scored(
         score=statistics.fmean(known) if known else None,
         spread=statistics.pstdev(known) if known else 0.0,
         expected=tuple(expected),
-        shares={id: statistics.fmean(each.get(id, 0.0) for each in given) for id in sorted(given[0], key=float)}
-        if given
-        else {},
+        shares={id: statistics.fmean(each.get(id, 0.0) for each in given) for id in ids},
         status="ok" if len(known) == len(outputs) else status,
         usage=sum((output.usage for output in outputs), Usage()),
         outputs=tuple(outputs),

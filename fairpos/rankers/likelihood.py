@@ -12,7 +12,7 @@ from typing import ClassVar
 from fairpos.backends.base import Reply, Score
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asked, Asking, gathered, register, view_of
-from fairpos.types import Capability, Request, Usage
+from fairpos.types import Capability, Request, Status, Usage
 
 LIKELIHOOD = Template(
     instruction="Write a question that the passage answers.\n\n",
@@ -55,7 +55,7 @@ class Likelihood:
             own = {} if mean is None else {segment.id: mean}
             scores |= own
             told = reply.status != "ok" or bool(own)
-            status = None if told else "unparsable"
+            status: Status | None = None if told else "unparsable"
             detail = None if told else "the backend doesn't tell the query's log-probability, or how many tokens it has"
             views.append(view_of((segment.id,), reply, scores=own, ranking=tuple(own), status=status, detail=detail))
         # Every segment is asked about the same tokens; a sum of logs differs by as much as each may be rounded.
