@@ -38,12 +38,19 @@ _SAID_OF_VERDICTS = """
     this thus to verdict vote we weighing will winner winning with would above own summary sum up everything
 """
 _VERDICT_WORDS = frozenset(_SAID_OF_VERDICTS.split())
+# In the clause of a verdict, and where it is said under a condition or as an example anywhere in its sentence.
 _DENIED = re.compile(
-    r"\b(?:not|never|neither|nor|instead|rather|if|unless|could|might|maybe|perhaps|examples?|formats?|either|cannot|"
-    r"almost|initially|at\s+first|first\s+(?:thought|impression)|unsure|whether|says?|claims?|asks?|asked|tells?|told|"
-    r"write|reply|template|placeholder|wrong|mistaken|tempted|supposed?|otherwise)\b|n't\b|\?",
+    r"\b(?:not|never|neither|nor|instead|rather|cannot|can't|almost|initially|at\s+first|first\s+(?:thought|impression)|unsure|"
+    r"wrong|mistaken|tempted|otherwise|anything\s+but|loses?|lost|losers?|worse|worst|weaker|weakest|inferior|fails?|refuse)\b|"
+    r"n't\b",
     re.IGNORECASE,
 )
+_SUPPOSED = re.compile(
+    r"\b(?:anything\s+but|if|unless|could|might|maybe|perhaps|examples?|formats?|either|whether|says?|claims?|asks?|asked|tells?|told|write|"
+    r"reply|template|placeholder|supposed?)\b|\?",
+    re.IGNORECASE,
+)
+_CLAUSE_END = re.compile(r"[,;]\s|\b(?:so|but|therefore|hence|thus)\b", re.IGNORECASE)
 _FINAL = re.compile(
     r"\b(?:final|finally|overall|conclusions?|therefore|thus|hence|corrected|correction)\b", re.IGNORECASE
 )
@@ -55,6 +62,9 @@ _TIE_SENTENCE = re.compile(
     r"better|no\s+(?:clear\s+)?(?:winner|difference))(?:\s+than\s+the\s+other)?\W*",
     re.IGNORECASE,
 )
+
+
+_CALLED_TIE = re.compile(r"\b(?:it(?:'s|\s+is)|this\s+is|so|therefore|call\s+it)\s+a\s+(?:tie|draw)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +142,28 @@ class _LabelReader:
 def _bracketed_verdicts(text: str, names: _LabelReader) -> Iterator[_Said]:
     for match in _BRACKETS.finditer(text):
         before = text[max(0, match.start() - 300) : match.start()]
-        starts = [end.end() for end in _SENTENCE_END.finditer(before)]
-        lead = before[starts[-1] if starts else 0 :]
-        ends = _SENTENCE_END.search(text, match.end(), match.end() + 300)
-        rest = text[match.end() : ends.start() if ends else match.end() + 300]
+        starts = [0, *(end.end() for end in _SENTENCE_END.finditer(before))]
+        lead, earlier = before[starts[-1] :], before[: starts[-1]].rstrip()
+        # The words before a colon lead in: "Final verdict: [[A]]", "An example: [[A]]".
+        title = re.split(r"[.!?\n]", earlier.rstrip(":"))[-1] if earlier.endswith(":") else ""
+        end = _SENTENCE_END.search(text, match.end(), match.end() + 300)
+        rest = text[match.end() : end.start() if end else match.end() + 300] + (end[0].strip() if end else "")
         words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", f"{lead} {rest}".lower())
-        alone = "|" not in lead and "[[" not in f"{lead}{rest}" and not (ends and ends[0] == "?")
+        alone = not any(sign in lead + rest for sign in ("|", "[[", "?"))
         stands = alone and all(word in _VERDICT_WORDS for word in words)
         label = names.label_of(match[1])
-        # The words before a colon lead in: "Final verdict: [[A]]", "An example: [[A]]".
-        colon = before[: starts[-1]].rstrip().endswith(":") if starts else False
-        lead_in = re.split(r"[.!?\n]", before[: starts[-1]].rstrip().rstrip(":"))[-1] if colon else ""
-        if _DENIED.search(lead_in) or (not stands and _DENIED.search(f"{lead}{rest}{ends[0] if ends else ''}")):
-            if stands or label is None:
-                continue
-            yield _Said(None, match.start(), match.end(), stands=False)
+        denied = _is_denied(title, "") or (not stands and _is_denied(lead, rest))
+        if denied and (stands or label is None):
             continue
-        yield _Said(label, match.start(), match.end(), stands, _FINAL.search(f"{lead_in} {lead}") is not None)
+        is_final = _FINAL.search(f"{title} {lead}") is not None
+        until = end.start() if stands and end else match.end() + (len(rest) if stands else 0)
+        yield _Said(None if denied else label, match.start(), until, stands, is_final)
+
+
+def _is_denied(lead: str, rest: str) -> bool:
+    """Whether the words of a sentence around a verdict say that it is none."""
+    clause = _CLAUSE_END.split(lead)[-1]
+    return _DENIED.search(f"{clause} {rest}") is not None or _SUPPOSED.search(f"{lead} {rest}") is not None
 
 
 def _chosen_verdict(said: Sequence[_Said]) -> _Said | None:
@@ -168,10 +183,8 @@ def _stands_beside(text: str, chosen: _Said, last_end: int, names: _LabelReader)
     if (_TIE_SENTENCE.fullmatch(conclusion) and not is_tie) or _names_other(conclusion, chosen, names, whole=True):
         return False
     after = re.sub(r"\A[\s\]*_`.\"'}),]+", "", text[last_end:]) if chosen.stands else text[last_end:]
-    if _names_other(after, chosen, names, whole=False):
+    if _names_other(after, chosen, names, whole=False) or _says_it_lost(after, chosen):
         return False
-    if is_tie or not chosen.stands:
-        return not (AGAINST.search(after) or (TIED.search(after) and not is_tie))
     # As remarks after a list: candidates are options there.
     options = re.sub(r"[*_`]|\[\[|\]\]|<[^<>\n]{0,40}>|(?<=\n)\s*```\w*", "", after)
     options = re.sub(rf"\b{_CANDIDATE}(s?)\b", r"option\1", options, flags=re.IGNORECASE)
@@ -185,7 +198,7 @@ def _stands_beside(text: str, chosen: _Said, last_end: int, names: _LabelReader)
         if label != chosen.label:  # that the other one is wrong is a reason
             options = re.sub(rf"(?i)(\boption\s+{number}\b[^.\n]*?)\b(?:wrong|incorrect|invalid)\b", r"\1off", options)
     places = {str(number): int(label != chosen.label) for number, label in enumerate(names.labels)}
-    return stands_after(options, places, ties=False)
+    return stands_after(options, places, ties=is_tie, lenient=is_tie or not chosen.stands)
 
 
 def _names_other(text: str, chosen: _Said, names: _LabelReader, *, whole: bool) -> bool:
@@ -209,6 +222,18 @@ def _names_other(text: str, chosen: _Said, names: _LabelReader, *, whole: bool) 
         if not whole and re.search(rf"(?<!\w)(?:{claim})(?!\s+than)", text, re.IGNORECASE):
             return True
     return False
+
+
+def _says_it_lost(text: str, chosen: _Said) -> bool:
+    """Whether a text says that the winner isn't any, or won by where it stood."""
+    called = rf"(?:(?:the\s+)?{_CANDIDATE}\s+)?\[*{re.escape(chosen.label or '')}\]*"
+    not_better = r"not\s+(?:the\s+)?(?:better|best|right)"
+    worse = rf"(?:the\s+)?(?:worse|worst|weaker|weakest|inferior|loser|wrong|incorrect|{not_better})"
+    claim = (
+        rf"(?<!\w){called}\s+(?:(?:is|was|seems)\s+(?:\w+ly\s+)?{worse}\b|loses\b|lost\b|\w+\s+(?:have\s+)?los[et]\b)"
+    )
+    by_place = r"\b(?:it|which|one)\s+(?:came|comes|was|is)\s+(?:\w+\s+)?(?:first|second|last)\b"
+    return re.search(rf"{claim}|{by_place}", text, re.IGNORECASE) is not None
 
 
 def _json_verdicts(text: str, names: _LabelReader) -> Iterator[_Said]:
@@ -265,6 +290,11 @@ def _value_agrees(label: str, key: str, value: object, names: _LabelReader) -> b
         return names.label_of(value) == label
     if words & {"loser", "worse"}:
         return names.label_of(value) != label
+    if words & {"explanation", "reason", "reasons", "reasoning", "rationale", "analysis", "justification"}:
+        said = _Said(label, 0, 0, stands=True)
+        parts = re.split(r"(?<=[.!?])\s+|\n", value)
+        ties = not is_tie and any(_TIE_SENTENCE.fullmatch(part) or _CALLED_TIE.search(part) for part in parts)
+        return not ties and not any(_names_other(part, said, names, whole=True) for part in parts)
     if words & {"note", "notes", "comment", "remark", "warning"}:
         return not (AGAINST.search(value) or (TIED.search(value) and not is_tie))
     return True

@@ -1,5 +1,6 @@
 """Verdicts as models and people write them, and when a distribution is none."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from fairpos.passages import as_segments
 from fairpos.rankers.verdict_text import parse_verdict
 from fairpos.types import Usage
 
+FILE = Path(__file__).parents[1] / "data" / "verdict_replies.jsonl"
+REPLIES = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 DOCS = (Path(__file__).parents[2] / "docs" / "judging.md").read_text(encoding="utf-8")
 
 
@@ -69,6 +72,12 @@ def test_the_documented_table_is_whole():
     verdicts = [verdict for _, verdict in documented_rows()]
     assert len(verdicts) >= 60
     assert set(verdicts) == {"A", "B", "C", None}
+
+
+@pytest.mark.parametrize("row", REPLIES, ids=lambda row: row["reply"][:40])
+def test_replies_of_judges(row):
+    """Written by hand after what judges reply, right and wrong; C is a tie."""
+    assert parse_verdict(row["reply"], ("A", "B"), "C") == row["verdict"]
 
 
 @pytest.mark.parametrize("labels", [("A", "B"), ("B", "A"), ("1", "2"), ("alpha", "beta")])
