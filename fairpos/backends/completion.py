@@ -122,12 +122,15 @@ class CompletionRequest:
         self.canonical()
 
     def canonical(self) -> bytes:
-        """The body as JSON in UTF-8 with sorted keys: what is sent, and what the cache key is made of."""
+        """The body as JSON in UTF-8 with sorted keys: what is sent, and what the cache key is made of.
+
+        Lone surrogates are the escapes that JSON has for them.
+        """
         try:
             text = json.dumps(
                 self.body, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_dict
             )
-            return text.encode("utf-8")
+            return text.encode(errors="backslashreplace")
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"the body can't be written as JSON: {error}") from error
 

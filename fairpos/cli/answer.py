@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,7 @@ class Answering:
                 self.lost.append(f"{item.id!r}: {_reason_of(output)}")
                 if not is_written(self.lost[-1], self.on_error):
                     continue
-            line = record_of(item.id, output)
+            line = record_of(item, output)
             if self.journal is None:
                 typer.echo(json_text(line))
             else:
@@ -83,15 +84,16 @@ class Answering:
         return f"{answered} answered, {len(self.lost)} ({share:.0%}) not ({kinds}; the first: {self.lost[0]})"
 
 
-def record_of(id: str, output: Output) -> dict[str, object]:
+def record_of(item: Item, output: Output) -> dict[str, object]:
     """The line that is written for a record."""
+    left_out = [f"left out, without text: {', '.join(item.hidden)}"] if item.hidden else []
     line: dict[str, object] = {
-        "id": id,
+        "id": item.id,
         "text": output.text,
         "status": output.status,
         "usage": dataclasses.asdict(output.usage),
         "orders": [list(view.order) for view in output.views],
-        "notes": list(output.notes),
+        "notes": [*left_out, *output.notes],
     }
     return line if output.text is not None else line | {"detail": _reason_of(output)}
 
@@ -118,8 +120,9 @@ def answer(
     seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None,
 ) -> None:
     """Answer questions from passages. Exit status 2: a mistake, or no answer at all came back."""
-    items, bad = read_items(read(file), lambda line, record: [passage_item(line, record, task="answer", absent="keep")])
-    report_bad(file, bad, on_error)
+    build = partial(passage_item, task="answer", absent="keep", drops_empty=True)
+    items, bad = read_items(read(file), lambda line, record: [build(line, record)])
+    report_bad(file, bad, on_error, usable=len(items))
     system = words.system_text()
     items = [with_system(item, system) for item in items]
     chosen, template = with_seed(parse(methods), seed), words.template_for("answer")

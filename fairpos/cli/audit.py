@@ -202,9 +202,7 @@ def items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> 
         InvalidRequest: there are such lines, and they aren't to be skipped; or there is no item.
     """
     items, bad = read_items(task, data, segments=design.segments, limit=design.limit)
-    report_bad(data, bad, on_error)
-    if not items:
-        raise InvalidRequest(f"{data} has no item that can be used")
+    report_bad(data, bad, on_error, usable=len(items))
     return items, bad
 
 

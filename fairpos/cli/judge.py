@@ -151,7 +151,7 @@ def judge(
     budget = Budget(limits.budget) if limits.budget is not None else None
     build = partial(judge_item, rubric=questions.rubric_text(), travelling=questions.labels == "travel")
     items, bad = read_items(files.records(form, source), lambda line, record: [build(line, record)])
-    report_bad(file, bad, on_error)
+    report_bad(file, bad, on_error, usable=len(items))
     items = [with_system(item, words.system_text()) for item in items[: limits.limit]]
     with contextlib.ExitStack() as stack:
         written = endpoint.written(output, resume=resume)

@@ -49,11 +49,11 @@ OnRankErrorOption = Annotated[
 ]
 
 
-def report_bad(file: Path, bad: Sequence[Bad], on_error: OnError) -> None:
+def report_bad(file: Path, bad: Sequence[Bad], on_error: OnError, *, usable: int) -> None:
     """Names every line that can't be used.
 
     Raises:
-        InvalidRequest: there are some, and they aren't to be skipped.
+        InvalidRequest: there are some, and they aren't to be skipped; or none can be used.
     """
     for each in bad:
         errors.print(f"{file} line {each.line}: {each.reason}", markup=False, highlight=False, soft_wrap=True)
@@ -63,6 +63,8 @@ def report_bad(file: Path, bad: Sequence[Bad], on_error: OnError) -> None:
         )
     if bad:
         errors.print(f"{len(bad)} lines skipped", markup=False)
+    if not usable:
+        raise InvalidRequest(f"{file} has no record that can be used")
 
 
 def is_written(lost: str, on_error: OnError) -> bool:

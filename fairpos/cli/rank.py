@@ -163,7 +163,7 @@ def rank(
 ) -> None:
     """Rank passages for queries, with methods against position bias. Exit status 2 if no ranking at all came back."""
     found, gold = files.read(file)
-    report_bad(file, found.bad, on_error.rule)
+    report_bad(file, found.bad, on_error.rule, usable=len(found.items))
     _print_faults(found.faults)
     items = with_system(found.items, words.system_text())
     rankings = how.applied(words)

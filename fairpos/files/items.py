@@ -8,7 +8,7 @@ calibrating read their records here, so that a field means the same to all of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -33,6 +33,7 @@ class Item:
         line: Number of the line that it came from; 0: from none.
         relevant: All ids that the record names as right, `gold` first; some may not be among the segments.
         record: The whole record, for what a format brings along.
+        hidden: Ids of passages without text, which are left out of the request.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Item:
     line: int = 0
     relevant: tuple[str, ...] = ()
     record: Record = field(default_factory=dict, repr=False, compare=False)
+    hidden: tuple[str, ...] = ()
 
 
 Build = Callable[[int, Record], Iterable[Item]]
@@ -116,7 +118,9 @@ def choice_item(line: int, record: Record) -> Item:
     return Item(text_of(record, "id"), request, first_of(relevant), (), line, relevant, record)
 
 
-def passage_item(line: int, record: Record, *, task: Task = "rank", absent: Absent = "refuse") -> Item:
+def passage_item(
+    line: int, record: Record, *, task: Task = "rank", absent: Absent = "refuse", drops_empty: bool = False
+) -> Item:
     """A question with passages: `id, query | question, passages`; optional `gold` or `gold_index`, `answers`.
 
     Args:
@@ -124,13 +128,52 @@ def passage_item(line: int, record: Record, *, task: Task = "rank", absent: Abse
         record: The record.
         task: What is asked: "rank" or "answer".
         absent: See `gold_of`.
+        drops_empty: Passages without text are left out, as long as others are there.
 
     Raises:
         InvalidRequest: it can't be used; the message says why.
     """
-    request = Request(task, question_of(record), as_segments(segments_of(record, "passages")))
-    relevant = gold_of(record, request.ids, absent=absent)
-    return Item(text_of(record, "id"), request, first_of(relevant), accepted_of(record), line, relevant, record)
+    shown, hidden = _filled_passages(record) if drops_empty else (record, ())
+    request = Request(task, question_of(record), as_segments(segments_of(shown, "passages")))
+    relevant = gold_of(shown, request.ids, absent=absent)
+    accepted = accepted_of(record)
+    return Item(text_of(record, "id"), request, first_of(relevant), accepted, line, relevant, record, hidden)
+
+
+def _filled_passages(record: Record) -> tuple[Record, tuple[str, ...]]:
+    """A record without its passages that have no text, and their ids; those without an id keep their numbers."""
+    passages = record.get("passages")
+    if not isinstance(passages, list):
+        return record, ()
+    named = [_with_id(passage, number) for number, passage in enumerate(passages, 1)]
+    hidden = [str(passage["id"]) for passage in named if isinstance(passage, dict) and _is_blank(passage)]
+    shown = [passage for passage in named if not (isinstance(passage, dict) and _is_blank(passage))]
+    if not hidden or not shown:
+        return record, ()
+    _refuse_twice([*hidden, *(str(passage["id"]) for passage in shown if isinstance(passage, dict))])
+    filled: Record = {**record, "passages": shown}
+    if record.get("gold") in (None, []) and record.get("gold_index") is not None:
+        right = named[index_of(record, len(named))]  # a place in the record's own list
+        filled["gold"] = right["id"] if isinstance(right, dict) else None
+    return filled, tuple(hidden)
+
+
+def _with_id(passage: Json, number: int) -> Json:
+    if isinstance(passage, str):
+        return {"id": str(number), "text": passage}
+    if isinstance(passage, dict) and passage.get("id") is None:
+        return {**passage, "id": str(number)}
+    return passage
+
+
+def _is_blank(passage: Mapping[str, Json]) -> bool:
+    texts = (passage.get("text"), passage.get("title"))
+    return all(text is None or (isinstance(text, str) and not text.strip()) for text in texts)
+
+
+def _refuse_twice(ids: Collection[str]) -> None:
+    if len(set(ids)) < len(ids):
+        raise InvalidRequest("a passage id appears twice; ids must be unique within a request")
 
 
 def question_of(record: Mapping[str, Json]) -> str:

@@ -7,13 +7,13 @@ asked about it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item, passage_item, read_items
-from fairpos.files.records import Bad, Json, Record, read
+from fairpos.files.records import Bad, Record, read
 from fairpos.files.trec import Qrels, Texts, read_corpus, read_queries, read_run
 from fairpos.passages import as_segments
 from fairpos.types import Request, Turn
@@ -72,15 +72,13 @@ def read_records(path: Path) -> RankInput:
     Raises:
         InvalidRequest: the file can't be read.
     """
-    hidden: dict[int, tuple[str, ...]] = {}
 
     def build(line: int, record: Record) -> Iterable[Item]:
-        shown, hidden[line] = _with_text(record)
-        return [passage_item(line, shown, absent="keep")]
+        return [passage_item(line, record, absent="keep", drops_empty=True)]
 
     items, bad = read_items(read(path), build)
     gold: Qrels = {item.id: dict.fromkeys(item.relevant, 1.0) for item in items if item.relevant}
-    return RankInput([RankItem(item.id, item.request, hidden[item.line]) for item in items], gold, bad)
+    return RankInput([RankItem(item.id, item.request, item.hidden) for item in items], gold, bad)
 
 
 def read_trec(run: Path, queries: Path, corpus: Path, depth: int) -> RankInput:
@@ -125,38 +123,6 @@ def _of_run(query: str, scores: Mapping[str, float], texts: Texts, documents: Te
     else:
         return RankItem(query, Request("rank", asked.text, as_segments(shown)), hidden)
     return RankItem(query, None, tuple(scores), fault)
-
-
-def _with_text(record: Record) -> tuple[Record, tuple[str, ...]]:
-    """A record without its passages that have no text, and their ids; those without an id keep their numbers."""
-    passages = record.get("passages")
-    if not isinstance(passages, list):
-        return record, ()
-    named = [_with_id(passage, number) for number, passage in enumerate(passages, 1)]
-    hidden = [str(passage["id"]) for passage in named if isinstance(passage, dict) and _is_blank(passage)]
-    shown = [passage for passage in named if not (isinstance(passage, dict) and _is_blank(passage))]
-    if not hidden or not shown:
-        return record, ()
-    _refuse_twice([*hidden, *(str(passage["id"]) for passage in shown if isinstance(passage, dict))])
-    return {**record, "passages": shown}, tuple(hidden)
-
-
-def _with_id(passage: Json, number: int) -> Json:
-    if isinstance(passage, str):
-        return {"id": str(number), "text": passage}
-    if isinstance(passage, dict) and passage.get("id") is None:
-        return {**passage, "id": str(number)}
-    return passage
-
-
-def _is_blank(passage: Mapping[str, Json]) -> bool:
-    texts = (passage.get("text"), passage.get("title"))
-    return all(text is None or (isinstance(text, str) and not text.strip()) for text in texts)
-
-
-def _refuse_twice(ids: Collection[str]) -> None:
-    if len(set(ids)) < len(ids):
-        raise InvalidRequest("a passage id appears twice; ids must be unique within a request")
 
 
 def with_system(items: Sequence[RankItem], text: str) -> list[RankItem]:

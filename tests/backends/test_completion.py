@@ -165,12 +165,17 @@ def test_error_bodies_of_several_servers(reply: Any, detail: str) -> None:
         ({"model": "m", "messages": [{}], "n": 2}, "n must be 1, got 2"),
         ({"model": "m", "messages": [{}], "temperature": float("nan")}, "JSON"),
         ({"model": "m", "messages": [{}], "stop": {"a set"}}, "JSON"),
-        ({"model": "m", "messages": [{"content": "\ud800"}]}, "JSON"),
     ],
 )
 def test_bodies_that_cannot_be_sent_are_refused(body: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InvalidRequest, match=complaint):
         CompletionRequest(body)
+
+
+def test_lone_surrogates_are_sent_as_escapes() -> None:
+    sent = CompletionRequest({"model": "m", "messages": [{"content": "a\ud800b\U0001f600"}]}).canonical()
+    assert b"a\\ud800b" in sent
+    assert json.loads(sent)["messages"][0]["content"] == "a\ud800b\U0001f600"
 
 
 def test_read_only_mappings_and_tuples_are_json_too() -> None:

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from fairpos.cli.commands import app
 from fairpos.errors import FairposError
+from fairpos.files.items import passage_item
 from tests.fake_endpoint import Error, FakeEndpoint, Text
 from tests.ranking_endpoint import content
 
@@ -143,3 +144,42 @@ def test_input_is_keep_with_the_input_order_and_says_so(tmp_path):
         (tmp_path / "out").unlink()
         status, words = run("rank", tmp_path, "input", endpoint, bad_line=True)
     assert (status, "nothing was asked" in words) == (2, True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_from_no_record_no_run(tmp_path, command):
+    with FakeEndpoint(lambda *_: usable(command)) as endpoint:
+        for lines in ("", "{"):  # none at all, and none that can be used
+            given = records_file(tmp_path)
+            given.write_text(lines)
+            data = ["--data", given] if command in ("audit", "advise") else [given]
+            model = ["-m", f"openai:{endpoint.url}#m", "--on-error", "skip", "-o", tmp_path / "out"]
+            result = CliRunner().invoke(app, [command, *map(str, [*data, *COMMANDS[command], *model])])
+            assert isinstance(result.exception, FairposError)
+            assert "has no record that can be used" in str(result.exception)
+        assert endpoint.total == 0
+
+
+def test_a_passage_without_text_costs_no_record_its_answer(tmp_path):
+    path = tmp_path / "in.jsonl"
+    passages = ["", {"id": "b", "text": None}, {"id": "c", "title": "Rome"}, {"id": "d", "text": "is old"}]
+    path.write_text(json.dumps({"id": "1", "query": "q", "passages": passages, "gold_index": 3}))
+    with FakeEndpoint(lambda body, _: Text("Yes.")) as endpoint:
+        result = CliRunner().invoke(app, ["answer", str(path), "-m", f"openai:{endpoint.url}#m"])
+    assert result.exit_code == 0, result.output
+    line = json.loads(result.stdout)
+    assert (line["orders"], line["notes"]) == ([["c", "d"]], ["left out, without text: 1, b"])
+    item = passage_item(1, json.loads(path.read_text()), absent="keep", drops_empty=True)
+    assert (item.gold, item.hidden) == ("d", ("1", "b"))  # the place is one in the record's own list
+
+
+def test_lone_surrogates_are_sent_as_the_escapes_that_they_were(tmp_path):
+    path, out = tmp_path / "in.jsonl", tmp_path / "out"
+    path.write_text(json.dumps({"id": "\ud83d", "query": "q\ud83d", "passages": [{"id": "\udc00", "text": "\ud83d!"}]}))
+    with FakeEndpoint(lambda body, _: Text(f"I read {body['messages'][-1]['content'][-4:]}")) as endpoint:
+        given = ["answer", str(path), "-m", f"openai:{endpoint.url}#m", "-o", str(out)]
+        assert CliRunner().invoke(app, given).exit_code == 0
+        assert "\ud83d!" in endpoint.bodies[0]["messages"][-1]["content"]
+        assert CliRunner().invoke(app, [*given, "--resume"]).exit_code == 0
+        assert endpoint.total == 1
+    assert json.loads(out.read_text())["id"] == "\ud83d"
