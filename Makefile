@@ -41,7 +41,19 @@ $(INTEGRATIONS)/installed: pyproject.toml constraints.txt
 		--editable '.[local,remote,inspect-ai,lm-eval,mcp]' pytest
 	touch $@
 
-integration-test: $(INTEGRATIONS)/installed
+# LangChain's own tests of chat models, whose plugins for pytest would change the rest of the suite; light, without torch.
+LANGCHAIN := .venv-langchain
+$(LANGCHAIN)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LANGCHAIN)
+	$(LANGCHAIN)/bin/python -m pip install --quiet --upgrade pip
+	$(LANGCHAIN)/bin/python -m pip install --quiet --constraint constraints.txt \
+		--editable '.[langchain,remote]' langchain-tests pytest
+	touch $@
+
+integration-test: $(INTEGRATIONS)/installed $(LANGCHAIN)/installed
+	$(LANGCHAIN)/bin/python -m pytest --noconftest -o asyncio_mode=auto \
+		-o asyncio_default_fixture_loop_scope=function -k 'not stream_time' \
+		tests/integrations/test_langchain_standard.py
 	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations/test_inspect_ai.py \
 		tests/integrations/test_lm_eval.py tests/integrations/test_mcp.py tests/integrations/test_evaluation_examples.py
 
@@ -62,4 +74,4 @@ serve: .venv/installed
 	$(BIN)/python -m fairpos serve --model smollm2
 
 clean:
-	rm -rf .venv .venv-integrations build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-langchain .venv-integrations build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ Documents keep their id, metadata and class; equal texts stay apart. See `fairpo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fairpos.backends.base import Decoding
@@ -20,9 +20,9 @@ try:
     from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
     from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.messages.ai import UsageMetadata
-    from langchain_core.outputs import ChatGeneration, ChatResult
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
     from pydantic import BaseModel, ConfigDict, field_serializer, model_validator
 except ImportError as error:
     raise MissingDependency(f"this needs LangChain: pip install 'fairpos[langchain]' ({error})") from error
@@ -147,6 +147,7 @@ class FairposChat(BaseChatModel):
         max_tokens: New tokens, at the most.
         temperature: 0 is greedy.
         seed: Of the sampling; a temperature above 0 needs one.
+        stop: Texts at which the answer ends; those of a call replace them.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
@@ -156,10 +157,11 @@ class FairposChat(BaseChatModel):
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int | None = None
+    stop: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check_options(self) -> FairposChat:
-        self._answering([])
+        self._answering(self.stop)
         if isinstance(self.model, FairModel) and self.cache is None:
             self.cache = False  # nothing in a cache's key would tell it from another model of that name
         return self
@@ -185,7 +187,7 @@ class FairposChat(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         name = self.model.backend.name if isinstance(self.model, FairModel) else self.model
-        options = {each: getattr(self, each) for each in ("methods", "max_tokens", "temperature", "seed")}
+        options = {each: getattr(self, each) for each in ("methods", "max_tokens", "temperature", "seed", "stop")}
         return {"model": name, **options}
 
     def _answering(self, stop: Sequence[str]) -> Answering:
@@ -202,29 +204,60 @@ class FairposChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        documents = kwargs.pop("documents", None) or []
-        if kwargs:
-            raise InvalidRequest(f"a call takes documents and stop; got {', '.join(sorted(kwargs))}")
+        answer = self._answer_to(messages, stop, **kwargs)
+        message = AIMessage(
+            content=answer.text, response_metadata=self._told_of(answer), usage_metadata=_usage_of(answer)
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        """One piece: several orders vote on it, or it comes from an endpoint whole."""
+        answer = self._answer_to(messages, stop, **kwargs)
+        message = AIMessageChunk(
+            content=answer.text,
+            response_metadata=self._told_of(answer),
+            usage_metadata=_usage_of(answer),
+            chunk_position="last",
+        )
+        chunk = ChatGenerationChunk(message=message)
+        if run_manager is not None:
+            run_manager.on_llm_new_token(answer.text, chunk=chunk)
+        yield chunk
+
+    def _answer_to(
+        self,
+        messages: list[BaseMessage],
+        stop: Sequence[str] | None,
+        documents: Sequence[Document] | None = None,
+        **others: object,
+    ) -> Answer:
+        if others:
+            raise InvalidRequest(f"a call takes documents and stop; got {', '.join(sorted(others))}")
         *before, last = messages
         if last.type != "human":
             raise InvalidRequest(f"the last message must be the user's, got {last.type!r}")
         history = [Turn(_role_of(message), _text_of(message)) for message in before]
-        answer = self._answering(stop or []).answer(_text_of(last), documents, _segment_of, history)
-        return ChatResult(generations=[ChatGeneration(message=self._message_of(answer))])
+        return self._answering(stop or self.stop).answer(_text_of(last), documents or [], _segment_of, history)
 
-    def _message_of(self, answer: Answer) -> AIMessage:
-        usage = answer.output.usage
-        read = usage.prompt_tokens + usage.cached_prompt_tokens
-        new = usage.completion_tokens + usage.cached_completion_tokens
-        return AIMessage(
-            content=answer.text,
-            response_metadata={
-                "model_name": self._identifying_params["model"],
-                "finish_reason": "length" if answer.is_cut_off else "stop",
-                "fairpos": answer.told,
-            },
-            usage_metadata=UsageMetadata(input_tokens=read, output_tokens=new, total_tokens=read + new),
-        )
+    def _told_of(self, answer: Answer) -> dict[str, object]:
+        return {
+            "model_name": self._identifying_params["model"],
+            "finish_reason": "length" if answer.is_cut_off else "stop",
+            "fairpos": answer.told,
+        }
+
+
+def _usage_of(answer: Answer) -> UsageMetadata:
+    usage = answer.output.usage
+    read = usage.prompt_tokens + usage.cached_prompt_tokens
+    new = usage.completion_tokens + usage.cached_completion_tokens
+    return UsageMetadata(input_tokens=read, output_tokens=new, total_tokens=read + new)
 
 
 def _segment_of(document: Document) -> Segment:

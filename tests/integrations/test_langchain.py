@@ -97,6 +97,8 @@ def test_in_chains_batches_and_streams():
     chunks = list(chat.stream("q", documents=DOCUMENTS))
     assert "".join(chunk.text for chunk in chunks) == "bbbbb"
     assert chunks[0].response_metadata["fairpos"]["methods"] == "permutation:views=5"
+    assert sum((chunk.usage_metadata or {}).get("output_tokens", 0) for chunk in chunks) == 4  # 4 documents, 4 views
+    assert "".join(chat.stream_events("q", version="v3", documents=DOCUMENTS).text) == "bbbbb"
 
 
 @pytest.mark.parametrize(
@@ -127,12 +129,15 @@ def test_options_are_checked():
 
 
 def test_dumps_and_loads_keep_all_options():
-    chat = FairposChat(model="http://host:8000/v1#m", methods="query_twice", max_tokens=7, temperature=0.5, seed=3)
+    chat = FairposChat(
+        model="http://host:8000/v1#m", methods="query_twice", max_tokens=7, temperature=0.5, seed=3, stop=["."]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # loads is in beta
         again = loads(dumps(chat), allowed_objects=[FairposChat], valid_namespaces=["fairpos"])
     assert again == chat
     assert (again.methods, again.max_tokens, again.temperature, again.seed) == ("query_twice", 7, 0.5, 3)
+    assert again.stop == (".",)
 
 
 def test_a_cache_tells_methods_and_documents_apart():
