@@ -52,10 +52,13 @@ _ALL = re.compile(
     r"\b(?:all|both|every|each|they|these|those|passages|documents|everything|none|two|three|four|five)\b",
     re.IGNORECASE,
 )
+# A sentence about the list that comes next.
 _THIS = re.compile(
-    r"\b(?:order(?:ing)?|ranking|ranked|list|following|below|this|these|here|example|format|next|what\s+follows)\b",
+    r"\b(?:order(?:ing)?|ranking|ranked|list|following|below|example|format|next|what\s+follows)\b|"
+    rf"^\W*(?:this|these|here)\b(?!\s+{NOUNS})",
     re.IGNORECASE,
 )
+_WHAT_FOLLOWS = re.compile(r"\b(?:following|below|next|follows)\W*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,8 @@ def _turns_down(sentence: str, *, ties: bool) -> bool:
         return True
     if not ties and TIED.search(said) and (_ALL.search(said) or said.count("[") > 1 or said.count("(") > 1):
         return True
-    return DENIED.search(said) is not None and _THIS.search(said) is not None
+    is_about_it = _WHAT_FOLLOWS if _NAMED.search(said) else _THIS
+    return DENIED.search(said) is not None and is_about_it.search(said) is not None
 
 
 def _clause_before(text: str, start: int, end: int) -> tuple[str, int] | None:

@@ -59,10 +59,12 @@ class _Entry:
 def find_lines(text: str, names: NameReader) -> Iterator[Found]:
     """All lists that have a line a place."""
     entries = list(_numbered_entries(text, names))
-    for block in _blocks_of(entries):
-        yield from _list_of_block(text, block)
-    yield from _find_bullets(text, names)
-    yield from _find_tables(text, names)
+    found = [each for block in _blocks_of(entries) for each in _list_of_block(text, block)]
+    found += [*_find_bullets(text, names), *_find_tables(text, names)]
+    for each in found:
+        named = [name for group in each.groups for name in group]
+        if len(set(named)) == len(named):  # a name that has two places contradicts itself
+            yield each
 
 
 def _lines_of(text: str) -> Iterator[tuple[int, str]]:
@@ -191,7 +193,7 @@ def _find_tables(text: str, names: NameReader) -> Iterator[Found]:
     """Tables with a column of ranks and one of names."""
     rows: list[tuple[int, int, list[str]]] = []
     for start, line in (*_lines_of(text), (len(text), "")):
-        if line.count("|") > 1 or (rows and line.count("|") >= 1):
+        if "|" in line:
             cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
             if not all(re.fullmatch(r":?-*:?", cell) for cell in cells):
                 rows.append((start, start + len(line), cells))

@@ -63,6 +63,7 @@ _REWRITTEN = tuple(
         (r"\\(?:boxed|text|mathrm)\b|\\[\[\]()]", ""),
         (r"^[ \t]*(?:```|~~~)[ \t]*\w{0,20}[ \t]*$", ""),  # a fence
         (r"^[ \t]*\*[ \t]+", "- "),  # a bullet
+        (r"\(((?:\[\w{1,12}\][ \t]*=[ \t]*)+\[\w{1,12}\])\)", r"\1"),  # a tie in parentheses
         (r"[*`]|_{1,3}(?=\[)|(?<=\])_{1,3}", ""),
         (r":[ \t]*(?=(?:1[.)]|\(1\)|#1:|(?:rank|place) 1:)[ \t])", ":\n"),  # "Ranking: 1. [2]"
         # First: [2], Second: [1] stand a line each

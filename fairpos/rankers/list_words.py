@@ -68,7 +68,7 @@ _UNSPACED = re.compile(
 
 RANKING = re.compile(
     r"\b(?:re-?)?rank(?:ing|ings|ed|s)?\b|\b(?:final|relevance|best|new|correct|right|sorted|resulting)\s+order(?:ing)?\b|"
-    r"^\s*(?:the\s+)?order(?:ing)?\s*$|\border(?:ed)?\s+(?:of|by)\s+(?:their\s+)?(?:relevance|usefulness|importance)|"
+    r"^\s*(?:so,?\s+)?(?:(?:the|my)\s+)?order(?:ing)?(?:\s+(?:is|would\s+be))?\s*$|\border(?:ed)?\s+(?:of|by)\s+(?:their\s+)?(?:relevance|usefulness|importance)|"
     r"\bsorted\b|\bordered\b|\bdescending\b|\bbest\b.{0,30}\b(?:first|to)\b|\bmost\b.{0,30}\b(?:first|to)\b|"
     r"^\s*(?:the\s+|my\s+)?(?:final\s+)?answer\s*$|"
     r"\b(?:rangfolge|rangliste|rangordnung|sortiert|geordnet|absteigend|clasificaci[óo]n|classement|classifica|"
@@ -83,7 +83,8 @@ RANKING = re.compile(
 RANKED_OBJECT = re.compile(
     r"\b(?:(?:i|we)(?:'ve|\s+have)?\s+(?:re-?)?rank(?:ed)?|(?<!would\s)(?<!'d\s)(?<!how\si\s)(?<!should\s)(?:re-?)?rank(?:ed|ing)?(?=\s+(?:the|all|these|those|\d|two|"
     r"three|four|five|six|seven|eight|nine|ten)))\s+(?:(?:the|all|these|those|of|provided|\d{1,3}|two|three|four|five|"
-    rf"six|seven|eight|nine|ten)\s+){{0,4}}(?:{NOUNS}|them|these)\s*$",
+    rf"six|seven|eight|nine|ten)\s+){{0,4}}(?:{NOUNS}|them|these)\s*$|"
+    rf"^\W*(?:\d{{1,3}}|two|three|four|five|six|seven|eight|nine|ten)\s+{NOUNS}\s+(?:(?:were|are)\s+)?(?:re-?)?ranked\s*$",
     re.IGNORECASE,
 )
 FINAL = re.compile(
