@@ -18,6 +18,7 @@ import pytest
 from fairpos.errors import FairposError
 from fairpos.files.formats.base import Source
 from fairpos.testing.tiny import tiny_backend
+from tests.fake_endpoint import Body, FakeEndpoint, Reply, Text
 
 pytest.importorskip("inspect_ai", reason="the extra inspect-ai isn't installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of inspect_ai and what it imports
@@ -188,6 +189,22 @@ def test_with_methods_the_provider_names_the_same_choice_in_every_order(name, tm
         named.add(COLOURS[order["ABC".index(letter[1])]])
         assert len(found.output.metadata["fairpos"]["views"]) == 3
     assert len(named) == 1
+
+
+@pytest.mark.parametrize("methods", ["none", "permutation:views=3"])
+def test_the_provider_in_front_of_an_endpoint(methods, tmp_path):
+    """Whose verdicts are in words: the right one, in every order."""
+
+    def answer(body: Body, nth: int) -> Reply:
+        shown = SHOWN.findall(body["messages"][-1]["content"])
+        right = next((label for label, text in shown if text == "white"), "A")
+        return Text(f"ANSWER: {right}" if methods == "none" else f"[[{right}]]")
+
+    with FakeEndpoint(answer) as endpoint:
+        task = Task(dataset=[SNOW], solver=multiple_choice(), scorer=choice())
+        log = run(task, f"fairpos/openai:{endpoint.url}#m", tmp_path, model_args={"methods": methods})
+    assert metrics_of(log)["accuracy"] == 1.0
+    assert (log.samples or [])[0].output.completion == "ANSWER: C"
 
 
 @pytest.mark.parametrize(
