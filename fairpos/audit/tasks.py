@@ -15,14 +15,15 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fairpos.backends.base import Decoding
-from fairpos.errors import InvalidRequest
+from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.formats.base import FORMATS, Source
 from fairpos.files.items import TIE, Item, accepted_of, choice_item, index_of, judge_item, pairs_of, passage_item
 from fairpos.files.items import read_items as items_from
-from fairpos.files.records import Bad, Record, objects_of, read, segments_of, text_of
+from fairpos.files.records import Bad, Lines, Record, objects_of, read, segments_of, text_of
 from fairpos.passages import as_segments
 from fairpos.prompts import KEY_VALUE, Template
 from fairpos.types import Output, Request, Segment, Task
@@ -54,18 +55,21 @@ class AuditTask:
 
 
 def read_items(
-    task: AuditTask, path: Path, *, segments: int | None = None, limit: int | None = None
+    task: AuditTask, path: Path, *, segments: int | None = None, limit: int | None = None, format: str = "fairpos"
 ) -> tuple[list[Item], list[Bad]]:
     """The items of a file, and the lines that can't be used.
 
     Args:
         task: What the records are.
-        path: JSONL.
+        path: JSONL, or what the format says.
+        format: Name of a format that `fairpos judge` reads; for tasks judge and choice.
         segments: How many segments an item has: pairs and groups are cut to it; other items must have so many.
         limit: At most so many items.
 
     Raises:
         InvalidRequest: the file can't be read, or items have different numbers of segments.
+        UnknownName: there is no such format.
+        InvalidOption: the task has no candidates that such a file could hold.
     """
 
     def items_of(line: int, record: Record) -> Iterator[Item]:
@@ -74,7 +78,7 @@ def read_items(
                 raise InvalidRequest(f"has {len(item.request.segments)} segments, not {segments}")
             yield item
 
-    items, bad = items_from(read(path), items_of)
+    items, bad = items_from(read(path) if format == "fairpos" else _read_format(task, path, format), items_of)
     chosen = items[:limit]
     counts = sorted({len(item.request.segments) for item in chosen})
     if len(counts) > 1:
@@ -85,6 +89,23 @@ def read_items(
 
 
 # Records
+
+
+def _read_format(task: AuditTask, path: Path, name: str) -> Lines:
+    """The records of another tool's file, as the task has them."""
+    found = FORMATS.find(name)
+    if task.asks not in ("judge", "choose"):
+        raise InvalidOption(f"--from {name} is for tasks judge and choice; got {task.name}")
+    if path.is_dir():
+        raise InvalidRequest(f"{path} is a folder; an audit is of one file")
+    lines = found.read(Source(path))
+    if task.asks == "judge":
+        return lines
+    names = {"instruction": "question", "answers": "options"}
+    renamed = [
+        (number, {names.get(key, key): value for key, value in record.items()}) for number, record in lines.records
+    ]
+    return replace(lines, records=renamed)
 
 
 def _judge_items(line: int, record: Record, segments: int | None) -> Iterator[Item]:  # noqa: ARG001

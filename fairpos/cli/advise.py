@@ -59,7 +59,8 @@ def advise(
 
     Exit status 2: a mistake, or no verdict at all came back. 3: the budget ended the run.
     """
-    kind = TASKS[task] if task is not None else guess_task(data)
+    guessed = guess_task(data).name if task is None and design.from_ == "fairpos" else "judge"
+    kind = TASKS[task or guessed]
     items, bad = items_of(kind, data, design, on_error)
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     trials = None if output is None else output / "trials.jsonl"

@@ -45,6 +45,7 @@ TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv"]
 class Design:
     """Which items are asked, and in how many ways."""
 
+    from_: Annotated[str, typer.Option("--from", help="Format of the data, as in `fairpos judge`.")] = "fairpos"
     segments: Annotated[int | None, typer.Option(min=2, help="Segments of an item, where records have more.")] = None
     orders: Annotated[int | None, typer.Option(min=2, help="Positions of the right segment; all where not given.")] = (
         None
@@ -106,6 +107,7 @@ class Design:
             "template": None if plan.template is None else plan.template.fingerprint,
             "system": plan.system,
             "max_new_tokens": plan.max_new_tokens,
+            **({"from": self.from_} if self.from_ != "fairpos" else {}),
         }
 
 
@@ -201,7 +203,7 @@ def items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> 
     Raises:
         InvalidRequest: there are such lines, and they aren't to be skipped; or there is no item.
     """
-    items, bad = read_items(task, data, segments=design.segments, limit=design.limit)
+    items, bad = read_items(task, data, segments=design.segments, limit=design.limit, format=design.from_)
     report_bad(data, bad, on_error, usable=len(items))
     return items, bad
 
