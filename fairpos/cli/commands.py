@@ -23,6 +23,7 @@ from fairpos.cli import (  # noqa: F401  each adds its own
     methods,
     models,
     rank,
+    score,
     serve,
 )
 from fairpos.cli.app import app

@@ -104,6 +104,17 @@ def judge_item(line: int, record: Record, *, rubric: str | None = None, travelli
     return Item(text_of(record, "id"), request, first_of(relevant), (), line, relevant, record)
 
 
+def answered_item(line: int, record: Record) -> Item:
+    """An instruction with one answer: `id, instruction, answer`; an answer that is empty or null is an empty answer.
+
+    Raises:
+        InvalidRequest: it can't be used; the message says why.
+    """
+    answers = as_segments([Segment(text=answer_of(record, "answer"))], empty=EMPTY_ANSWER)
+    request = Request("judge", text_of(record, "instruction"), answers)
+    return Item(text_of(record, "id"), request, line=line, record=record)
+
+
 def choice_item(line: int, record: Record) -> Item:
     """A question with options: `id, question | query, options`; optional `gold` or `gold_index`.
 

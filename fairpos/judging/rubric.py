@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from fairpos.errors import InvalidRequest
+from fairpos.prompts import EMPTY_ANSWER
 from fairpos.types import Output, Request, Segment, Status, Usage
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ class Rubric:
         for view in range(views):
             listed = "\n".join(f"- {each}" for each in _shifted(criteria, view))
             query = (
-                f"Instruction: {instruction}\n\nAnswer: {answer.strip() or '(no answer)'}\n\nCriteria:\n{listed}\n\n"
+                f"Instruction: {instruction}\n\nAnswer: {answer.strip() or EMPTY_ANSWER}\n\nCriteria:\n{listed}\n\n"
                 "Which score does the answer deserve by these criteria?"
             )
             requests.append(Request("choose", query, tuple(_shifted(options, view))))

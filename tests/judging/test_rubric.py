@@ -15,8 +15,9 @@ RUBRIC = Rubric(("is right", "is short"), (1, 2, 3))
 
 
 def by_answer(query, segment):
-    """The answer says which score it deserves; any other is 2 nats less likely for each point that it is off."""
-    deserved = float(query.partition("Answer: ")[2].split()[0])
+    """The answer says which score it deserves, else 1; any other is 2 nats less likely for each point off."""
+    said = query.partition("Answer: ")[2].split()[0]
+    deserved = float(said) if said.isdecimal() else 1.0
     return -2.0 * abs(float(segment.text.partition(":")[0]) - deserved)
 
 
