@@ -155,7 +155,7 @@ def score(
     """Score answers by a rubric. Exit status 2: a mistake, or no score at all came back."""
     rubric = Rubric(tuple(criterion), read_scale(scale))
     items, bad = read_items(read(file), lambda line, record: [answered_item(line, record)])
-    report_bad(file, bad, on_error)
+    report_bad(file, bad, on_error, usable=len(items))
     chosen = with_seed(parse(methods), seed)
     written = endpoint.written(output, resume=resume)
     with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
