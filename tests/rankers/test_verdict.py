@@ -3,9 +3,12 @@
 import json
 import math
 import re
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fairpos import Decoding, FairModel, Request
 from fairpos.backends.base import Generate, Reply, Score
@@ -237,3 +240,17 @@ def test_verdicts_in_words_have_room_for_their_reasons():
     FairModel(backend).judge("q", ["x", "y"])
     assert backend.asked[0].decoding == Decoding(max_new_tokens=512)
     assert not any(isinstance(call, Score) for call in backend.asked)
+
+
+@pytest.mark.parametrize("text", ["[[A]] " * 5000, "[[" * 20_000, '{"winner":' * 5000, "not " * 20_000 + "[[A]]"])
+def test_no_reply_takes_long_to_read(text):
+    started = time.process_time()
+    parse_verdict(text, ("A", "B"), "C")
+    assert time.process_time() - started < 2.0
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_around_a_verdict_any_text_leaves_it_or_none(before, after):
+    assert parse_verdict(f"{before}\n[[B]]\n{after}", ("A", "B")) in ("A", "B", None)
+    assert parse_verdict(before.replace("[", "").replace("{", ""), ("A", "B")) is None
