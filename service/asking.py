@@ -14,7 +14,7 @@ from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.options import options_of
 from fairpos.prompts import SERVICE_TEMPLATES, Template
-from fairpos.rankers.base import find_ranker
+from fairpos.rankers.base import Ranker, find_ranker
 from fairpos.runner import start
 from fairpos.types import Output, Request, Usage, View
 
@@ -76,14 +76,17 @@ class Ask:
         spec = given if isinstance(given, str) else "+".join(given)
         if spec.count("+") >= _METHODS:
             raise InvalidOption(f"methods must be at most {_METHODS}, got {spec.count('+') + 1}")
-        methods = tuple(_with_seed(_fit_for_service(method, settings), options.seed) for method in parse(spec))
+        methods = tuple(_with_seed(_method_for_service(method, settings), options.seed) for method in parse(spec))
         template = options.template.template() if options.template is not None else template
-        _check_calls(methods, request, template, settings)
+        ranker = options.ranker or settings.ranker
+        if options.ranker is not None and request.task == "rank":
+            _refuse_unfit(find_ranker(ranker), settings)
+        _check_calls(methods, ranker, request, template, settings)
         return cls(
             request=request,
             methods=methods,
             spec=spec if methods else "none",
-            ranker=options.ranker or settings.ranker,
+            ranker=ranker,
             template=template,
             decoding=decoding or Decoding(),
             passing=options.on_unsupported == "pass",
@@ -148,16 +151,20 @@ def _until_generation(work: Work[list[Output]]) -> Work[list[Output]]:
         cost = sum((reply.usage for reply in replies), cost)
 
 
-def _check_calls(methods: tuple[Method, ...], request: Request, template: Template | None, settings: Settings) -> None:
+def _check_calls(
+    methods: tuple[Method, ...], ranker: str, request: Request, template: Template | None, settings: Settings
+) -> None:
     """Refuses what would take too many calls, or too much text over all of them, before any of it is made.
 
     Raises:
         ServiceError: 422.
     """
+    asking: list[object] = [each for method in methods for each in (method, *method.inner_methods)]
+    asking += [find_ranker(ranker)] if request.task == "rank" else []
     wanted = [
-        getattr(method, option.name)
-        for method in methods
-        for option in options_of(type(method)).values()
+        getattr(each, option.name)
+        for each in asking
+        for option in options_of(type(each)).values()
         if option.nature == "calls"
     ]
     calls = math.prod(wanted)
@@ -196,27 +203,35 @@ def _with_seed(method: Method, seed: int) -> Method:
     """The method with the request's seed, where it has one and was given none."""
     for option in options_of(type(method)).values():
         if option.nature == "seed" and getattr(method, option.name) == option.default:
-            return dataclasses.replace(method, **{option.name: seed})
-    return method
+            method = dataclasses.replace(method, **{option.name: seed})
+    return method.with_inner(lambda inner: _with_seed(inner, seed))
 
 
-def _fit_for_service(method: Method, settings: Settings) -> Method:
-    """The method, if its options are fit for a service.
+def _method_for_service(method: Method, settings: Settings) -> Method:
+    """The method and those inside of it, if their options are fit for a service.
 
-    File names are kept to the directory of profiles: clients have no business elsewhere on the disk. Numbers of calls
-    are bounded: more than are allowed would only fill the memory.
+    File names are kept to the directory of profiles: clients have no business elsewhere on the disk.
+
+    Raises:
+        InvalidOption: see `_refuse_unfit`.
+    """
+    _refuse_unfit(method, settings)
+    for option in options_of(type(method)).values():
+        value = getattr(method, option.name)
+        if option.nature == "file" and isinstance(value, str) and value:
+            method = dataclasses.replace(method, **{option.name: str(directory() / value)})
+    return method.with_inner(lambda inner: _method_for_service(inner, settings))
+
+
+def _refuse_unfit(asking: Method | Ranker, settings: Settings) -> None:
+    """Refuses options that a client has no business with; numbers of calls beyond the limit would fill the memory.
 
     Raises:
         InvalidOption: an option holds a path, or asks for too many calls.
     """
-    for option in options_of(type(method)).values():
-        value = getattr(method, option.name)
+    for option in options_of(type(asking)).values():
+        value = getattr(asking, option.name)
         if option.nature == "calls" and value > settings.max_calls:
-            raise InvalidOption(f"{method.name}: {option.name} must be at most {settings.max_calls} here, got {value}")
-        if not isinstance(value, str):
-            continue
-        if "/" in value or "\\" in value or value.startswith("."):
-            raise InvalidOption(f"{method.name}: {option.name} must not be a path here, got {value!r}")
-        if option.nature == "file" and value:
-            method = dataclasses.replace(method, **{option.name: str(directory() / value)})
-    return method
+            raise InvalidOption(f"{asking.name}: {option.name} must be at most {settings.max_calls} here, got {value}")
+        if isinstance(value, str) and ("/" in value or "\\" in value or value.startswith(".")):
+            raise InvalidOption(f"{asking.name}: {option.name} must not be a path here, got {value!r}")

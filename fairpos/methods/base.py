@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
@@ -88,6 +88,10 @@ class Method(Checked):
     def inner_methods(self) -> tuple[Method, ...]:
         """Methods that it brings along for some of its views; they are checked like those that the caller named."""
         return ()
+
+    def with_inner(self, change: Callable[[Method], Method]) -> Self:
+        """The method with each of these changed: limited, seeded, made ready."""
+        return self
 
     def inside(self, number: int) -> tuple[Method, ...]:
         """Which of these come first inside of the view of this number, from 0, in the list that `steps` yields."""

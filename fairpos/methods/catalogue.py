@@ -57,10 +57,12 @@ def parse(spec: str | Method | Sequence[str | Method]) -> tuple[Method, ...]:
 
 
 def with_seed(methods: Sequence[Method], seed: int | None) -> tuple[Method, ...]:
-    """The methods, those that draw anything with this seed; None leaves each its own."""
+    """The methods, those that draw anything with this seed, and those inside of them; None leaves each its own."""
     if seed is None:
         return tuple(methods)
-    return tuple(
-        dataclasses.replace(method, seed=seed) if "seed" in options_of(type(method)) else method  # type: ignore[call-arg]
-        for method in methods
-    )
+    return tuple(_seeded(method, seed) for method in methods)
+
+
+def _seeded(method: Method, seed: int) -> Method:
+    own = dataclasses.replace(method, seed=seed) if "seed" in options_of(type(method)) else method  # type: ignore[call-arg]
+    return own.with_inner(lambda inner: _seeded(inner, seed))

@@ -75,6 +75,11 @@ class Route(Method):
         """The order-free method."""
         return parse(self.inner.replace(";", ",") if isinstance(self.inner, str) else self.inner)
 
+    def with_inner(self, change: Callable[[Method], Method]) -> Self:
+        """The route with another order-free method inside."""
+        [inner] = self.inner_methods
+        return replace(self, inner=change(inner))
+
     def inside(self, number: int) -> tuple[Method, ...]:
         """Nothing in the plain view, the order-free method in the other."""
         return self.inner_methods if number else ()
@@ -98,7 +103,7 @@ class Route(Method):
                     f"route: {inner.name} makes a text of several, whose probability isn't defined; "
                     "take a method of the attention (placements) for answers"
                 )
-        return replace(self, inner=inner.ready(requests, backend, template))
+        return self.with_inner(lambda method: method.ready(requests, backend, template))
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The canonical order twice: for the plain answer, and for the order-free one."""
