@@ -55,6 +55,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "architectures.jsonl"
 TABLE = ROOT / "docs" / "models.md"
 LIMIT = 240  # seconds for one model
 CLOSE = 1e-4
+TOKENS = 16  # that are decoded
 
 # Methods, their references, and options of those.
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -117,15 +118,15 @@ def check_plain(model: PreTrainedModel, backend: HFBackend) -> str:
     layout = Layout.of(ids, spans)
     if (error := distance(backend.logits([layout])[0], plain_logits(model, ids)[-1])) > CLOSE:
         return f"wrong: logits differ by {error:.2g}"
-    tokens = backend.generate([layout], None, Decoding(max_new_tokens=8))[0]
+    tokens = backend.generate([layout], None, Decoding(max_new_tokens=TOKENS))[0]
     stock = stock_tokens(model, ids)
-    if tokens != stock and tokens != plain_tokens(model, ids, 8):
+    if tokens != stock and tokens != plain_tokens(model, ids, TOKENS):
         return f"wrong: {tokens} where generate gives {stock}"
     return check_batch(backend, None)
 
 
 def stock_tokens(model: PreTrainedModel, ids: list[int]) -> list[int] | None:
-    """8 greedy tokens by `generate`; None where transformers can't.
+    """Greedy tokens by `generate`; None where transformers can't.
 
     What the model's own generation config does beside that (it forces a last token, say) is not the caller's word.
     """
@@ -134,7 +135,7 @@ def stock_tokens(model: PreTrainedModel, ids: list[int]) -> list[int] | None:
         with torch.no_grad():
             return model.generate(
                 torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
-                max_new_tokens=8, pad_token_id=0, use_cache=True,
+                max_new_tokens=TOKENS, pad_token_id=0, use_cache=True,
             )[0, len(ids) :].tolist()  # fmt: skip
     except Exception:
         return None
@@ -156,12 +157,12 @@ def check_method(model: PreTrainedModel, backend: HFBackend, method: Method, ref
     layout = Layout.of(ids, spans)
     read = layout.canonical() if method.order_free else layout
     logits = backend.logits([layout], method)[0]
-    tokens = backend.generate([layout], method, Decoding(max_new_tokens=4))[0]
+    tokens = backend.generate([layout], method, Decoding(max_new_tokens=TOKENS))[0]
     canonical = list(read.input_ids), list(read.spans)
     expected = {"the model": plain_logits(model, ids)[-1]} if reference is None else {}
     if reference is not None:
         expected["its reference"] = reference.next_token_logits(model, *canonical, **options)
-        decoded = reference.generate_ids(model, *canonical, 4, **options)
+        decoded = reference.generate_ids(model, *canonical, TOKENS, **options)
         if tokens != decoded:
             return f"wrong: {tokens} where the reference decodes {decoded}"
     if method.name == "set_based" and (masked := set_based_logits(model, *canonical)) is not None:
