@@ -121,16 +121,14 @@ def run_trials(
     session = _Session(backend, task, items, plan, journal, on_lost)
     total = len(methods) * len(items) * len(plan.asked(task, items[0]))
     trials: list[Trial] = []
-    start = 0
-    while start < len(items):
-        count = min(batch, len(items) - start)
-        here = items[start : start + count]
+    left = list(items)
+    while left:
+        here = left[:batch]
         if budget is not None and session.has_missing(here, methods):
-            count = budget.fits(count)
-            if count == 0:
-                break
-            here = items[start : start + count]
-        start += count
+            here = here[: budget.fits(len(here))]
+        if not here:
+            break
+        left = left[len(here) :]
         trials += session.finished_trials(here, methods, on_bad)
         if progress is not None:
             progress(len(trials), total)
