@@ -44,7 +44,7 @@ SPECS = {
         "permutation:design=random,views=3,aggregation=majority",
         "permutation:design=latin,views=8,aggregation=rrf",
     ],
-    "route": ["route:inner=placements:views=3", "route:inner=set_based,margin=-1", "route:inner=rotor,margin=1"],
+    "route": ["route:inner=placements:views=3", "route:inner=rotor,margin=1"],
     "placements": ["placements:views=3", "placements:views=4,bases=2"],
     "swap": ["swap", "swap:verdict=mean"],
     "blitz": ["blitz", "blitz:size=2,top=1", "blitz:size=3,top=0"],
