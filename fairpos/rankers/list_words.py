@@ -26,16 +26,15 @@ _ENGLISH = """
     output overall passage please proposed provided quality question query questions rank ranked ranking rankings
     ranks re-ranked re-ranking read reading reasoning recommended relation relevance relevancy relevant reply
     request requested required rerank reranked reranking respect respective response result results review reviewed
-    reviewing revised right scores score seems sequence set should so sorted sorting specified starting strongest
-    suggested suitable sum summarize summary sure terms than thank thanks that that's the their them then there
-    therefore these they this thus to top under understood up updated use useful usefulness using very way we we'd
-    we'll we've weakest well what will with worst would yes you you'd your yours actual actually absolutely help
-    question's query's two three four five six seven eight nine ten twenty end start come final_ranking final_answer
-    definitive resulting thinking thought thoughts sort evaluate responsive closely relative relatedness match
-    matches relate relates related regarding concerning concerns contribution utility suitability informativeness
-    informative pertinence pertinent separated symbol sign signs json array text line lines step-by-step step steps
-    through happy great good assistant ai bot bottom usefully most-relevant least-relevant no doubt confidence
-    confident fit fits likelihood
+    reviewing revised right scores score seems set should so sorted sorting specified starting strongest suggested
+    suitable sum summarize summary sure terms than thank thanks that that's the their them then there therefore
+    these they this thus to top under understood up updated use useful usefulness using very way we we'd we'll we've
+    weakest well what will with worst would yes you your actual actually absolutely help question's query's two
+    three four five six seven eight nine ten twenty end start come final_ranking final_answer definitive resulting
+    thinking thought thoughts sort evaluate responsive closely relative relatedness match matches relate relates
+    related regarding concerning concerns contribution utility suitability informativeness informative pertinence
+    pertinent separated symbol sign signs json array text line lines happy great good assistant ai bot bottom
+    usefully most-relevant least-relevant confident fit fits likelihood
 """
 _OTHERS = """
     hier ist sind die der das den dem des meine mein rangfolge rangliste reihenfolge ranking rangordnung sortiert
@@ -101,6 +100,8 @@ DENIED = re.compile(
     r"(?:order|list|sequence)\s+(?:as\s+)?(?:given|shown|presented|provided|received|seen|asked)|as\s+(?:given|shown)|"
     r"(?:sorted|ranked|ordered|ranking|order)\s+by\s+(?:(?:the|their|its|passage|document)\s+)*"
     r"(?:dates?|lengths?|names?|titles?|sizes?|sources?|numbers?|ids?|index|positions?)|"
+    r"(?:list|passage|document|numbers?|id|line|text|prompt)\s+order|order\s+of\s+(?:the\s+)?(?:numbers?|ids|identifiers|list|lines)|"
+    r"your\s+(?:\w+\s+)?(?:ranking|order|list)|you(?:'d|\s+would)?\s+(?:rank|order|sort|list)|(?:to|when|for|of)\s+read(?:ing)?|"
     r"unsorted|alphabetical(?:ly)?|chronological(?:ly)?|appearance|irrelevance|"
     r"(?:to|please|must|should)\s+(?:be\s+)?(?:re-?)?(?:rank|sort|order)(?:ed)?(?!\s+(?:as|is|in|by|from)\b)|"
     r"^\s*rank\s+(?:the|these|those|all)|no\s+(?:\w+\s+)?(?:ranking|order)|"
@@ -194,7 +195,7 @@ REVERSED = re.compile(
     rf"|{_BEST}{_GAP}(?:last{_STOP}|at[\s_]the[\s_](?:bottom|end)\b)"
     r"|\bascending\b|\bincreasing[\s_](?:order|relevance|importance|rank)|\brevers(?:e|ed)[\s_](?:order|ranking)"
     r"|\bbackwards?[\s_](?:order|ranking)|\b(?:ranked|sorted|ordered|listed)[\s_]backwards?\b"
-    r"|\baufsteigend|\bwenigsten\b.{0,30}\bmeisten\b|\bschlechtest\w+\b.{0,20}\bbesten\b|\bascendente\b|\bcroissant\b"
+    r"|\blast\s+to\s+first\b|\bbottom\s+to\s+top\b|\baufsteigend|\bwenigsten\b.{0,30}\bmeisten\b|\bschlechtest\w+\b.{0,20}\bbesten\b|\bascendente\b|\bcroissant\b"
     r"|\bmenos\b.{0,20}\b(?:a\s+m[áa]s|ao\s+mais)\b|\bpeor\b.{0,10}\bmejor\b|\bdu\s+moins\b.{0,20}\bau\s+plus\b"
     r"|\bdal\s+meno\b.{0,20}\bal\s+pi[ùu]\b|从低到高|由低到高|从最不相关|从差到好|升序|昇順|低い順",
     re.IGNORECASE,
