@@ -61,12 +61,13 @@ _HEADS = tuple(
         rf"(?:this|that|the)\s+{NOUNS}\s+{_CONTENT}",
         rf"(?:all(?:\s+of)?\s+|both(?:\s+of)?\s+|each(?:\s+of)?\s+|every\s+)?(?:the\s+|these\s+|three\s+|two\s+|four\s+)*"
         rf"(?:{NOUNS}|them)\s+{_CONTENT}",
-        rf"(?:it|its\s+\w+|they|this|that|which|who|he|she)\s+{_CONTENT}",
-        r"(?:the|this|your|der|die|la|el|le)?\s*(?:user(?:'s)?\s+)?(?:query|question|user|topic|instruction|frage|anfrage|"
+        r"(?:the|this|your|der|die|la|el|le)?\s*(?:user(?:'s)?\s+)?(?:query|question|topic|frage|anfrage|"
         r"pregunta|consulta|requête|domanda|pergunta)\b",
-        r"(?:relevance|direct(?:ness|ly)?|how\s+(?:well|directly|closely)|of\s+(?:its|their|relevance))\b",
+        r"(?:the\s+)?user\s+(?:asks|asked|wants|wanted|needs|is\s+(?:asking|looking))\b",
     )
 )
+# What a pronoun means is only sure where something was said before: at the beginning of a line it may be the list.
+_PRONOUN_HEAD = re.compile(rf"(?:it|its\s+\w+|they|this|that|which|who|he|she)\s+{_CONTENT}", re.IGNORECASE)
 _RANKING_HEADS = tuple(  # a ranking by relevance
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -75,6 +76,7 @@ _RANKING_HEADS = tuple(  # a ranking by relevance
         rf"(?:rank|order|sort|plac|put|list|prioriti|based|consider|judg|evaluat|assess|chose|look|focus)\w*\b"
         rf".{{0,80}}?(?:{_BY_RELEVANCE}|{NAME})",
         rf"(?:based|ranked|ordered|sorted)\s+(?:on|by|according\s+to)\b.{{0,80}}?{_BY_RELEVANCE}",
+        r"(?:relevance|direct(?:ness|ly)?|how\s+(?:well|directly|closely)|of\s+(?:its|their|relevance))\b",
         rf"in\s+(?:terms|order)\s+of\s+{_BY_RELEVANCE}",
         r"(?:is|would\s+be|represents)\s+(?:my|the|your)\s+(?:\w+\s+)?(?:ranking|order|answer)(?:\s+(?:of|by|based|for)\b.*)?\s*$",
     )
@@ -102,7 +104,8 @@ _COURTESY = re.compile(
 )
 # Of a ranking by relevance: that it is none.
 _DENIES = re.compile(
-    r"\b(?:not|nothing|no|never|without|regardless|irrespective|instead|rather|hardly|barely|neither|nor|despite|except)\b|n't\b",
+    r"\b(?:not|nothing|no|never|without|regardless|irrespective|instead|rather|hardly|barely|neither|nor|despite|except|"
+    r"unclear|unknown|ignored|irrelevant|uncertain|hard|difficult|impossible|unsure)\b|n't\b",
     re.IGNORECASE,
 )
 # A sentence that cites a passage, and speaks of nothing but what is in it.
@@ -130,7 +133,7 @@ def stands_after(text: str, places: Places, *, ties: bool, lenient: bool = False
             explains = True
         elif begins_line and not (explains and is_listed) and not lenient:
             explains = explains and _follows_heading(sentence)
-            if not explains and not _is_neutral(sentence):
+            if not explains and not _is_neutral(sentence, begins=True):
                 return False
             explains = explains or _NAMED.match(sentence.lower()) is not None
         elif not explains and not _is_neutral(sentence):
@@ -187,13 +190,15 @@ def _follows_heading(sentence: str) -> bool:
     )
 
 
-def _is_neutral(sentence: str) -> bool:
+def _is_neutral(sentence: str, *, begins: bool = False) -> bool:
     """Whether a sentence is about passages or the query, gives a reason, or is a courtesy."""
     if _COURTESY.match(sentence):
         return True
     opening = _CONNECTIVES.match(sentence)
     rest = sentence[opening.end() :] if opening else sentence
     if any(head.match(rest) or head.match(sentence) for head in _HEADS):
+        return True
+    if (rest != sentence or not begins) and _PRONOUN_HEAD.match(rest):
         return True
     if any(head.match(rest) for head in _RANKING_HEADS):
         return _DENIES.search(rest) is None

@@ -125,7 +125,7 @@ TIED = re.compile(
     rf"(?:just|every\s+bit)\s+as\s+{_RELEVANT}|(?<!not\s)(?<!n't\s)(?<!never\s)as\s+{_RELEVANT}\s+as|"
     r"(?:no|little|hardly\s+any|without\s+any)\s+(?:\w+\s+){0,2}?(?:differences?|preference|distinction|winner|"
     r"ordering|order|ranking)|(?:in|of)\s+any\s+order|no\s+way\s+to|"
-    rf"(?:similarly|roughly|nearly|almost)\s+{_RELEVANT}|differ\s+little|not\s+differ|n't\s+differ|"
+    rf"(?:similarly|roughly|nearly|almost)\s+{_RELEVANT}|differ\s+little|(?:not|\w+n't)\s+(?:differ|distinguish)|"
     r"gleich(?:wertig|ermaßen|auf)?|unentschieden|empate|empatad[oa]s|igual(?:es|mente|i)?|iguais|égaux|égalité|ex\s+aequo|"
     r"pareggio|parimenti)\b|一样|相同|同样|同等|并列|平局|相等|同じ|同等|동일|동점",
     re.IGNORECASE,
@@ -155,6 +155,7 @@ AGAINST = re.compile(
     r"(?:order|ordering|sequence|list|ranking|result)\s+(?:[\w']+\s+){0,4}?(?:unchanged|meaningless|matters?|nothing|arbitrar\w*|"
     r"random\w*|example|guess\w*|placeholder|template|wrong|reversed|backwards?)|"
     r"(?:as|like)\s+in\s+(?:the|your)\s+(?:prompt|input|question|list|request)|(?:the|your)\s+prompt(?:'s)?\b|"
+    r"(?:listed|left|kept|took|copied)\s+(?:them|these|it|the\s+(?:list|order|passages))|as[\s-]is(?=\W*$)|"
     r"at\s+random|randomly|arbitrarily|alphabetically|chronologically|by\s+default|placeholders?|unchanged|"
     r"(?:just|only|merely|simply)\s+(?:an?\s+)?(?:example|guess|illustration|template|sample|placeholder)|"
     r"(?:asks|asked|tells|told|instructs|instructed|ordered|requests|requested|demands|demanded|wants|wanted|commands|"

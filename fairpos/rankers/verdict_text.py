@@ -182,10 +182,12 @@ def _stands_beside(text: str, chosen: _Said, last_end: int, names: _LabelReader)
     conclusion = next((part for part in reversed(before) if len(part) > 5 and not part.endswith(":")), "")
     if (_TIE_SENTENCE.fullmatch(conclusion) and not is_tie) or _names_other(conclusion, chosen, names, whole=True):
         return False
-    after = re.sub(r"\A[\s\]*_`.\"'}),]+", "", text[last_end:]) if chosen.stands else text[last_end:]
+    after = re.sub(r"\A[\s\]*_`.\"'}),:-]+", "", text[last_end:]) if chosen.stands else text[last_end:]
     if _names_other(after, chosen, names, whole=False) or _says_it_lost(after, chosen):
         return False
     # As remarks after a list: candidates are options there.
+    if re.match(r"[\s\]*_`\"')]*[:,-]", text[last_end:]):
+        after = f"because {after}"  # "[[A]]: it is right"
     options = re.sub(r"[*_`]|\[\[|\]\]|<[^<>\n]{0,40}>|(?<=\n)\s*```\w*", "", after)
     options = re.sub(rf"\b{_CANDIDATE}(s?)\b", r"option\1", options, flags=re.IGNORECASE)
     for number, label in enumerate(names.labels):
