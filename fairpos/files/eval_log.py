@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest, MissingDependency
-from fairpos.files.records import Record
+from fairpos.files.records import Record, objects_of
 from fairpos.files.text import json_text, read_text, write_text
 
 _ZSTANDARD = 93  # the archive format's number for it
@@ -67,7 +67,8 @@ def read_eval_log(path: Path) -> EvalLog:
     """
     if path.suffix != ".eval":
         log = json.loads(read_text(path))
-        return EvalLog({key: log[key] for key in log if key != "samples"}, list(log.get("samples") or []), {}, [])
+        samples = objects_of(log.get("samples") or [], f"the samples of {path}")
+        return EvalLog({key: log[key] for key in log if key != "samples"}, samples, {}, [])
     try:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename: _member_of(archive, info) for info in archive.infolist() if not info.is_dir()}
@@ -76,6 +77,7 @@ def read_eval_log(path: Path) -> EvalLog:
         samples = [json.loads(found[name]) for name in names]
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError, struct.error) as error:
         raise InvalidRequest(f"can't read {path} as a log of inspect_ai: {error}") from None
+    [header], samples = objects_of([header], f"the header of {path}"), objects_of(samples, f"the samples of {path}")
     others = {name: data for name, data in found.items() if name not in names and name != _HEADER}
     return EvalLog(header, samples, others, names)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import zipfile
 
 import pytest
 
@@ -411,3 +412,16 @@ def test_inspect_ai(tmp_path):
 def test_an_unknown_format():
     with pytest.raises(UnknownName, match="Did you mean 'fastchat'"):
         FORMATS.find("fastchta")
+
+
+@pytest.mark.parametrize("samples", [3, [1], [{"id": 1}, None]])
+def test_a_log_of_inspect_ai_whose_samples_are_none_is_refused(tmp_path, samples):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"eval": {}, "samples": samples}))
+    with pytest.raises(InvalidRequest, match=r"the samples of .*log.json must be a list of objects"):
+        FORMATS.find("inspect_ai").read(Source(path, None))
+    packed = tmp_path / "log.eval"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("samples/1_epoch_1.json", "3")
+    with pytest.raises(InvalidRequest, match=r"the samples of .*log.eval must be a list of objects"):
+        FORMATS.find("inspect_ai").read(Source(packed, None))
