@@ -77,9 +77,9 @@ def read_eval_log(path: Path) -> EvalLog:
         samples = [json.loads(found[name]) for name in names]
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError, struct.error) as error:
         raise InvalidRequest(f"can't read {path} as a log of inspect_ai: {error}") from None
-    [header], samples = objects_of([header], f"the header of {path}"), objects_of(samples, f"the samples of {path}")
     others = {name: data for name, data in found.items() if name not in names and name != _HEADER}
-    return EvalLog(header, samples, others, names)
+    [told] = objects_of([header], f"the header of {path}")
+    return EvalLog(told, objects_of(samples, f"the samples of {path}"), others, names)
 
 
 def write_eval_log(path: Path, log: EvalLog) -> None:
