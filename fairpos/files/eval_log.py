@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest, MissingDependency
-from fairpos.files.records import Record, objects_of
+from fairpos.files.records import Json, Record, objects_of
 from fairpos.files.text import json_text, read_text, write_text
 
 _ZSTANDARD = 93  # the archive format's number for it
@@ -74,7 +74,7 @@ def read_eval_log(path: Path) -> EvalLog:
             found = {info.filename: _member_of(archive, info) for info in archive.infolist() if not info.is_dir()}
         names = [name for name in found if name.startswith("samples/") and name.endswith(".json")]
         header = json.loads(found[_HEADER]) if _HEADER in found else {}
-        samples = [json.loads(found[name]) for name in names]
+        samples: list[Json] = [json.loads(found[name]) for name in names]
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError, struct.error) as error:
         raise InvalidRequest(f"can't read {path} as a log of inspect_ai: {error}") from None
     others = {name: data for name, data in found.items() if name not in names and name != _HEADER}
