@@ -74,12 +74,12 @@ def read_eval_log(path: Path) -> EvalLog:
             found = {info.filename: _member_of(archive, info) for info in archive.infolist() if not info.is_dir()}
         names = [name for name in found if name.startswith("samples/") and name.endswith(".json")]
         header = json.loads(found[_HEADER]) if _HEADER in found else {}
-        samples: list[Json] = [json.loads(found[name]) for name in names]
+        packed: list[Json] = [json.loads(found[name]) for name in names]
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError, struct.error) as error:
         raise InvalidRequest(f"can't read {path} as a log of inspect_ai: {error}") from None
     others = {name: data for name, data in found.items() if name not in names and name != _HEADER}
     [told] = objects_of([header], f"the header of {path}")
-    return EvalLog(told, objects_of(samples, f"the samples of {path}"), others, names)
+    return EvalLog(told, objects_of(packed, f"the samples of {path}"), others, names)
 
 
 def write_eval_log(path: Path, log: EvalLog) -> None:
