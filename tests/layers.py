@@ -12,6 +12,7 @@ LAYERS: list[tuple[tuple[str, ...], str]] = [
         "pure functions, tensors, files",
     ),
     (("backends",), "a model that can be asked"),
+    (("replies",), "what a model wrote, as a ranking or a verdict"),
     (("relevance", "rankers", "calibration"), "how one view is asked"),
     (("methods",), "several views, or another attention"),
     (("runner",), "requests in, outputs out"),

@@ -14,7 +14,7 @@ from fairpos.options import Checked
 from fairpos.outputs import with_groups
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asked, Asking, register, view_of
-from fairpos.rankers.listwise import parse_listing
+from fairpos.replies.listing import parse_listing
 from fairpos.types import Capability, Output, Request
 
 LISTWISE = Template(

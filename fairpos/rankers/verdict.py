@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from fairpos.backends.base import Call, Generate, Reply, Score
 from fairpos.prompts import TEMPLATES, Template, render
 from fairpos.rankers.base import Asking, lack_of_mass, scored, view_of
-from fairpos.rankers.verdict_text import parse_verdict
+from fairpos.replies.verdict import parse_verdict
 from fairpos.types import Output, Request, Task
 
 VerdictForm: TypeAlias = Literal["auto", "distribution", "text"]

@@ -14,7 +14,7 @@ from fairpos.methods.pride import Pride
 from fairpos.methods.swap import Swap
 from fairpos.passages import as_segments
 from fairpos.rankers.verdict import IN_WORDS, JUDGE_IN_WORDS_WITH_TIES, JUDGE_WITH_TIES
-from fairpos.rankers.verdict_text import parse_verdict
+from fairpos.replies.verdict import parse_verdict
 
 NAMES = "xyzw"
 

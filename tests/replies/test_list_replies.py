@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fairpos.rankers.listwise import parse_listing
+from fairpos.replies.listing import parse_listing
 from tests.rankers.test_listwise import WITH_TIES, WITHOUT_TIES, prose
 
 THREE = ("1", "2", "3")

@@ -3,8 +3,8 @@
 Published code makes votes of what is none: it reads every number of "Here are the 3 passages ranked", clamps numbers
 out of range to the last item, and appends what is missing in the order of the prompt, which puts the position bias back
 that was to be removed. Here labels out of range are dropped, missing ones stay missing, tied ones are tied, and a reply
-that refuses, lists nothing or contradicts itself ranks nothing. The grammar stands in docs/ranking.md. `list_forms`,
-`list_lines` and `list_json` have the forms, `list_context` and `list_remarks` what is said around them, `list_text` the
+that refuses, lists nothing or contradicts itself ranks nothing. The grammar stands in docs/ranking.md. `forms`,
+`line_lists` and `json_lists` have the forms, `context` and `remarks` what is said around them, `plain_text` the
 mark-up that is taken off before.
 """
 
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fairpos.errors import InvalidRequest
-from fairpos.rankers.list_context import LeadIn, ends_well, lead_in
-from fairpos.rankers.list_forms import Found, find_runs
-from fairpos.rankers.list_json import find_json
-from fairpos.rankers.list_lines import find_lines
-from fairpos.rankers.list_names import NameReader
-from fairpos.rankers.list_remarks import only_explains
-from fairpos.rankers.list_text import plain_text
-from fairpos.rankers.list_words import REVERSED
+from fairpos.replies.context import LeadIn, ends_well, lead_in
+from fairpos.replies.forms import Found, find_runs
+from fairpos.replies.json_lists import find_json
+from fairpos.replies.line_lists import find_lines
+from fairpos.replies.names import NameReader
+from fairpos.replies.plain_text import plain_text
+from fairpos.replies.remarks import only_explains
+from fairpos.replies.words import REVERSED
 from fairpos.types import Groups
 
 ListStatus: TypeAlias = Literal["ok", "partial", "unparsable", "refused", "empty"]
@@ -117,7 +117,7 @@ def _span_of_words(text: str) -> tuple[int, int]:
 
 
 def _places_of(found: Found) -> dict[str, int]:
-    """The group of each name, as `list_remarks` wants it."""
+    """The group of each name, as `remarks` wants it."""
     return {(name.lstrip("0") or "0").lower(): i for i, group in enumerate(found.groups) for name in group}
 
 

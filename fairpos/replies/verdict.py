@@ -15,8 +15,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fairpos.rankers.list_remarks import stands_after
-from fairpos.rankers.list_words import AGAINST, TIED
+from fairpos.replies.remarks import stands_after
+from fairpos.replies.words import AGAINST, TIED
 
 # Brackets as they are typed in other scripts, and as LaTeX escapes them.
 _PLAIN_BRACKETS = str.maketrans(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fairpos import Decoding, FairModel, Request
 from fairpos.backends.base import Generate, Reply, Score
 from fairpos.passages import as_segments
-from fairpos.rankers.verdict_text import parse_verdict
+from fairpos.replies.verdict import parse_verdict
 from fairpos.types import Usage
 
 FILE = Path(__file__).parents[1] / "data" / "verdict_replies.jsonl"

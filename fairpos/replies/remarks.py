@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fairpos.rankers.list_claims import NAME, Places, claims_otherwise
-from fairpos.rankers.list_words import AGAINST, NOUNS, TAKES_BACK, TIED
+from fairpos.replies.claims import NAME, Places, claims_otherwise
+from fairpos.replies.words import AGAINST, NOUNS, TAKES_BACK, TIED
 
 _LONGEST = 600  # characters of a sentence that are looked at
 _ABBREVIATED = (

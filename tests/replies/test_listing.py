@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairpos.errors import InvalidRequest
-from fairpos.rankers.listwise import parse_listing
+from fairpos.replies.listing import parse_listing
 
 THREE = ("1", "2", "3")
 DOCS = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text(encoding="utf-8")

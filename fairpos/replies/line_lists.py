@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fairpos.rankers.list_forms import TIE_MARK, Found, joint_of
-from fairpos.rankers.list_names import NameReader
-from fairpos.rankers.list_remarks import is_objection
-from fairpos.rankers.list_words import NOUNS
+from fairpos.replies.forms import TIE_MARK, Found, joint_of
+from fairpos.replies.names import NameReader
+from fairpos.replies.remarks import is_objection
+from fairpos.replies.words import NOUNS
 
 _ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 _PLACES = {word: i for i, word in enumerate(_ORDINALS, 1)}

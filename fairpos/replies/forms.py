@@ -4,7 +4,7 @@
     enumeration   [2], [1], [3]              commas, blanks or lines between brackets, commas or lines between bare
                                              ones; after words that say so also "[2], [1] and [3]", "[2], then [1]"
 
-`list_lines` has the forms of whole lines, `list_json` those of JSON, `list_names` the ways to write a name, and
+`line_lists` has the forms of whole lines, `json_lists` those of JSON, `names` the ways to write a name, and
 docs/ranking.md the grammar with examples.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from fairpos.rankers.list_names import NamedItem, NameReader
-from fairpos.rankers.list_words import AGAINST
+from fairpos.replies.names import NamedItem, NameReader
+from fairpos.replies.words import AGAINST
 from fairpos.types import Groups
 
 Needs: TypeAlias = Literal["nothing", "start", "alone", "words"]

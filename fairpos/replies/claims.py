@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from fairpos.rankers.list_words import NOUNS
+from fairpos.replies.words import NOUNS
 
 Places = Mapping[str, int]  # label, in lower case -> number of its group in the list, 0 for the best
 

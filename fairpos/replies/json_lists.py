@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from fairpos.rankers.list_forms import Found, find_runs
-from fairpos.rankers.list_names import NameReader
-from fairpos.rankers.list_remarks import stands_after
+from fairpos.replies.forms import Found, find_runs
+from fairpos.replies.names import NameReader
+from fairpos.replies.remarks import stands_after
 from fairpos.types import Groups
 
 _ORDERING_KEYS = {"rank": 1, "score": -1, "relevance": -1, "relevance_score": -1}  # 1: the smallest is the best

@@ -2,7 +2,7 @@
 
 A list counts only where it stands by itself: at the beginning of a line or a sentence, or after words that lead it in
 ("Ranking:", "The final ranking is"), and up to the end of its line or sentence, or to the reasons for it. What may lead
-it in is a vocabulary (`list_words`), not a guess: with any other word it is no list. `list_remarks` has what may
+it in is a vocabulary (`words`), not a guess: with any other word it is no list. `remarks` has what may
 follow.
 """
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fairpos.rankers.list_claims import NAME, Places
-from fairpos.rankers.list_remarks import is_objection, sentences_before, stands_after
-from fairpos.rankers.list_words import DENIED, FINAL, NOUNS, RANKED_OBJECT, RANKING, TIED, are_allowed
+from fairpos.replies.claims import NAME, Places
+from fairpos.replies.remarks import is_objection, sentences_before, stands_after
+from fairpos.replies.words import DENIED, FINAL, NOUNS, RANKED_OBJECT, RANKING, TIED, are_allowed
 
 _NAMED = re.compile(NAME, re.IGNORECASE)
 _REACH = 400  # characters before a list that are looked at
@@ -110,7 +110,7 @@ def ends_well(text: str, end: int, until: int, places: Places, *, ties: bool) ->
         text: The whole reply, plain.
         end: Of the list, in characters.
         until: Where the words after it end: at the next list's lead-in, or with the text.
-        places: See `list_remarks.stands_after`.
+        places: See `remarks.stands_after`.
         ties: See `lead_in`.
     """
     after = text[end:until]
