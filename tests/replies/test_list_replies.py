@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairpos.replies.listing import parse_listing
-from tests.rankers.test_listwise import WITH_TIES, WITHOUT_TIES, prose
+from tests.replies.test_listing import WITH_TIES, WITHOUT_TIES, prose
 
 THREE = ("1", "2", "3")
 FILE = Path(__file__).parents[1] / "data" / "ranking_replies.jsonl"
