@@ -207,7 +207,8 @@ def _own_cache_is_exact(local: LocalModel) -> bool:
             return tokens
 
         try:
-            local.own_cache_is_exact = few_tokens(use_cache=True) == few_tokens(use_cache=False)
+            same = few_tokens(use_cache=True) == few_tokens(use_cache=False)
+            local.own_cache_is_exact = same and local.looks_back_alone()
         except torch.OutOfMemoryError:
             raise
         except MODEL_ERRORS:
@@ -221,7 +222,7 @@ def _generate(local: LocalModel, batch: Batch, config: GenerationConfig, **setti
     Raises:
         InvalidOption: the caller's generation config isn't one that transformers can run.
     """
-    model = without_habits(local.model)
+    model = without_habits(local.model, tells_positions=local.counts_from_zero())
     if "attention_mask" in inspect.signature(local.model.forward).parameters:
         settings["attention_mask"] = batch.attention_mask(local.device)
     if config.stop_strings is not None:

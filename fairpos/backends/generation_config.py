@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import wraps
+from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -45,14 +47,24 @@ def generation_config_of(local: LocalModel, decoding: Decoding) -> GenerationCon
     return config
 
 
-def without_habits(model: PreTrainedModel) -> PreTrainedModel:
+def without_habits(model: PreTrainedModel, *, tells_positions: bool = True) -> PreTrainedModel:
     """The same modules as a model whose generation config says nothing.
 
     `generate` fills whatever a given config leaves open from the model's: penalties, beams, suppressed tokens, a cache
-    of its own. Nothing of that was asked for.
+    of its own. Nothing of that was asked for. Without `tells_positions` the model finds out itself where tokens stand.
     """
     view = copy.copy(model)
     view.generation_config = GenerationConfig()
+    if not tells_positions:
+        prepare = view.prepare_inputs_for_generation
+
+        @wraps(prepare)  # `generate` looks at its arguments
+        def prepare_without_positions(*arguments: Any, **options: Any) -> dict[str, Any]:
+            inputs: dict[str, Any] = prepare(*arguments, **options)
+            inputs.pop("position_ids", None)
+            return inputs
+
+        view.prepare_inputs_for_generation = prepare_without_positions
     return view
 
 

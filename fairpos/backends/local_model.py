@@ -26,7 +26,7 @@ from fairpos.backends.base import AttentionOwner, Ballot
 from fairpos.backends.caches import StatesCache, TokensCache, new_plain_cache
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
-from fairpos.backends.unwrap import plain_model
+from fairpos.backends.unwrap import plain_model, refuse_unfit
 from fairpos.backends.voting import pooled
 from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.layout import Layout
@@ -59,7 +59,7 @@ class LocalModel:
         name: str | None = None,
     ) -> None:
         model = plain_model(model)
-        _refuse_unfit(model)
+        refuse_unfit(model)
         self.model = model
         self.tokenizer = tokenizer
         self.store = store
@@ -68,6 +68,7 @@ class LocalModel:
         self._words = frozenset(signature(model.forward).parameters)  # that the model has for its inputs
         self._pads_exactly: bool | None = None
         self._continues_exactly: bool | None = None
+        self._counts_from_zero: bool | None = None
         self.own_cache_is_exact: bool | None = None  # what `generation` found out
         # What `side_by_side` found out of this model: threads, dtype and device -> numbers of rows.
         self.row_counts: dict[tuple[int, torch.dtype, str], tuple[int, ...]] = {}
@@ -254,6 +255,15 @@ class LocalModel:
             self._continues_exactly = self._prove_continuing()
         return self._continues_exactly
 
+    def counts_from_zero(self) -> bool:
+        """Whether a prompt stands at positions 0, 1, ..., as `generate` tells every model; found out once.
+
+        RoBERTa and its kin begin behind the position of their padding.
+        """
+        if self._counts_from_zero is None:
+            self._counts_from_zero = "position_ids" not in self._words or self._prove_counting()
+        return self._counts_from_zero
+
     def pads_exactly(self) -> bool:
         """Whether a prompt that is padded on the left gives what it gives alone; found out once, on short prompts.
 
@@ -284,6 +294,20 @@ class LocalModel:
         except MODEL_ERRORS:
             return False  # the model has read the whole prompt; it is its cache that it can't go on with
         return self._agree(whole, pieces)
+
+    @torch.no_grad()
+    def looks_back_alone(self) -> bool:
+        """Whether tokens don't see what follows them, on a short prompt; in an encoder that is used alone they do."""
+        ids = torch.tensor([some_tokens(self.model, 9)], device=self.device)
+        return self._agree(self.read(ids, TokensCache())[:, :5], self.read(ids[:, :5], TokensCache()))
+
+    @torch.no_grad()
+    def _prove_counting(self) -> bool:
+        ids = torch.tensor([some_tokens(self.model, 9)], device=self.device)
+        positions = torch.arange(9, device=self.device)[None]
+        words = self._without_cache(None)
+        own, told = (self.model(input_ids=ids, **words, **more).logits for more in ({}, {"position_ids": positions}))
+        return self._agree(own, told)
 
     @torch.no_grad()
     def _prove_padding(self) -> bool:
@@ -356,25 +380,6 @@ class LocalModel:
                 f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
                 f"the model's context is {self.context} tokens"
             )
-
-
-def _refuse_unfit(model: PreTrainedModel) -> None:
-    """Refuses what can't continue a prompt.
-
-    Raises:
-        UnsupportedModel: an encoder-decoder, a model without a head, or weights that aren't in memory.
-    """
-    name = type(model).__name__
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise UnsupportedModel(f"{name} is an encoder-decoder model; fairpos needs a decoder-only causal model")
-    can_generate = getattr(model, "can_generate", None)
-    if can_generate is not None and not can_generate():
-        raise UnsupportedModel(f"{name} has no head that gives next tokens; load it with AutoModelForCausalLM")
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise UnsupportedModel(
-            f"{name} has weights that aren't in memory (offloaded to CPU or disk, or on the meta device); "
-            "load it where all of it fits, e.g. with a smaller dtype or a quantization_config"
-        )
 
 
 def _selects_keys(model: PreTrainedModel) -> bool:

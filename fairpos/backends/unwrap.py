@@ -1,4 +1,4 @@
-"""The transformers model inside of what users have around it: adapters, compiled or parallel wrappers."""
+"""The transformers model inside of what users have around it (adapters, parallel wrappers), if it is fit."""
 
 from __future__ import annotations
 
@@ -48,3 +48,22 @@ def _inside_of(wrapper: Any) -> nn.Module | None:
         if isinstance(inner, nn.Module):
             return inner
     return None
+
+
+def refuse_unfit(model: PreTrainedModel) -> None:
+    """Refuses what can't continue a prompt.
+
+    Raises:
+        UnsupportedModel: an encoder-decoder, a model without a head, or weights that aren't in memory.
+    """
+    name = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UnsupportedModel(f"{name} is an encoder-decoder model; fairpos needs a decoder-only causal model")
+    can_generate = getattr(model, "can_generate", None)
+    if can_generate is not None and not can_generate():
+        raise UnsupportedModel(f"{name} has no head that gives next tokens; load it with AutoModelForCausalLM")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UnsupportedModel(
+            f"{name} has weights that aren't in memory (offloaded to CPU or disk, or on the meta device); "
+            "load it where all of it fits, e.g. with a smaller dtype or a quantization_config"
+        )

@@ -69,7 +69,7 @@ RANKING = re.compile(
     r"\b(?:re-?)?rank(?:ing|ings|ed|s)?\b|\b(?:final|relevance|best|new|correct|right|sorted|resulting)\s+order(?:ing)?\b|"
     r"^\s*(?:so,?\s+)?(?:(?:the|my)\s+)?order(?:ing)?(?:\s+(?:is|would\s+be))?\s*$|\border(?:ed)?\s+(?:of|by)\s+(?:their\s+)?(?:relevance|usefulness|importance)|"
     r"\bsorted\b|\bordered\b|\bdescending\b|\bbest\b.{0,30}\b(?:first|to)\b|\bmost\b.{0,30}\b(?:first|to)\b|"
-    r"^\s*(?:the\s+|my\s+)?(?:final\s+)?answer\s*$|"
+    r"^\s*(?:the\s+|my\s+)?(?:final\s+)?(?:answer|(?:result|output)(?:\s+is)?)\s*$|"
     r"\b(?:rangfolge|rangliste|rangordnung|sortiert|geordnet|absteigend|clasificaci[óo]n|classement|classifica|"
     r"classifica[çc][ãa]o|rangschikking|ранжирование|рейтинг)|"
     r"\b(?:reihenfolge|orden|ordre|ordine|ordem|volgorde|порядок|порядке)\b.{0,30}\b(?:relev|relév|pertinen|rilevan|релевант)|"

@@ -143,7 +143,7 @@ def test_an_answer_by_permutation_costs_its_views_and_does_not_depend_on_the_inp
     assert found[0].text == found[1].text
     assert found[0].usage.calls == 3
     assert [view.status for view in found[0].views] == ["cut_off"] * 3  # of an answer that is no fault
-    with pytest.raises(InvalidComposition, match="inside of itself"):
+    with pytest.raises(InvalidComposition, match="name permutation once"):
         smollm2.answer("Where?", passages, "permutation:views=2+permutation:views=3")
 
 

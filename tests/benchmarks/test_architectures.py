@@ -13,9 +13,9 @@ from tests.attention.test_families import Tokens
 RECORDED = known()
 # A right one, and one for each kind of refusal, all of them small.
 SAMPLE = ("stablelm", "beam", "bloom", "diffllama", "doge", "falcon_mamba", "hrm_text", "lfm2", "mllama")
-# Padding that an index selects, that positions count; a cache that transformers can't make, or reads wrongly; a last
+# Padding that an index selects; positions of their own; a cache that transformers can't make, or reads wrongly; a last
 # token that a config forces; no text model.
-PLAIN_SAMPLE = ("deepseek_v32", "whisper", "bailing_hybrid", "prophetnet", "bart", "musicgen")
+PLAIN_SAMPLE = ("deepseek_v32", "roberta", "whisper", "bailing_hybrid", "prophetnet", "bart", "musicgen")
 
 
 def test_every_entry_of_transformers_has_been_looked_at():
