@@ -48,6 +48,7 @@ def test_one_line_that_is_not_utf8_is_that_lines_fault(tmp_path):
         (gzip.compress(b'{"id": 1}\n')[:-9], "can't read"),
         (b"\x1f\x8bnot gzip at all", "can't read"),
     ],
+    ids=["UTF-16", "cut-off gzip", "no gzip"],  # a packed file holds the time at which it was packed
 )
 def test_what_cannot_be_read_is_said(tmp_path, data, words):
     (tmp_path / "x").write_bytes(data)
