@@ -99,6 +99,9 @@ def check_run(run: AnyRun) -> None:
             assert judge().exit_code == 2
             assert not out.exists()
             return
+        if not items:  # from no record no run
+            assert judge().exit_code == 2
+            return
         with _killed_at(run.kill_at, run.cut):
             judge()
         before = dict(endpoint.calls)
