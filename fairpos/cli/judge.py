@@ -163,18 +163,20 @@ def judge(
             output=output,
             endpoint=endpoint,
         )
-        asker = _judge_of(fair.backend, methods, questions, words, seed)
-        if todo:
+        # What an endpoint can do isn't asked where nothing is left to do.
+        wanted = todo or files.export is not None
+        asker = _judge_of(fair.backend, methods, questions, words, seed) if wanted else None
+        if todo and asker is not None:
             if journal is not None and not endpoint.dry_run:
                 refuse_other_judge(journal, asker)
             asker = asker.calibrated_on(items, limit=limits.calibrate_on, seed=seed or 0)
         if endpoint.dry_run:
-            report_cost(fair, endpoint, lambda: list(asker.verdicts_on(todo, batch=len(todo) or 1)))
+            report_cost(fair, endpoint, lambda: list(asker.verdicts_on(todo, batch=len(todo))) if asker else [])
             return
         size = limits.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
         tally, found = _write_verdicts(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
     _print_summary(tally, len(items) - len(todo), output)
-    if files.export is not None:
+    if files.export is not None and asker is not None:
         _export_verdicts(files.export, target, source, items, found, asker.template)
     if leaderboard:
         print_table(found, as_json=False)
@@ -195,7 +197,7 @@ def _judge_of(backend: Backend, methods: str, questions: Questions, words: optio
 
 
 def _write_verdicts(
-    asker: Judge,
+    asker: Judge | None,
     todo: Sequence[Item],
     journal: Journal | None,
     batch: int,
@@ -209,7 +211,8 @@ def _write_verdicts(
     with progress("judging") as show:
         show(already, already + len(todo))
         again = on_error is not OnError.KEEP
-        for _, verdict in asker.verdicts_on(todo, batch=batch, budget=budget, forget_lost=again):
+        asked = asker.verdicts_on(todo, batch=batch, budget=budget, forget_lost=again) if asker is not None else ()
+        for _, verdict in asked:
             tally.add(verdict)
             if verdict.is_decided or is_written(tally.lost[-1], on_error):
                 if journal is None:
