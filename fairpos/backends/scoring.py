@@ -23,8 +23,8 @@ from fairpos.backends.voting import pooled, pooled_steps
 from fairpos.layout import Layout
 
 # Prompts of so many tokens before their suffix are read in two steps where their bits may not depend on others, so that
-# those with the same passages share the first; of a shorter one the second step costs more than 5 %.
-_LONG_HEAD = 512
+# those with the same passages share the first; of a shorter one the second step costs more than 7 %.
+_LONG_HEAD = 384
 
 # Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
 Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
@@ -102,7 +102,7 @@ def score_apart(
 ) -> list[Scores]:
     """Prompts of one beginning, each with the bits that it has alone.
 
-    COST: of a prompt whose beginning nobody else has, the second step: 5 % at `_LONG_HEAD` tokens, less beyond.
+    COST: of a prompt whose beginning nobody else has, the second step: 7 % at `_LONG_HEAD` tokens, less beyond.
     """
     return score_after_one_head(local, layouts, replies, method, each_alone=True)
 
