@@ -18,13 +18,13 @@ from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.leaderboard import print_table
 from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
-from fairpos.cli.terminal import errors, progress, tokens_in_words
+from fairpos.cli.terminal import errors, progress, tokens_in_words, write_line
 from fairpos.errors import InvalidOption
 from fairpos.files.formats.base import FORMATS, Format, Source, grouped_by
 from fairpos.files.items import Item, judge_item, read_items, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import Lines
-from fairpos.files.text import json_text, read_text
+from fairpos.files.text import read_text
 from fairpos.judging.budget import Budget
 from fairpos.judging.judge import Judge, crossed, refuse_other_judge
 from fairpos.judging.tally import Tally
@@ -164,40 +164,42 @@ def judge(
             endpoint=endpoint,
         )
         # What an endpoint can do isn't asked where nothing is left to do.
-        wanted = todo or files.export is not None
-        asker = _judge_of(fair.backend, methods, questions, words, seed) if wanted else None
-        if todo and asker is not None:
+        asks = bool(todo) or files.export is not None
+        asker = _judge_of(fair.backend, methods, questions, words, seed, asks=asks)
+        if todo:
             if journal is not None and not endpoint.dry_run:
                 refuse_other_judge(journal, asker)
             asker = asker.calibrated_on(items, limit=limits.calibrate_on, seed=seed or 0)
         if endpoint.dry_run:
-            report_cost(fair, endpoint, lambda: list(asker.verdicts_on(todo, batch=len(todo))) if asker else [])
+            report_cost(fair, endpoint, lambda: list(asker.verdicts_on(todo, batch=len(todo))))
             return
         size = limits.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
         tally, found = _write_verdicts(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
     _print_summary(tally, len(items) - len(todo), output)
-    if files.export is not None and asker is not None:
+    if files.export is not None:
         _export_verdicts(files.export, target, source, items, found, asker.template)
     if leaderboard:
         print_table(found, as_json=False)
     _say_end(tally, len(todo), limits)
 
 
-def _judge_of(backend: Backend, methods: str, questions: Questions, words: options.Words, seed: int | None) -> Judge:
-    """The judge that the options describe."""
+def _judge_of(
+    backend: Backend, methods: str, questions: Questions, words: options.Words, seed: int | None, *, asks: bool
+) -> Judge:
+    """The judge that the options describe; where it asks nothing, what the backend can do isn't found out."""
     plain = parse(methods)
     chosen = with_seed(plain, seed)
     name = methods if chosen == plain else f"{methods}, seed {seed}"
     if questions.cross != "none":
         chosen, name = crossed(chosen), f"{name}, labels crossed"
     decoding = Decoding(max_new_tokens=words.max_new_tokens or _VERDICT_TOKENS, seed=seed or 0)
-    in_words = answers_in_words(questions.verdicts, chosen, backend)
+    in_words = asks and answers_in_words(questions.verdicts, chosen, backend)
     template = worded(words.template_for("judge"), ties=questions.ties, in_words=in_words)
     return Judge(backend, chosen, name, template, questions.verdicts, decoding)
 
 
 def _write_verdicts(
-    asker: Judge | None,
+    asker: Judge,
     todo: Sequence[Item],
     journal: Journal | None,
     batch: int,
@@ -211,14 +213,10 @@ def _write_verdicts(
     with progress("judging") as show:
         show(already, already + len(todo))
         again = on_error is not OnError.KEEP
-        asked = asker.verdicts_on(todo, batch=batch, budget=budget, forget_lost=again) if asker is not None else ()
-        for _, verdict in asked:
+        for _, verdict in asker.verdicts_on(todo, batch=batch, budget=budget, forget_lost=again):
             tally.add(verdict)
             if verdict.is_decided or is_written(tally.lost[-1], on_error):
-                if journal is None:
-                    typer.echo(json_text(verdict.to_record()))
-                else:
-                    journal.append(verdict.to_record())
+                write_line(verdict.to_record(), journal)
                 found.append(verdict)
             show(already + tally.total, already + len(todo))
     return tally, found

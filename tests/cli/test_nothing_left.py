@@ -28,3 +28,14 @@ def test_a_finished_run_asks_nothing(command, tmp_path):
         assert before > 0
         run_here(*map(str, arguments), *more, cwd=tmp_path)
         assert endpoint.total == before
+
+
+def test_a_finished_run_still_refuses_what_cannot_be(tmp_path):
+    records, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    records.write_text(json.dumps(RECORDS["judge"]) + "\n")
+    with FakeEndpoint(lambda _, __: Reply(status=400, content=FILTERED)) as endpoint:
+        arguments = ["judge", records, "-o", out, "--resume", "--model", f"openai:{endpoint.url}#m", "--attempts", "1"]
+        run_here(*map(str, arguments), cwd=tmp_path)
+        again = run_here(*map(str, arguments), "--methods", "nonsense", cwd=tmp_path)
+    assert again.status == 2
+    assert "nonsense" in again.stderr
