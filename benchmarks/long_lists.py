@@ -20,7 +20,7 @@ import math
 import random
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.pages import fill
@@ -28,7 +28,7 @@ from fairpos import FairModel, Segment, load
 from fairpos.backends.base import Backend, Call, Reply
 from fairpos.backends.fake import FakeBackend
 from fairpos.metrics.ndcg import ndcg
-from fairpos.types import Capability
+from fairpos.testing.subjects import RecordingBackend
 
 HERE = Path(__file__).parent
 PASSAGES, WORDS, TOP = 100, 60, 10
@@ -68,27 +68,15 @@ class Query:
     grades: dict[str, float]
 
 
-@dataclass
-class RoundCounter(Backend):
-    """A backend that counts how often it is asked: calls of one list don't need each other's replies."""
+class RoundCounter(RecordingBackend):
+    """Counts how often a backend is asked: calls of one list don't need each other's replies."""
 
-    inner: Backend
-    rounds: int = field(default=0)
-
-    @property
-    def name(self) -> str:
-        """The inner one's."""
-        return self.inner.name
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """The inner one's."""
-        return self.inner.capabilities
+    rounds = 0
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """One round."""
         self.rounds += 1
-        return self.inner.run(calls)
+        return super().run(calls)
 
 
 def slot_bias(slot: int, count: int) -> float:

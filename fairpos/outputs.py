@@ -93,6 +93,23 @@ def has_all_scores(output: Output, ids: Collection[str]) -> bool:
     return output.scores.keys() >= set(ids)
 
 
+def shares_of(log_probs: Mapping[Id, float]) -> dict[Id, float]:
+    """Log-probabilities as probabilities that sum to 1; equal ones where all are minus infinity."""
+    top = max(log_probs.values())
+    if top == -math.inf:
+        return dict.fromkeys(log_probs, 1 / len(log_probs))
+    weights = {id: math.exp(value - top) for id, value in log_probs.items()}
+    total = math.fsum(weights.values())
+    return {id: weight / total for id, weight in weights.items()}
+
+
+def reason_of(status: str, outputs: Sequence[Output]) -> str:
+    """Why outputs hold no result: the status and, in brackets, what the first failed call or the first note says."""
+    details = [view.detail for output in outputs for view in output.views if view.detail]
+    details += [note for output in outputs for note in output.notes]
+    return f"{status} ({details[0]})" if details else status
+
+
 def comparable_text(text: str) -> str:
     """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
     return " ".join(text.casefold().split()).strip(string.punctuation + " ")
@@ -114,12 +131,9 @@ def descending_scores(ranking: Sequence[Id], left: Sequence[Id], raw: Mapping[Id
     descent = [(n - place) / (n + 1) for place in range(n)]
     if not all(id in raw for id in ranking) or not ranking:
         return dict(zip(order, descent, strict=True))
-    top = max(raw[id] for id in ranking)
-    weights = [math.exp(raw[id] - top) for id in ranking]
-    total = math.fsum(weights)
     shares, ceiling = [], 1.0
-    for weight in weights:  # an aggregate may rank against its scores; the order is what counts
-        ceiling = min(ceiling, weight / total)
+    for share in shares_of({id: raw[id] for id in ranking}).values():
+        ceiling = min(ceiling, share)  # an aggregate may rank against its scores; the order is what counts
         shares.append(ceiling)
     shares += [0.0] * len(left)
     mix = 1e-3

@@ -130,16 +130,26 @@ def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:
         raise InvalidComposition(
             f"{' and '.join(owners)} each replace the model's attention; only one of them can be used at a time"
         )
+    check_task(methods, task)
     for method in methods:
-        if task not in method.tasks:
-            raise InvalidComposition(
-                f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got task {task!r}"
-            )
         missing = method.requires and method.requires - backend.capabilities
         if missing:
             raise UnsupportedBackend(
                 f"method {method.name!r} needs a backend that can {', '.join(sorted(missing))} (a local model can); "
                 f"{backend.name!r} can {', '.join(sorted(backend.capabilities))}"
+            )
+
+
+def check_task(methods: Sequence[Method], task: Task) -> None:
+    """Refuses methods that aren't for a task.
+
+    Raises:
+        InvalidComposition: one isn't.
+    """
+    for method in methods:
+        if task not in method.tasks:
+            raise InvalidComposition(
+                f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got task {task!r}"
             )
 
 
@@ -256,6 +266,7 @@ def _scored_text(output: Output, prompt: Prompt, reply: Reply, asking: Asking) -
     """The output of a text with its confidence: the geometric mean of the probabilities of the text's tokens."""
     [found] = yield [Score(prompt, (reply.text,), asking.attend)]
     output = replace(output, usage=output.usage + found.usage)
-    if found.status != "ok" or not found.tokens or not found.tokens[0]:
+    mean = found.mean_log_prob if found.status == "ok" else None
+    if mean is None:
         return replace(output, notes=(*output.notes, f"the text could not be scored: {found.detail or found.status}"))
-    return replace(output, confidence=exp(found.log_probs[0] / found.tokens[0]))
+    return replace(output, confidence=exp(mean))

@@ -124,8 +124,12 @@ class Request:
         """The view that shows segment `order[0]` first, and so on; labels given to segments travel with them."""
         if sorted(order) != list(range(len(self.segments))):
             raise InvalidRequest(f"order must be a permutation of 0..{len(self.segments) - 1}, got {list(order)}")
-        labels = None if self.labels is None else tuple(self.labels[i] for i in order)
-        return replace(self, segments=tuple(self.segments[i] for i in order), labels=labels)
+        return self.part(order)
+
+    def part(self, numbers: Sequence[int]) -> Request:
+        """Some of its segments, in this order; labels given to segments travel with them."""
+        labels = None if self.labels is None else tuple(self.labels[i] for i in numbers)
+        return replace(self, segments=tuple(self.segments[i] for i in numbers), labels=labels)
 
     def canonical(self) -> Request:
         """The view in the order of the segments' contents (then ids), the same for every input order."""

@@ -37,7 +37,7 @@ from fairpos.layout import Layout
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 _SHORT, _LONG, _LONGEST = 16, 48, 640  # tokens
 # What a model's own code raises when it meets a cache, a mask or a tensor that it isn't made for.
-_FAILURES = (RuntimeError, AttributeError, TypeError, KeyError, IndexError, ValueError, NotImplementedError)
+MODEL_FAILURES = (RuntimeError, AttributeError, TypeError, KeyError, IndexError, ValueError)
 _OTHER_KINDS = re.compile(
     r"Mamba|Conv1d|ShortConv|SSM|DeltaNet|LinearAttention|Lightning|Recurrent|R[Gg][Ll][Rr][Uu]|Rwkv|LSTM|Retention|K[Dd][Aa]"
 )
@@ -120,7 +120,7 @@ def _said_plainly(what: str) -> Iterator[None]:
         yield
     except (UnsupportedModel, NonFiniteLogits, torch.OutOfMemoryError):
         raise  # memory is no property of the model: the next call may have it
-    except _FAILURES as error:
+    except MODEL_FAILURES as error:
         raise UnsupportedModel(f"{what}. {_ELSEWHERE}") from error
 
 

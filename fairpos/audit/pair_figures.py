@@ -39,8 +39,8 @@ def crossed_figures(table: TrialTable, bootstrap: Bootstrap) -> dict[str, Interv
     """Position and label effects, of verdicts and, where there are scores, in nats."""
     cells = _crossed_cells(table, _sign_of)
     figures = {
-        "position_effect": bounded_difference([float(metrics.position_effect(cell[None])) for cell in cells]),
-        "label_effect": bounded_difference([float(metrics.label_effect(cell[None])) for cell in cells]),
+        "position_effect": bounded_difference(metrics.position_effect(cells[:, None])),
+        "label_effect": bounded_difference(metrics.label_effect(cells[:, None])),
     }
     if all(trial.margin is not None for row in table.crossed for trial in row):
         nats = _crossed_cells(table, lambda _, trial: trial.margin or 0.0)

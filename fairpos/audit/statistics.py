@@ -147,19 +147,19 @@ def _accuracy_figures(table: TrialTable, scores: Array, bootstrap: Bootstrap) ->
     """What is read off the scores by position, (items, orders)."""
     by_position = metrics.accuracy_by_position(scores)
     best, worst = int(by_position.argmax()), int(by_position.argmin())
+    by_item = scores[:, None]  # tables of one item each, (items, 1, orders)
     figures = {
-        "accuracy": bounded_mean(scores.mean(axis=1)),
+        "accuracy": bounded_mean(metrics.accuracy(by_item)),
         "gap": _with_width(bootstrap(scores, metrics.gap), bounded_difference(scores[:, best] - scores[:, worst])),
         "worst_position": _with_width(bootstrap(scores, metrics.worst_position), bounded_mean(scores[:, worst])),
-        "best_of_orders": bounded_mean(scores.max(axis=1)),
-        "worst_of_orders": bounded_mean(scores.min(axis=1)),
+        "best_of_orders": bounded_mean(metrics.best_of_orders(by_item)),
+        "worst_of_orders": bounded_mean(metrics.worst_of_orders(by_item)),
         "psi": bootstrap(scores, lambda values: metrics.psi(metrics.accuracy_by_position(values))),
     }
     if scores.shape[1] >= 3:
-        middle = scores[:, 1:-1].mean(axis=1)
         figures |= {
-            "primacy": bounded_difference(scores[:, 0] - middle),
-            "recency": bounded_difference(scores[:, -1] - middle),
+            "primacy": bounded_difference(metrics.primacy(by_item)),
+            "recency": bounded_difference(metrics.recency(by_item)),
         }
     labels = table.column(lambda trial: trial.gold_label)
     if labels is not None:

@@ -243,6 +243,13 @@ class Reply:
     retry_after_s: float | None = None
 
     @property
+    def mean_log_prob(self) -> float | None:
+        """Of the tokens of the one reply that was scored; None where it is a bound, or their number isn't known."""
+        if not self.log_probs or any(self.bounded) or not self.tokens or not self.tokens[0]:
+            return None
+        return self.log_probs[0] / self.tokens[0]
+
+    @property
     def mass(self) -> float | None:
         """The probability, 0 to 1, that the reply is one of those that were scored; bounds are left out."""
         if not self.log_probs:

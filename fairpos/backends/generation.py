@@ -186,7 +186,8 @@ def _run_generate(
     kept = kept_in(cache) if isinstance(cache, SegmentCache) else {}
     if isinstance(cache, TokensCache) and not _own_cache_is_exact(local):
         config.use_cache = False
-    output = _generate(local, batch, config, **kept, **settings)
+    # An attention of ours places tokens itself.
+    output = _generate(local, batch, config, tells_positions=bool(kept) or local.counts_from_zero(), **kept, **settings)
     rows: list[list[int]] = output[:, batch.width :].tolist()
     return rows
 
@@ -203,7 +204,8 @@ def _own_cache_is_exact(local: LocalModel) -> bool:
             config = generation_config_of(local, Decoding(max_new_tokens=4))
             config.use_cache = use_cache
             with torch.no_grad():
-                tokens: list[int] = _generate(local, prompt, config)[0].tolist()
+                found = _generate(local, prompt, config, tells_positions=local.counts_from_zero())
+                tokens: list[int] = found[0].tolist()
             return tokens
 
         try:
@@ -216,13 +218,15 @@ def _own_cache_is_exact(local: LocalModel) -> bool:
     return local.own_cache_is_exact
 
 
-def _generate(local: LocalModel, batch: Batch, config: GenerationConfig, **settings: object) -> Tensor:
+def _generate(
+    local: LocalModel, batch: Batch, config: GenerationConfig, *, tells_positions: bool = True, **settings: object
+) -> Tensor:
     """All tokens, (rows, L).
 
     Raises:
         InvalidOption: the caller's generation config isn't one that transformers can run.
     """
-    model = without_habits(local.model, tells_positions=local.counts_from_zero())
+    model = without_habits(local.model, tells_positions=tells_positions)
     if "attention_mask" in inspect.signature(local.model.forward).parameters:
         settings["attention_mask"] = batch.attention_mask(local.device)
     if config.stop_strings is not None:

@@ -20,6 +20,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.layer import SegmentCache
+from fairpos.attention.proof import MODEL_FAILURES
 from fairpos.attention.seam import constant_length, seam_of
 from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import AttentionOwner, Ballot
@@ -32,8 +33,8 @@ from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt, tokenize
 
-# What models raise at tokens, a past or a mask that they weren't written for.
-MODEL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
+# The same of tokens and a past that a model isn't made for, which some assert.
+MODEL_ERRORS = (*MODEL_FAILURES, AssertionError)
 
 
 class LocalModel:

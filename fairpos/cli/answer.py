@@ -19,13 +19,13 @@ from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
-from fairpos.cli.terminal import errors, progress
+from fairpos.cli.terminal import print_end, progress, write_line
 from fairpos.files.items import Item, passage_item, read_items, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
-from fairpos.files.text import json_text
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.model import FairModel
+from fairpos.outputs import reason_of
 from fairpos.runner import run_each
 from fairpos.types import Output, Request
 
@@ -64,14 +64,10 @@ class Answering:
         for item, output in zip(items, outputs, strict=True):
             self.statuses[output.status] += 1
             if output.text is None:
-                self.lost.append(f"{item.id!r}: {_reason_of(output)}")
+                self.lost.append(f"{item.id!r}: {reason_of(output.status, [output])}")
                 if not is_written(self.lost[-1], self.on_error):
                     continue
-            line = record_of(item, output)
-            if self.journal is None:
-                typer.echo(json_text(line))
-            else:
-                self.journal.append(line)
+            write_line(record_of(item, output), self.journal)
 
     @property
     def words(self) -> str:
@@ -95,13 +91,7 @@ def record_of(item: Item, output: Output) -> dict[str, object]:
         "orders": [list(view.order) for view in output.views],
         "notes": [*left_out, *output.notes],
     }
-    return line if output.text is not None else line | {"detail": _reason_of(output)}
-
-
-def _reason_of(output: Output) -> str:
-    """Its status and, in brackets, what went wrong."""
-    details = [view.detail for view in output.views if view.detail] or list(output.notes)
-    return f"{output.status} ({details[0]})" if details else output.status
+    return line if output.text is not None else line | {"detail": reason_of(output.status, [output])}
 
 
 @app.command()
@@ -151,7 +141,5 @@ def answer(
             for start in range(0, len(todo), size):
                 run.answer(todo[start : start + size])
                 show(run.statuses.total(), len(todo))
-    there = f", {len(items) - len(todo)} were there already" if output is not None else ""
-    where = f": {output}" if output is not None else ""
-    errors.print(f"{run.words}{there}{where}", markup=False, highlight=False, soft_wrap=True)
+    print_end(run.words, already=len(items) - len(todo), output=output)
     refuse_nothing(run.lost, len(todo), "answer")

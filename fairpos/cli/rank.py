@@ -20,10 +20,9 @@ from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnRankError, OnRankErrorOption, is_written, refuse_nothing, report_bad
-from fairpos.cli.terminal import Column, errors, print_table, progress, tokens_in_words
+from fairpos.cli.terminal import Column, errors, print_table, progress, tokens_in_words, write_line
 from fairpos.errors import InvalidRequest
 from fairpos.files.journal import Journal
-from fairpos.files.text import json_text
 from fairpos.files.trec import Qrels, read_qrels, refuse_unwritable, write_run
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.metrics import Interval
@@ -104,11 +103,9 @@ class Ranking:
                     self._write_line(result.in_order_of(item) if self.on_error is OnRankError.INPUT else result)
 
     def _write_line(self, result: RankResult) -> None:
+        write_line(result.to_record(), self.journal)
         if self.journal is None:
-            typer.echo(json_text(result.to_record()))
             self.fresh.append(result)
-        else:
-            self.journal.append(result.to_record())
 
     def results(self, items: Sequence[RankItem]) -> list[RankResult]:
         """All results of these items, of runs before this one too, in the items' order."""

@@ -16,15 +16,15 @@ from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
-from fairpos.cli.terminal import errors, progress
+from fairpos.cli.terminal import print_end, progress, write_line
 from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item, answered_item, read_items
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
-from fairpos.files.text import json_text
 from fairpos.judging.rubric import Rubric, Scored, score_answers
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.model import FairModel
+from fairpos.outputs import reason_of
 from fairpos.runner import run_each
 from fairpos.types import Output, Request
 
@@ -66,14 +66,10 @@ class Scoring:
         for item, scored in zip(items, found, strict=True):
             self.total += 1
             if scored.score is None:
-                self.lost.append(f"{item.id!r}: {_reason_of(scored)}")
+                self.lost.append(f"{item.id!r}: {reason_of(scored.status, scored.outputs)}")
                 if not is_written(self.lost[-1], self.on_error):
                     continue
-            line = record_of(item.id, scored)
-            if self.journal is None:
-                typer.echo(json_text(line))
-            else:
-                self.journal.append(line)
+            write_line(record_of(item.id, scored), self.journal)
 
     @property
     def words(self) -> str:
@@ -100,7 +96,7 @@ def record_of(id: str, scored: Scored) -> dict[str, object]:
         "usage": dataclasses.asdict(scored.usage),
         "orders": [list(view.order) for output in scored.outputs for view in output.views],
     }
-    return line if scored.score is not None else line | {"detail": _reason_of(scored)}
+    return line if scored.score is not None else line | {"detail": reason_of(scored.status, scored.outputs)}
 
 
 def read_scale(text: str) -> tuple[float, ...]:
@@ -123,14 +119,6 @@ def read_scale(text: str) -> tuple[float, ...]:
 
 
 _MOST_OPTIONS = 26  # a letter each
-
-
-def _reason_of(scored: Scored) -> str:
-    """Its status and, in brackets, what went wrong."""
-    outputs = scored.outputs
-    details = [view.detail for output in outputs for view in output.views if view.detail]
-    details += [note for output in outputs for note in output.notes]
-    return f"{scored.status} ({details[0]})" if details else scored.status
 
 
 @app.command()
@@ -180,7 +168,5 @@ def score(
             for start in range(0, len(todo), size):
                 run.score(todo[start : start + size])
                 show(run.total, len(todo))
-    there = f", {len(items) - len(todo)} were there already" if output is not None else ""
-    where = f": {output}" if output is not None else ""
-    errors.print(f"{run.words}{there}{where}", markup=False, highlight=False, soft_wrap=True)
+    print_end(run.words, already=len(items) - len(todo), output=output)
     refuse_nothing(run.lost, len(todo), "score")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fairpos.files.journal import Journal
+from fairpos.files.text import json_text
 from fairpos.types import Usage
 
 console = Console()
@@ -138,6 +142,20 @@ def _without_no_breaks(text: str) -> str:
 def _padded_text(text: str, width: int, *, right: bool = False) -> str:
     room = " " * max(0, width - cell_len(text))
     return room + text if right else text + room
+
+
+def write_line(record: Mapping[str, object], journal: Journal | None) -> None:
+    """A record's result: into the journal, or on the standard output where there is none."""
+    if journal is None:
+        typer.echo(json_text(record))
+    else:
+        journal.append(record)
+
+
+def print_end(words: str, *, already: int, output: Path | None) -> None:
+    """Says on the error stream how a run ended: in words, with what a file had already."""
+    there = "" if output is None else f", {already} were there already: {output}"
+    errors.print(f"{words}{there}", markup=False, highlight=False, soft_wrap=True)
 
 
 def tokens_in_words(usage: Usage) -> str:

@@ -273,7 +273,12 @@ def first_of(ids: Sequence[str]) -> str | None:
 
 def with_system(item: Item, text: str) -> Item:
     """The same item with a system prompt before it; empty: as it is."""
-    return replace(item, request=replace(item.request, history=(Turn("system", text),))) if text else item
+    return replace(item, request=after_system(item.request, text)) if text else item
+
+
+def after_system(request: Request, text: str) -> Request:
+    """The request with a system prompt for its history."""
+    return replace(request, history=(Turn("system", text),))
 
 
 def with_task(item: Item, task: Task) -> Item:

@@ -12,7 +12,7 @@ from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidRequest, MissingDependency
 from fairpos.integrations.documents import finite_score
 from fairpos.integrations.models import Model, written_name
-from fairpos.integrations.work import Answer, Answering, OnFailure, Reordering, Reranking
+from fairpos.integrations.work import Answer, Answering
 from fairpos.model import FairModel
 from fairpos.types import Segment, Turn
 
@@ -23,7 +23,9 @@ try:
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-    from pydantic import BaseModel, ConfigDict, field_serializer, model_validator
+    from pydantic import ConfigDict, field_serializer, model_validator
+
+    from fairpos.integrations.fields import ReorderingFields, RerankingFields
 except ImportError as error:
     raise MissingDependency(f"this needs LangChain: pip install 'fairpos[langchain]' ({error})") from error
 
@@ -31,7 +33,7 @@ _SCORE = "relevance_score"  # where LangChain's rerankers put it
 _ROLES = {"system": "system", "human": "user", "ai": "assistant"}
 
 
-class FairposReranker(BaseDocumentCompressor):
+class FairposReranker(RerankingFields, BaseDocumentCompressor):
     """Ranks retrieved documents with a model, without the order of the list having a say.
 
     `metadata["relevance_score"]` is in [0, 1] and strictly decreases along the result; it is no probability. A document
@@ -53,26 +55,7 @@ class FairposReranker(BaseDocumentCompressor):
             ValidationError).
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    model: str | FairModel
-    methods: str = "permutation:views=5"
-    ranker: str = "auto"
-    top_n: int | None = None
-    on_failure: OnFailure = "raise"
-
-    @model_validator(mode="after")
-    def _check_options(self) -> FairposReranker:
-        _ = self._reranking
-        return self
-
-    @field_serializer("model")
-    def _write_model(self, model: Model) -> str:
-        return written_name(model)
-
-    @property
-    def _reranking(self) -> Reranking:
-        return Reranking(self.model, self.methods, self.ranker, self.on_failure, self.top_n)
+    model_config = ConfigDict(frozen=True)
 
     def compress_documents(
         self,
@@ -89,7 +72,7 @@ class FairposReranker(BaseDocumentCompressor):
         return list(documents) if found is None else [_with_score(each.document, each.score) for each in found]
 
 
-class FairposReorder(BaseModel, BaseDocumentTransformer):
+class FairposReorder(ReorderingFields, BaseDocumentTransformer):
     """Puts documents in the order in which a model should be shown them; the last step before a prompt.
 
     The scores are those in `metadata["relevance_score"]` where all documents have one; else the first document counts
@@ -103,23 +86,7 @@ class FairposReorder(BaseModel, BaseDocumentTransformer):
         model: For methods that look at a model or have a profile of it.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    methods: str = "edges"
-    model: str | FairModel | None = None
-
-    @model_validator(mode="after")
-    def _check_options(self) -> FairposReorder:
-        _ = self._reordering
-        return self
-
-    @field_serializer("model")
-    def _write_model(self, model: Model | None) -> str | None:
-        return None if model is None else written_name(model)
-
-    @property
-    def _reordering(self) -> Reordering:
-        return Reordering(self.methods, self.model)
+    model_config = ConfigDict(frozen=True)
 
     def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> Sequence[Document]:
         """The same documents in another order.

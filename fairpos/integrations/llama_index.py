@@ -13,25 +13,25 @@ from typing import Any
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidRequest, MissingDependency
 from fairpos.integrations.documents import finite_score
-from fairpos.integrations.models import Model, written_name
-from fairpos.integrations.work import Answer, Answering, OnFailure, Reordering, Reranking
+from fairpos.integrations.work import Answer, Answering
 from fairpos.model import FairModel
 from fairpos.types import Segment, Turn
 
 try:
     from llama_index.core.base.response.schema import RESPONSE_TYPE
-    from llama_index.core.bridge.pydantic import ConfigDict, field_serializer, model_validator
     from llama_index.core.llms import MockLLM
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.prompts.mixin import PromptDictType
     from llama_index.core.response_synthesizers import BaseSynthesizer
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, QueryType
     from llama_index.core.types import RESPONSE_TEXT_TYPE
+
+    from fairpos.integrations.fields import ReorderingFields, RerankingFields
 except ImportError as error:
     raise MissingDependency(f"this needs LlamaIndex: pip install 'fairpos[llama-index]' ({error})") from error
 
 
-class FairposReranker(BaseNodePostprocessor):
+class FairposReranker(RerankingFields, BaseNodePostprocessor):
     """Ranks retrieved nodes with a model, without the order of the list having a say.
 
     `score` is in [0, 1] and strictly decreases along the result; it is no probability. A node that the model didn't
@@ -53,27 +53,6 @@ class FairposReranker(BaseNodePostprocessor):
             ValidationError).
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
-
-    model: str | FairModel
-    methods: str = "permutation:views=5"
-    ranker: str = "auto"
-    top_n: int | None = None
-    on_failure: OnFailure = "raise"
-
-    @model_validator(mode="after")
-    def _check_options(self) -> FairposReranker:
-        _ = self._reranking
-        return self
-
-    @field_serializer("model")
-    def _write_model(self, model: Model) -> str:
-        return written_name(model)
-
-    @property
-    def _reranking(self) -> Reranking:
-        return Reranking(self.model, self.methods, self.ranker, self.on_failure, self.top_n)
-
     @classmethod
     def class_name(cls) -> str:
         """As LlamaIndex writes it."""
@@ -88,7 +67,7 @@ class FairposReranker(BaseNodePostprocessor):
         return list(nodes) if found is None else [NodeWithScore(node=r.document.node, score=r.score) for r in found]
 
 
-class FairposReorder(BaseNodePostprocessor):
+class FairposReorder(ReorderingFields, BaseNodePostprocessor):
     """Puts nodes in the order in which a model should be shown them; the last postprocessor.
 
     Scores are the nodes' own where all have one; else the first node counts as the most relevant.
@@ -100,24 +79,6 @@ class FairposReorder(BaseNodePostprocessor):
         methods: Order-free ones of the input level: "edges", "descending", "ascending", "attn_rank", ...
         model: For methods that look at a model or have a profile of it.
     """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
-
-    methods: str = "edges"
-    model: str | FairModel | None = None
-
-    @model_validator(mode="after")
-    def _check_options(self) -> FairposReorder:
-        _ = self._reordering
-        return self
-
-    @field_serializer("model")
-    def _write_model(self, model: Model | None) -> str | None:
-        return None if model is None else written_name(model)
-
-    @property
-    def _reordering(self) -> Reordering:
-        return Reordering(self.methods, self.model)
 
     @classmethod
     def class_name(cls) -> str:

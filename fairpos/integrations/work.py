@@ -25,7 +25,7 @@ from fairpos.methods.reordering import AUTO
 from fairpos.outputs import descending_scores
 from fairpos.prompts import SERVICE_TEMPLATES, Template
 from fairpos.rankers.base import find_ranker
-from fairpos.runner import check
+from fairpos.runner import check, check_task
 from fairpos.types import Output, Request, Segment, Turn
 
 D = TypeVar("D")
@@ -81,9 +81,7 @@ class Reranking:
             raise InvalidOption(f"the number of documents to return must be at least 1, got {self.most}")
         if self.ranker != AUTO:
             find_ranker(self.ranker)
-        for method in checked_methods(self.methods):
-            if "rank" not in method.tasks:
-                raise InvalidComposition(f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got rank")
+        check_task(checked_methods(self.methods), "rank")
         if self.on_failure not in ("raise", "keep"):
             raise InvalidOption(f"on_failure must be 'raise' or 'keep', got {self.on_failure!r}")
 
@@ -247,9 +245,7 @@ class Answering:
 
     def __post_init__(self) -> None:
         checked_model(self.model)
-        for method in checked_methods(self.methods):
-            if "answer" not in method.tasks:
-                raise InvalidComposition(f"method {method.name!r} is for {', '.join(sorted(method.tasks))}; got answer")
+        check_task(checked_methods(self.methods), "answer")
 
     def answer(
         self,

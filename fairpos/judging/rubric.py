@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from fairpos.errors import InvalidRequest
+from fairpos.outputs import shares_of
 from fairpos.prompts import EMPTY_ANSWER
 from fairpos.types import Output, Request, Segment, Status, Usage
 
@@ -154,10 +155,7 @@ def _shares_of(output: Output) -> dict[str, float]:
         return {}
     if not output.scores:
         return {} if output.winner is None else {output.winner: 1.0}
-    top = max(output.scores.values())
-    weights = {id: math.exp(score - top) for id, score in output.scores.items()}
-    total = math.fsum(weights.values())
-    return {id: weight / total for id, weight in weights.items()}
+    return shares_of(output.scores)
 
 
 def _shifted(items: Sequence[T], shift: int) -> list[T]:

@@ -12,14 +12,14 @@ segment, which stays right when a method inside sorts the segments.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, register
 from fairpos.options import option
-from fairpos.outputs import folded, ranked_by_score
+from fairpos.outputs import folded, ranked_by_score, shares_of
 from fairpos.types import Capability, Output, Request, Task
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class CapCal(Method):
             if not output.scores.keys() >= set(request.ids):
                 raise InvalidComposition("capcal needs a score for every segment; this ranker gives rankings alone")
         real, empty = outputs
-        probability, of_nothing = _probabilities_of(real.scores), _probabilities_of(empty.scores)
+        probability, of_nothing = shares_of(real.scores), shares_of(empty.scores)
         k = len(request.ids)
         entropy = -math.fsum(p * math.log(p) for p in of_nothing.values() if p > 0)
         alpha = min(self.slope * entropy / math.log(k), self.cap) if k > 1 else 0.0
@@ -90,12 +90,3 @@ class CapCal(Method):
         # A probability moves by no more than its logarithm does.
         resolution = real.resolution + alpha * empty.resolution
         return folded(ranked_by_score(request, scores, resolution), outputs)
-
-
-def _probabilities_of(log_probs: Mapping[str, float]) -> dict[str, float]:
-    top = max(log_probs.values())
-    if top == -math.inf:
-        return dict.fromkeys(log_probs, 1 / len(log_probs))
-    weights = {id: math.exp(value - top) for id, value in log_probs.items()}
-    total = math.fsum(weights.values())
-    return {id: weight / total for id, weight in weights.items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from fairpos.methods.base import Family, Method, Steps
 from fairpos.outputs import folded, with_groups
-from fairpos.plans.base import Places, Plan
+from fairpos.plans.base import Places, Plan, Window, follow
 from fairpos.types import Output, Request, Task
 
 if TYPE_CHECKING:
@@ -40,17 +40,15 @@ class LongList(Method):
     def steps(self, request: Request, backend: Backend) -> Steps:
         """The windows of a round are asked together."""
         whole = request.reordered(first_order(request, self.start))
-        plan, rounds = self.plan(len(whole.segments)), 0
         outputs: list[Output] = []
-        windows = next(plan)
-        while True:
-            rounds += 1
-            found = yield [part_of(whole, window) for window in windows]
-            outputs += found
-            try:
-                windows = plan.send([_places_of(whole, output) for output in found])
-            except StopIteration as stop:
-                return _output_of(whole, stop.value, outputs, f"{self.name}: {len(outputs)} windows, {rounds} rounds")
+
+        def ask(windows: list[Window]) -> Generator[list[Request], list[Output], list[Places]]:
+            found = yield [whole.part(window) for window in windows]
+            outputs.extend(found)
+            return [_places_of(whole, output) for output in found]
+
+        places, rounds = yield from follow(self.plan(len(whole.segments)), ask)
+        return _output_of(whole, places, outputs, f"{self.name}: {len(outputs)} windows, {rounds} rounds")
 
 
 def first_order(request: Request, start: Start) -> list[int]:
@@ -65,15 +63,6 @@ def first_order(request: Request, start: Start) -> list[int]:
         return canonical
     # A segment without a score stands below all that have one; ties stay in canonical order.
     return sorted(canonical, key=lambda i: (scores[i] is None, -(scores[i] or 0.0)))
-
-
-def part_of(request: Request, numbers: Sequence[int]) -> Request:
-    """The request with some of its segments; labels given to segments travel with them."""
-    return replace(
-        request,
-        segments=tuple(request.segments[i] for i in numbers),
-        labels=None if request.labels is None else tuple(request.labels[i] for i in numbers),
-    )
 
 
 def _places_of(whole: Request, output: Output) -> Places:

@@ -66,7 +66,7 @@ class Route(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        found = parse(self.inner.replace(";", ",") if isinstance(self.inner, str) else self.inner)
+        found = self.inner_methods
         one = len(found) == 1 and found[0].order_free and not isinstance(found[0], Route)
         self.require(one, "inner", "one order-free method other than route")
 

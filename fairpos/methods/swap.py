@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fairpos.methods.base import Family, Method, register
-from fairpos.outputs import folded, has_all_scores, ranked_by_score
+from fairpos.outputs import folded, has_all_scores, ranked_by_score, shares_of
 from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:
@@ -82,10 +82,7 @@ def _probability_shares(output: Output) -> Mapping[str | None, float]:
     """By id, and under None of a tie where it was offered; summing to 1."""
     logs: dict[str | None, float] = {} if output.tie is None else {None: output.tie}
     logs.update(output.scores.items())
-    top = max(logs.values())
-    weights = {key: math.exp(value - top) for key, value in logs.items()}
-    total = math.fsum(weights.values())
-    return {key: weight / total for key, weight in weights.items()}
+    return shares_of(logs)
 
 
 def _vote_shares(output: Output, ids: Sequence[str]) -> Mapping[str | None, float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from fairpos.methods.base import Family, Method, Steps, register
-from fairpos.methods.long_lists import Start, first_order, part_of
+from fairpos.methods.long_lists import Start, first_order
 from fairpos.options import option
 from fairpos.outputs import folded, with_groups
 from fairpos.types import Output, Request, Task
@@ -75,7 +75,7 @@ class Windows(Method):
         yield from rounds
         if 0 < self.top < len(standing.order):
             best = standing.order[: self.top]
-            standing.order[: self.top] = standing.ranked(best, (yield [standing.part(best)])[0])
+            standing.order[: self.top] = standing.ranked(best, (yield [standing.whole.part(best)])[0])
         return standing.output()
 
     def _slide_window(self, standing: _WindowStanding) -> Rounds:
@@ -84,7 +84,7 @@ class Windows(Method):
         start = max(0, len(order) - self.size)
         while True:
             window = order[start : start + self.size]
-            [output] = yield [standing.part(window)]
+            [output] = yield [standing.whole.part(window)]
             order[start : start + self.size] = standing.ranked(window, output)
             if start == 0:
                 return
@@ -97,13 +97,13 @@ class Windows(Method):
             # Dealt out like cards, so that every window gets its share of what stands high.
             count = -(-len(order) // self.size)
             windows = [order[w::count] for w in range(count)]
-            outputs = yield [standing.part(window) for window in windows]
+            outputs = yield [standing.whole.part(window) for window in windows]
             ranked = [standing.ranked(window, output) for window, output in zip(windows, outputs, strict=True)]
             # Every window loses at least one, so that the rounds come to an end.
             keep = [min(self.stride, max(1, len(window) - 1)) for window in ranked]
             order = _deal_out([window[:k] for window, k in zip(ranked, keep, strict=True)])
             dropped = _deal_out([window[k:] for window, k in zip(ranked, keep, strict=True)]) + dropped
-        [output] = yield [standing.part(order)]
+        [output] = yield [standing.whole.part(order)]
         standing.order = standing.ranked(order, output) + dropped
 
 
@@ -120,10 +120,6 @@ class _WindowStanding:
         self._known: set[int] = set()
         self._tie_of: dict[int, int] = {}  # segment -> the tie that its last window found it in
         self._ties = 0
-
-    def part(self, numbers: Sequence[int]) -> Request:
-        """The request with some of its segments."""
-        return part_of(self.whole, numbers)
 
     def ranked(self, window: Sequence[int], output: Output) -> list[int]:
         """The window's segments as it ranked them; those that it leaves out follow in the order from before."""

@@ -10,12 +10,34 @@ Every plan ends, whatever comes back.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeAlias, TypeVar
 
 Window: TypeAlias = tuple[int, ...]
 Places: TypeAlias = tuple[tuple[int, ...], ...]  # best first; the items of a group are tied
 Plan: TypeAlias = Generator[list[Window], list[Places], Places]
+
+Wanted = TypeVar("Wanted")
+Received = TypeVar("Received")
+
+
+def follow(
+    plan: Plan, ask: Callable[[list[Window]], Generator[Wanted, Received, list[Places]]]
+) -> Generator[Wanted, Received, tuple[Places, int]]:
+    """Follows a plan to its end: the places that it returns, and in how many rounds.
+
+    Args:
+        plan: As it was made.
+        ask: Ranks the windows of a round, in a generator that yields what it wants done.
+    """
+    rounds, windows = 1, next(plan)
+    while True:
+        found = yield from ask(windows)
+        try:
+            windows = plan.send(found)
+        except StopIteration as stop:
+            return stop.value, rounds
+        rounds += 1
 
 
 def deal(items: Sequence[int], size: int) -> list[Window]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from fairpos.backends.base import Reply, Score
+from fairpos.backends.base import Score
 from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asked, Asking, gathered, register, view_of
 from fairpos.types import Capability, Request, Status, Usage
@@ -51,7 +51,7 @@ class Likelihood:
         scores: dict[str, float] = {}
         views = []
         for segment, reply in zip(segments, replies, strict=True):
-            mean = _mean_log_prob(reply)
+            mean = reply.mean_log_prob
             own = {} if mean is None else {segment.id: mean}
             scores |= own
             told = reply.status != "ok" or bool(own)
@@ -61,10 +61,3 @@ class Likelihood:
         # Every segment is asked about the same tokens; a sum of logs differs by as much as each may be rounded.
         resolution = max(reply.resolution for reply in replies)
         return gathered(request, scores, views, sum((reply.usage for reply in replies), Usage()), resolution)
-
-
-def _mean_log_prob(reply: Reply) -> float | None:
-    """Of the tokens of the one reply that was scored; None where that isn't known."""
-    if not reply.log_probs or any(reply.bounded) or not reply.tokens or not reply.tokens[0]:
-        return None
-    return reply.log_probs[0] / reply.tokens[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from fairpos.aggregate import mean_log_prob
@@ -11,14 +12,14 @@ from fairpos.backends.work import Work, together
 from fairpos.options import Checked, option
 from fairpos.orders import designs
 from fairpos.outputs import folded, score_groups, with_groups
-from fairpos.plans.base import Places, Plan, Window
+from fairpos.plans.base import Places, Plan, Window, follow
 from fairpos.rankers.base import Asked, Asking
 from fairpos.rankers.first_token import FirstToken
 from fairpos.types import Capability, Output, Request, Status
 
 
 @dataclass(frozen=True)
-class PlannedRanker(Checked):
+class PlannedRanker(Checked, ABC):
     """Base class. A group of segments is ranked by the distribution over their labels, averaged over some orders.
 
     Segments are numbered in canonical order, so that the result is the same for every order shown.
@@ -33,32 +34,24 @@ class PlannedRanker(Checked):
     size: int = option(10, minimum=2)
     views: int = option(2, minimum=1, nature="calls")
 
+    @abstractmethod
     def plan(self, count: int) -> Plan:
         """The plan for so many segments."""
-        raise NotImplementedError
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """Calls of one round together."""
         whole = request.canonical()
-        plan, rounds = self.plan(len(whole.segments)), 0
         outputs: list[Output] = []
-        windows = next(plan)
-        while True:
-            rounds += 1
-            found = yield from together([self._rank_window(whole, window, asking, outputs) for window in windows])
-            try:
-                windows = plan.send(found)
-            except StopIteration as stop:
-                return _output_of(whole, stop.value, outputs, rounds)
+
+        def ask(windows: list[Window]) -> Work[list[Places]]:
+            return together([self._rank_window(whole, window, asking, outputs) for window in windows])
+
+        places, rounds = yield from follow(self.plan(len(whole.segments)), ask)
+        return _output_of(whole, places, outputs, rounds)
 
     def _rank_window(self, whole: Request, window: Window, asking: Asking, outputs: list[Output]) -> Work[Places]:
         """One group in several orders; views without a score for every segment are no votes."""
-        labels = whole.labels
-        part = replace(
-            whole,
-            segments=tuple(whole.segments[item] for item in window),
-            labels=None if labels is None else tuple(labels[item] for item in window),
-        )
+        part = whole.part(window)
         orders = designs.cyclic(len(window), min(self.views, len(window)), seed=0)
         ask = FirstToken()
         found = yield from together([ask(part.reordered(order), asking) for order in orders])

@@ -1,4 +1,5 @@
-"""How a view is asked for one winner: by the distribution over the labels, or in words, read by `verdict_text`."""
+"""How a view is asked for one winner: by the distribution over the labels, or in words, read by
+`fairpos.replies.verdict`."""
 
 from __future__ import annotations
 

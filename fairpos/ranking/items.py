@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fairpos.errors import InvalidRequest
-from fairpos.files.items import Item, passage_item, read_items
+from fairpos.files.items import Item, after_system, passage_item, read_items
 from fairpos.files.records import Bad, Record, read
 from fairpos.files.trec import Qrels, Texts, read_corpus, read_queries, read_run
 from fairpos.passages import as_segments
-from fairpos.types import Request, Turn
+from fairpos.types import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,7 @@ def with_system(items: Sequence[RankItem], text: str) -> list[RankItem]:
     """The items with a system prompt before their queries; empty: as they are."""
     if not text:
         return list(items)
-    history = (Turn("system", text),)
-    return [
-        item if item.request is None else replace(item, request=replace(item.request, history=history))
-        for item in items
-    ]
+    return [item if item.request is None else replace(item, request=after_system(item.request, text)) for item in items]
 
 
 def all_ids(items: Iterable[RankItem]) -> Iterable[str]:

@@ -6,11 +6,17 @@ A claim that the list bears out is fine; one that it doesn't is an objection to 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from fairpos.replies.words import NOUNS
 
 Places = Mapping[str, int]  # label, in lower case -> number of its group in the list, 0 for the best
+
+
+def places_of(groups: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The group of each name of a list."""
+    return {name.lower(): i for i, group in enumerate(groups) for name in group}
+
 
 # A name in a sentence, in lower case or not.
 NAME = (

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from fairpos.replies.claims import places_of
 from fairpos.replies.forms import Found, find_runs
 from fairpos.replies.names import NameReader
 from fairpos.replies.remarks import stands_after
@@ -220,7 +221,7 @@ def _names_a_ranking(key: str) -> bool:
 
 def _others_agree(others: Mapping[str, object], groups: Groups, *, explains: bool = False) -> bool:
     """Whether what stands beside a ranking leaves it standing."""
-    places = {name.lower(): i for i, group in enumerate(groups) for name in group}
+    places = places_of(groups)
     return all(_value_agrees(_words_of(key), value, places, explains=explains) for key, value in others.items())
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fairpos.replies.claims import places_of
 from fairpos.replies.forms import TIE_MARK, Found, joint_of
 from fairpos.replies.names import NameReader
 from fairpos.replies.remarks import is_objection
@@ -154,7 +155,7 @@ def _grouped_entries(block: Sequence[_Entry]) -> tuple[tuple[str, ...], ...] | N
 
 def _reasons_agree(block: Sequence[_Entry], between: Sequence[str], groups: Sequence[Sequence[str]]) -> bool:
     """Whether what is said of the names speaks for no other order."""
-    places = {name.lower(): i for i, group in enumerate(groups) for name in group}
+    places = places_of(groups)
     ties = any(len(group) > 1 for group in groups)
     if not all(_REASON.fullmatch(entry.tail) for entry in block if _says_something(entry.tail)):
         return False
@@ -220,7 +221,7 @@ def _groups_of_table(rows: Sequence[Sequence[str]], names: NameReader) -> tuple[
             return ()
         by_rank.setdefault(int(rank[1]), []).append(item.name)
     groups = tuple(tuple(by_rank[rank]) for rank in sorted(by_rank))
-    places = {name.lower(): i for i, group in enumerate(groups) for name in group}
+    places = places_of(groups)
     ties = any(len(group) > 1 for group in groups)
     said = [cell for row in body for i, cell in enumerate(row) if i not in (ranks[0], named[0])]
     return () if min(by_rank) != 1 or any(is_objection(cell, places, ties=ties) for cell in said) else groups
