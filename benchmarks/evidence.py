@@ -1,6 +1,7 @@
 """Every method on every task it is for, on SmolLM2-135M: what it does to accuracy and consistency, and what it costs.
 
-    python -m benchmarks.evidence                    all of it, then docs/evidence.md: under 20 minutes on two cores
+    python -m benchmarks.evidence                    all of it, then docs/evidence.md: about an hour on two cores
+    python -m benchmarks.evidence --tasks kv --methods placements --update     these rows anew, the others as they are
     python -m benchmarks.evidence --tasks judge --methods pine --items 8 --out FOLDER     a slice, elsewhere
 
 The data are in data/ with their provenance. Every item is asked in rotations that put its right segment at the
@@ -96,10 +97,11 @@ STUDIES: Mapping[str, Study] = {
         "Multiple choice: CommonsenseQA",
         "choice",
         "csqa.jsonl",
-        16,
+        60,
         {
-            **each(16, "swap:verdict=mean", "permutation:views=3", "cross_labels", "placements", "route"),
-            **each(16, "pine", "rotor", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(60, "permutation:views=3", "placements", "rotor", "route"),
+            **each(16, "swap:verdict=mean", "cross_labels"),
+            **each(16, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
         },
         note="SmolLM2 names one letter whatever it holds: fit for measuring bias, not for accuracy.",
@@ -108,11 +110,12 @@ STUDIES: Mapping[str, Study] = {
         "Ranking 5 passages: NQ-open",
         "rank",
         "nq_groups10.jsonl",
-        15,
+        60,
         {
-            **each(15, "permutation:views=5", "capcal", "permutation:views=5+capcal", "contextual"),
+            **each(60, "permutation:views=5", "placements", "rotor", "route"),
+            **each(15, "capcal", "permutation:views=5+capcal", "contextual"),
             **each(15, "batch_calibration", "pride:share=0.2", "windows:size=3,stride=1"),
-            **each(15, "pine", "rotor", "set_based", "ape", "graph_kv", STRING, "placements", "route"),
+            **each(15, "pine", "set_based", "ape", "graph_kv", STRING),
             **each(15, "ascending", "descending", "edges"),
             **each(5, "ms_poe", CHANNEL, "query_twice"),  # questions about the same passages share no prefill there
         },
@@ -124,13 +127,12 @@ STUDIES: Mapping[str, Study] = {
         "Key-value retrieval, 10 pairs",
         "kv",
         "kv.jsonl",
-        6,
-        each(
-            6,
-            *("pine", "rotor", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
-            *("permutation:views=5", "placements", "route"),
-            *("ascending", "descending", "edges"),
-        ),
+        40,
+        {
+            **each(40, "permutation:views=5", "placements", "rotor", "route"),
+            **each(6, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(6, "ascending", "descending", "edges"),
+        },
         segments=10,
         orders=3,
         note="Exact match of the first tokens generated, in the plain prompt of benchmarks/data/README.md. Six lists "
@@ -140,13 +142,12 @@ STUDIES: Mapping[str, Study] = {
         "Answering from 5 passages: NQ-open",
         "qa",
         "nq_groups10.jsonl",
-        5,
-        each(
-            5,
-            *("pine", "rotor", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
-            *("permutation:views=3", "placements", "route"),
-            *("ascending", "descending", "edges"),
-        ),
+        60,
+        {
+            **each(60, "permutation:views=3", "placements", "rotor", "route"),
+            **each(5, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(5, "ascending", "descending", "edges"),
+        },
         segments=5,
         orders=2,
         note="Right if the text holds an accepted answer; greedy, 32 tokens at most. Five questions show cost alone; "
@@ -210,7 +211,7 @@ def page(results: Sequence[Result]) -> str:
         "benchmarks/data. Accuracy is the mean over orders, with its 95 % interval; the difference is to the plain",
         "model on the same items and orders; **bold** where its interval leaves out 0. Consistency is the share of",
         "items with the same outcome in every order. Calls, prompt tokens and seconds are per verdict, as if no method",
-        "could reuse another one's calls; seconds are those of the machine that ran it.",
+        "could reuse another one's calls; seconds are those of the machine that ran it. Rows may be of different runs.",
         "",
     ]
     for result in results:
@@ -253,6 +254,30 @@ def section(result: Result) -> list[str]:
     return [*lines, ""]
 
 
+def updated(page_before: str, results: Sequence[Result]) -> str:
+    """The page with the sections of these results; rows of methods that they leave out stay as they were.
+
+    The plain model's row is the results'. Rows that stay keep their meaning, since each is compared on its own items.
+    """
+    head, *sections = page_before.split("\n## ")
+    by_title = {result.study.title: result for result in results}
+    texts = []
+    for text in sections:
+        result = by_title.get(text.split("\n", 1)[0])
+        texts.append(text if result is None else _merged_rows(text, "\n".join(section(result))[3:], result.study))
+    return "\n## ".join([head, *texts]).rstrip() + "\n"
+
+
+def _merged_rows(before: str, after: str, study: Study) -> str:
+    """A section with its own rows, and those of the section before it for other methods, in the study's order."""
+    rows = {line.split(" | ")[0]: line for text in (before, after) for line in text.split("\n") if line[:3] == "| `"}
+    listed = [f"| `{method}`" for method in STUDIES[study.task].methods]
+    order = ["| `none`", *(name for name in listed if name in rows)]
+    first, _, rest = after.partition("\n| `")
+    others = [line for line in f"| `{rest}".split("\n") if line[:3] != "| `"]
+    return "\n".join([first, *(rows[name] for name in order), *others])
+
+
 def row(figures: MethodFigures, plain: MethodFigures) -> str:
     """A method's line."""
     cells = [f"`{figures.method}`", str(figures.items), shown(figures.figures["accuracy"])]
@@ -286,10 +311,14 @@ def main() -> None:
     parser.add_argument("--items", type=int, help="at most so many items a study")
     parser.add_argument("--methods", nargs="+", help="only these beside the plain model")
     parser.add_argument("--out", type=Path, help="folder for trials and page, instead of results/ and docs/")
+    parser.add_argument("--update", action="store_true", help="renew these rows of docs/evidence.md; others stay")
     options = parser.parse_args()
     folder = options.out or RESULTS
-    if not options.out and (options.items or options.methods or len(options.tasks) < len(STUDIES)):
-        parser.error("a slice isn't the evidence: name another folder with --out")
+    if options.update and (options.items or options.out):
+        parser.error("--update renews whole rows of docs/evidence.md: it goes with neither --items nor --out")
+    in_part = options.items or options.methods or len(options.tasks) < len(STUDIES)
+    if not options.out and not options.update and in_part:
+        parser.error("a slice isn't the evidence: name another folder with --out, or take --update")
     # Methods share calls: a swap asks what the plain model was asked. Costs are counted as if they didn't.
     fair = FairModel(OnceBackend(fairpos.load(MODEL, device="cpu").backend))
     studies = {name: STUDIES[name] for name in options.tasks}
@@ -300,7 +329,8 @@ def main() -> None:
         }
     results = [run(fair, name, study, options.items, folder) for name, study in studies.items()]
     path = options.out / "evidence.md" if options.out else DOCS
-    path.write_text(page(results), encoding="utf-8")
+    text = updated(DOCS.read_text(encoding="utf-8"), results) if options.update else page(results)
+    path.write_text(text, encoding="utf-8")
     print(f"{path} written")
 
 

@@ -1,9 +1,11 @@
 """The page of evidence, on a model with a known bias: every study runs, resumes, and says what the figures are."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from benchmarks import evidence
 from benchmarks.evidence import STUDIES, page, run
 from benchmarks.report_in_browser import contrast
 from fairpos import FairModel
@@ -52,3 +54,18 @@ def test_the_bias_that_is_there_is_what_the_page_says(tmp_path):
 def test_contrast():
     assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
     assert contrast("rgb(10, 20, 30)", "rgb(10, 20, 30)") == 1
+
+
+def test_rows_that_are_not_renewed_stay_as_they_are(monkeypatch):
+    kv = ["## KV", "", "6 items", "", "| m |", "|---|", "| `none` | 6 |", "| `pine` | 6 |", "", "bias", ""]
+    before = "\n".join(["# Evidence", "", *kv, "## QA", "", "| `none` | 5 |", ""])
+    after = ["## KV", "", "9 items", "", "| m |", "|---|", "| `none` | 9 |", "| `route` | 9 |", "", "new bias", ""]
+    study = replace(STUDIES["kv"], title="KV")
+    monkeypatch.setattr(evidence, "section", lambda result: after)
+    renewed, other = evidence.updated(before, [evidence.Result(study, [], {})]).split("## ")[1:]
+    rows = [line for line in renewed.split("\n") if line.startswith("| `")]
+    assert rows == ["| `none` | 9 |", "| `route` | 9 |", "| `pine` | 6 |"]
+    assert "9 items" in renewed
+    assert "new bias" in renewed
+    assert "6 items" not in renewed
+    assert other == "QA\n\n| `none` | 5 |\n"
