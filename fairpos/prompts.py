@@ -173,6 +173,7 @@ class Prompt:
         answer_start: What the reply is made to start with, where the backend can.
         chat: As in the template.
         tie: The label that stands for a tie; None where ties are not allowed.
+        tokens: The prompt in tokens where it came so; nothing else of it is then read. Only for local models.
     """
 
     request: Request
@@ -182,6 +183,7 @@ class Prompt:
     answer_start: str
     chat: bool | None
     tie: str | None = None
+    tokens: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
@@ -242,6 +244,8 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
         InvalidLayout: a part has no tokens at all.
         InvalidRequest: `chat=True` and the tokenizer has no chat template.
     """
+    if prompt.tokens:
+        return Layout.of(prompt.tokens, [])
     head, tail = _chat_frame(tokenizer, prompt.chat, prompt.request.history)
     parts = [
         _first_tokens(tokenizer, head[0][0]) + _encode_parts(tokenizer, [*head, (prompt.instruction, False)]),

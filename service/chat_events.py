@@ -32,9 +32,17 @@ class ChatEvents:
     id: str = field(default_factory=lambda: new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def chunk(self, delta: dict[str, Any], finish: str | None = None, **more: object) -> bytes:
-        """A piece of the reply."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def chunk(
+        self,
+        delta: dict[str, Any],
+        finish: str | None = None,
+        *,
+        index: int = 0,
+        log_probs: dict[str, Any] | None = None,
+        **more: object,
+    ) -> bytes:
+        """A piece of one choice."""
+        choice = {"index": index, "delta": delta, "logprobs": log_probs, "finish_reason": finish}
         usage = {"usage": None} if self.with_usage else {}
         return event({**self._shared_fields, "choices": [choice], **usage, **more})
 

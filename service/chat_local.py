@@ -1,44 +1,42 @@
-"""A chat completion by a local model, whole or as a stream."""
+"""A chat completion by a local model, whole or as a stream, in OpenAI's shape."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from typing import Any
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from fairpos import Decoding, Segment
-from fairpos import Request as Question
-from fairpos.passages import as_segments
 from fairpos.types import Turn
 
 from . import documents
-from .answering import answer, submit, with_fallback
-from .asking import CHAT, PLAIN, Ask, count_methods
 from .chat_events import HEADERS, ChatEvents, event
+from .choices import Choice, ChoiceEnd, OpenStream, Piece, open_stream, whole_reply
 from .connection import Relay
 from .conversation import Conversation
 from .engine import Engine
 from .errors import ServiceError, as_service_error
 from .logs import log
-from .outcome import done, full_text, headers, usable_output, usage
-from .replies import new_id
+from .outcome import headers
+from .replies import new_id, refuse_fields
 from .schemas.chat import ChatRequest
-from .state import State, client_of, spend_tokens
-from .tickets import Finished, Started, Text, Ticket
+from .state import State
+from .wanted import Sampling, Wanted, asks_of, schema_of
 
-Opened = tuple[list[Started | Text | Finished], AsyncIterator[Started | Text | Finished], Ticket]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from fairpos.backends.token_log_probs import TokenLogProb
 
 # OpenAI's fields that a local model can't honour: silently dropping them would change what the client gets.
-_REFUSED = ("tools", "tool_choice", "functions", "function_call", "logprobs", "top_logprobs", "response_format",
-            "frequency_penalty", "presence_penalty", "logit_bias", "audio", "prediction")  # fmt: skip
+_REFUSED = ("tools", "tool_choice", "functions", "function_call", "frequency_penalty", "presence_penalty", "logit_bias",
+            "audio", "prediction", "web_search_options")  # fmt: skip
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
 }
 
 
@@ -50,51 +48,70 @@ async def complete_locally(
     Raises:
         ServiceError: 422 what a local model can't do; see the engine for others.
     """
-    ask = _ask_of(body, conversation, state)
-    count_methods(state.metrics, ask)
+    asks = await asks_of(_wanted_of(body, conversation), engine, state.settings)
     if body.stream:
-        return await _stream_reply(request, state, engine, body, ask)
-    ask, found = await answer(engine, ask, client_of(request))
-    output = usable_output(state.metrics, "answer", found.outputs)
-    what = done(ask, found.outputs)
-    tokens = usage(found.outputs)
-    await spend_tokens(request, tokens.total_tokens)
-    message = {"role": "assistant", "content": full_text(output), "refusal": None}
+        opened = await open_stream(request, state, engine, asks)
+        chunks = _chunks_of(engine, body, opened)
+        return Relay(chunks, headers={**HEADERS, **headers(opened.done)}, told_end=True)
+    told = await whole_reply(request, state, engine, asks)
     reply = {
         "id": new_id("chatcmpl"),
         "object": "chat.completion",
         "created": int(time.time()),
         "model": engine.name,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": found.finish or "stop"}],
-        "usage": tokens.model_dump(),
-        "fairpos": what.model_dump(),
+        "choices": [_choice_of(index, choice, body, engine) for index, choice in enumerate(told.choices)],
+        "usage": told.usage.model_dump(),
+        "fairpos": told.done.model_dump(),
     }
-    return JSONResponse(reply, headers=headers(what))
+    return JSONResponse(reply, headers=headers(told.done))
 
 
-def _ask_of(body: ChatRequest, conversation: Conversation, state: State) -> Ask:
-    """The messages as the library's request; the last one must be the user's."""
+def _choice_of(index: int, choice: Choice, body: ChatRequest, engine: Engine) -> dict[str, Any]:
+    message = {"role": "assistant", "content": choice.text, "refusal": None}
+    shown = log_probs_shown(choice.log_probs, engine.backend.tokenizer) if body.logprobs else None
+    return {"index": index, "message": message, "logprobs": shown, "finish_reason": choice.finish}
+
+
+def log_probs_shown(tokens: Sequence[TokenLogProb], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Log-probabilities as OpenAI's chat shows them."""
+    from .token_text import token_bytes
+
+    def shown(token: int, log_prob: float) -> dict[str, Any]:
+        content = token_bytes(tokenizer, token)
+        return {"token": content.decode(errors="replace"), "logprob": log_prob, "bytes": list(content)}
+
+    return {
+        "content": [
+            {
+                **shown(each.token, 0.0 if each.log_prob is None else each.log_prob),
+                "top_logprobs": [shown(token, log_prob) for token, log_prob in each.top],
+            }
+            for each in tokens
+        ],
+        "refusal": None,
+    }
+
+
+def _wanted_of(body: ChatRequest, conversation: Conversation) -> Wanted:
+    """The messages as one question; the last one must be the user's."""
     _refuse_unsupported(body, conversation)
-    turns = tuple(_turn_of(message, i) for i, message in enumerate(body.messages[:-1]))
-    query = conversation.query or documents.text_of(conversation.rest)
-    given = [document.segment for document in conversation.documents]
-    segments: tuple[Segment, ...] = as_segments(given) if given else ()
-    question = replace(Question("answer", query, segments), history=turns)
-    options = conversation.options
-    decoding, notes = _decoding_of(body, state.settings.max_new_tokens, options.seed)
-    ask = Ask.of(
-        question,
-        options if segments else options.model_copy(update={"methods": "none"}),
-        state.settings,
-        default=state.settings.methods,
-        template=CHAT if segments else PLAIN,
-        decoding=decoding,
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    return Wanted(
+        query=conversation.query or documents.text_of(conversation.rest),
+        history=tuple(_turn_of(message, i) for i, message in enumerate(body.messages[:-1])),
+        documents=tuple(conversation.documents),
+        options=conversation.options,
+        sampling=Sampling(
+            max_tokens=body.max_completion_tokens or body.max_tokens,
+            temperature=body.temperature or 0.0,
+            top_p=body.top_p or 1.0,
+            seed=body.seed,
+            stop=tuple(stop),
+            choices=body.n or 1,
+            log_probs=(body.top_logprobs or 0) if body.logprobs else None,
+            schema=schema_of(body.response_format, "response_format"),
+        ),
     )
-    if not segments:
-        ask = replace(ask, template=PLAIN)
-        if options.methods is not None:
-            notes = (*notes, "no documents: no method was applied")
-    return replace(ask, notes=notes, fills_context=(body.max_completion_tokens or body.max_tokens) is None)
 
 
 def _refuse_unsupported(body: ChatRequest, conversation: Conversation) -> None:
@@ -103,13 +120,9 @@ def _refuse_unsupported(body: ChatRequest, conversation: Conversation) -> None:
     Raises:
         ServiceError: 422.
     """
-    extra = body.model_extra or {}
-    for name in _REFUSED:
-        value = extra.get(name)
-        if value and value not in _HARMLESS.get(name, ()):
-            raise ServiceError(422, "unsupported_parameter", f"a local model can't do {name!r}", param=name)
-    if (body.n or 1) > 1:
-        raise ServiceError(422, "unsupported_parameter", "a local model gives 1 choice (n)", param="n")
+    refuse_fields(body.model_extra or {}, _REFUSED, _HARMLESS)
+    if body.top_logprobs and not body.logprobs:
+        raise ServiceError(422, "invalid_request", "top_logprobs needs logprobs: true", param="top_logprobs")
     if not body.messages or conversation.last != len(body.messages) - 1:
         raise ServiceError(
             422, "invalid_request", "the last message must be the user's, on a local model", param="messages"
@@ -118,25 +131,6 @@ def _refuse_unsupported(body: ChatRequest, conversation: Conversation) -> None:
     others = [part.get("type") for part in parts if isinstance(part, dict) and part.get("type") != "text"]
     if others:
         raise ServiceError(422, "unsupported_content", f"a local model reads text; got {others[0]!r}", param="messages")
-
-
-def _decoding_of(body: ChatRequest, most: int, seed: int) -> tuple[Decoding, tuple[str, ...]]:
-    """How a reply of at most so many tokens is generated, and what a user should know of it."""
-    wanted = body.max_completion_tokens or body.max_tokens
-    notes: tuple[str, ...] = ()
-    if wanted is not None and wanted > most:
-        notes = (f"max_tokens was {wanted}; a reply gets at most {most} tokens here",)
-    temperature = body.temperature or 0.0
-    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
-    decoding = Decoding(
-        max_new_tokens=min(wanted or most, most),
-        temperature=temperature,
-        top_p=body.top_p or 1.0,
-        # A request without a seed still repeats: the reply is the same for the same request.
-        seed=(seed if body.seed is None else body.seed % 2**63) if temperature > 0 else None,
-        stop=tuple(text for text in stop if text),
-    )
-    return decoding, notes
 
 
 def _turn_of(message: dict[str, Any], place: int) -> Turn:
@@ -152,73 +146,26 @@ def _turn_of(message: dict[str, Any], place: int) -> Turn:
     return Turn("system" if role == "developer" else str(role), content)
 
 
-async def _stream_reply(request: Request, state: State, engine: Engine, body: ChatRequest, ask: Ask) -> Response:
-    """The stream; whatever fails before the first piece of text is a plain error."""
-
-    async def open_stream(ask: Ask) -> tuple[Ask, Opened]:
-        ready, ticket = await submit(engine, ask, client_of(request), stream=True)
-        return ready, await _open_events(ticket)
-
-    ask, (opening, events, ticket) = await with_fallback(ask, open_stream)
-    orders: tuple[tuple[str, ...], ...] = ()
-    for found in opening:
-        if isinstance(found, Started):
-            orders = found.orders
-        elif isinstance(found, Finished):
-            orders = tuple(view.order for output in found.outputs for view in output.views)
-            usable_output(state.metrics, "answer", found.outputs)
-    what = done(ask, [])
-    what.orders = [list(order) for order in orders]
-    what.order = what.orders[0] if orders and all(order == orders[0] for order in orders) else None
-    what.calls = len(orders)
-    chunks = _chunks_of(request, state, engine, body, ask, (opening, events, ticket))
-    return Relay(chunks, headers={**HEADERS, **headers(what)}, told_end=True)
-
-
-async def _chunks_of(
-    request: Request, state: State, engine: Engine, body: ChatRequest, ask: Ask, opened: Opened
-) -> AsyncIterator[bytes]:
+async def _chunks_of(engine: Engine, body: ChatRequest, opened: OpenStream) -> AsyncIterator[bytes]:
     """The stream's bytes; one that fails ends with an error event."""
-    opening, events, ticket = opened
     shape = ChatEvents(engine.name, bool((body.stream_options or {}).get("include_usage")))
-    yield shape.chunk({"role": "assistant", "content": ""})
-    told = False
+    for index in range(body.n or 1):
+        yield shape.chunk({"role": "assistant", "content": ""}, index=index)
     try:
-        async for found in _all_events(opening, events):
-            if isinstance(found, Text):
-                told = True
-                yield shape.chunk({"content": found.piece})
-            elif isinstance(found, Finished):
-                output = usable_output(state.metrics, "answer", found.outputs)
-                tokens = usage(found.outputs)
-                await spend_tokens(request, tokens.total_tokens)
-                if not told and full_text(output):
-                    yield shape.chunk({"content": full_text(output)})
-                yield shape.chunk({}, found.finish or "stop", fairpos=done(ask, found.outputs).model_dump())
-                yield shape.last(tokens.model_dump())
+        async with aclosing(opened.events) as events:
+            ends: list[ChoiceEnd] = []
+            async for found in events:
+                if isinstance(found, Piece):
+                    shown = log_probs_shown(found.log_probs, engine.backend.tokenizer) if body.logprobs else None
+                    yield shape.chunk({"content": found.text}, index=found.index, log_probs=shown)
+                elif isinstance(found, ChoiceEnd):
+                    if ends:
+                        yield shape.chunk({}, ends[-1].choice.finish, index=ends[-1].index)
+                    ends.append(found)
+                else:
+                    last, what = ends[-1], found.told.done.model_dump()
+                    yield shape.chunk({}, last.choice.finish, index=last.index, fairpos=what)
+                    yield shape.last(found.told.usage.model_dump())
     except Exception as error:
         log.warning("stream failed", extra={"error": type(error).__name__})
         yield event(as_service_error(error).body)
-    finally:
-        ticket.cancel()
-
-
-async def _open_events(ticket: Ticket) -> Opened:
-    """Events up to the first text or the end, and those that follow."""
-    events = ticket.events()
-    opening: list[Started | Text | Finished] = []
-    async for found in events:
-        opening.append(found)
-        if not isinstance(found, Started):
-            break
-    return opening, events, ticket
-
-
-async def _all_events(
-    opening: Sequence[Started | Text | Finished], events: AsyncIterator[Started | Text | Finished]
-) -> AsyncIterator[Started | Text | Finished]:
-    for found in opening:
-        yield found
-    if not isinstance(opening[-1], Finished):
-        async for found in events:
-            yield found

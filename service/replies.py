@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -49,6 +50,29 @@ def read_as(model: type[M], value: object, param: str = "") -> M:
         return model.model_validate(value)
     except ValidationError as error:
         raise unfit(error.errors(), param) from None
+
+
+def refuse_fields(
+    given: Mapping[str, object],
+    names: Iterable[str],
+    harmless: Mapping[str, tuple[object, ...]] | None = None,
+    who: str = "a local model",
+) -> None:
+    """Refuses fields that can't be honoured; dropping them in silence would change what the client gets.
+
+    Args:
+        given: The body.
+        names: Of what is refused.
+        harmless: Values of these that ask for nothing, beside null, 0, false and what is empty.
+        who: Can't do it.
+
+    Raises:
+        ServiceError: 422.
+    """
+    for name in names:
+        value = given.get(name)
+        if value and value not in (harmless or {}).get(name, ()):
+            raise ServiceError(422, "unsupported_parameter", f"{who} can't do {name!r}", param=name)
 
 
 def unfit(errors: Any, param: str = "") -> ServiceError:

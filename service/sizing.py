@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fairpos.backends.base import Backend, Call, Generate
 from fairpos.errors import TooLong
@@ -17,12 +17,19 @@ from fairpos.types import Request
 
 from .errors import ServiceError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 # Of a token on average, at most; text has about 4, code with deep indentation 6 to 8.
 _CHARACTERS_OF_A_TOKEN = 16
 
 
 class LocalBackend(Backend, Protocol):
     """What the engine needs of a local model beyond running calls."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Of the model."""
 
     @property
     def context(self) -> int:

@@ -23,6 +23,7 @@ MORE_TOKENS = "allow more new tokens (--max-new-tokens, max_new_tokens)"
 Finish: TypeAlias = Literal["stop", "length", "cancelled"]
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
     from transformers.generation.streamers import BaseStreamer
 
@@ -58,6 +59,26 @@ class Live:
     cancelled: Callable[[], bool]
 
 
+class StepGuide(Protocol):
+    """Follows one generation of a local model token by token, and may narrow what comes next. It belongs to one call.
+
+    A generation that votes is one text, whose guide sees the vote.
+    """
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the text must end after the tokens so far."""
+
+    def begin(self) -> None:
+        """The generation starts, perhaps anew."""
+
+    def narrow(self, scores: Tensor) -> Tensor:
+        """Scores (V,) of the next token: as they are, or with -inf for what may not come."""
+
+    def take(self, token: int) -> None:
+        """The next token is this one. Not called for a token that ends the text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """How text is generated.
@@ -68,8 +89,9 @@ class Decoding:
         top_p: Sample from the smallest set of tokens with this probability; 1 is all.
         seed: Of the sampling; needed where temperature > 0.
         stop: Texts at which the reply ends, before them.
-        live: Follows the generation. With it (or `stop`) a local model batches this call with others of any decoding;
-            each then draws from a generator of its own, so that its sample doesn't depend on who shares the batch.
+        guides: See every step of it, on a local model: to note probabilities, to hold it to a grammar.
+        live: Follows the generation. With it (or `stop`, `guides`) a local model batches this call with others of any
+            decoding; each draws from a generator of its own, so that its sample doesn't depend on the others.
         generation_config, logits_processor, stopping_criteria, streamer: transformers' own, for a local model; the
             generation config replaces temperature and top_p.
     """
@@ -80,6 +102,7 @@ class Decoding:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     live: Live | None = None
+    guides: tuple[StepGuide, ...] = ()
     generation_config: GenerationConfig | None = None
     logits_processor: LogitsProcessorList | None = None
     stopping_criteria: StoppingCriteriaList | None = None
@@ -95,7 +118,7 @@ class Decoding:
         if not all(self.stop):
             raise InvalidOption("stop must hold texts of at least 1 character, got an empty one")
         if self.by_row and not self.is_plain:
-            raise InvalidOption("stop and live don't go with transformers' own generation_config, processors, ...")
+            raise InvalidOption("stop, live and guides don't go with transformers' own generation_config, ...")
         sampled = self.temperature > 0 or (self.generation_config is not None and self.generation_config.do_sample)
         if sampled and self.seed is None:
             raise InvalidOption(
@@ -110,7 +133,7 @@ class Decoding:
     @property
     def by_row(self) -> bool:
         """Whether the generation is followed row by row, so that it may share a batch with any other such."""
-        return bool(self.stop) or self.live is not None
+        return bool(self.stop or self.guides) or self.live is not None
 
 
 @dataclass(frozen=True, slots=True)

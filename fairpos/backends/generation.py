@@ -22,7 +22,7 @@ from fairpos.backends.in_step import PromptsInStep
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.local_model import MODEL_ERRORS, LocalModel, some_tokens
 from fairpos.backends.logits import RefuseNonFinite
-from fairpos.backends.rows import EachRowSamples, EachRowStops, GrowingText
+from fairpos.backends.rows import EachRowGuided, EachRowSamples, EachRowStops, GrowingText
 from fairpos.backends.voting import voting
 from fairpos.errors import FairposError, InvalidOption
 from fairpos.layout import Layout
@@ -93,7 +93,7 @@ def generate_rows(
     for numbers in local.runnable_batches(layouts, method, config.max_new_tokens or 0):
         own = [rows[number] for number in numbers]
         listed = [listings[number] for number in numbers] if listings else []
-        choosing = _row_processors(local, [row.decoding for row in own], listed)
+        choosing = _row_processors(local, own, listed)
         attending = local.attending([layouts[number] for number in numbers], method, new=config.max_new_tokens or 0)
         with attending as (batch, cache):
             criteria = StoppingCriteriaList([EachRowStops(own)])
@@ -148,7 +148,8 @@ def vote_row(
     if held is not None:
         decoding = replace(decoding, max_new_tokens=held.longest)
     row = row_of(local, decoding)
-    choosing = LogitsProcessorList([EachRowSamples([decoding])] if held is None else [held, EachRowSamples([decoding])])
+    choosing = LogitsProcessorList([] if held is None else [held])
+    choosing += [EachRowGuided([row]), EachRowSamples([decoding])]
     followed = Decoding(
         decoding.max_new_tokens,
         logits_processor=choosing,
@@ -172,11 +173,13 @@ def listing_processor(local: LocalModel, decoding: Decoding, listings: Sequence[
 
 
 def _row_processors(
-    local: LocalModel, decodings: Sequence[Decoding], listings: Sequence[Sequence[str]]
+    local: LocalModel, rows: Sequence[GrowingText], listings: Sequence[Sequence[str]]
 ) -> LogitsProcessorList:
-    """What chooses each row's token: held to its list, then drawn from its own generator."""
+    """What chooses each row's token: held to its list, shown to its guides, then drawn from its own generator."""
+    decodings = [row.decoding for row in rows]
     held = listing_processor(local, decodings[0], listings)
-    return LogitsProcessorList([RefuseNonFinite(), *([] if held is None else [held]), EachRowSamples(decodings)])
+    held_first = [] if held is None else [held]
+    return LogitsProcessorList([RefuseNonFinite(), *held_first, EachRowGuided(rows), EachRowSamples(decodings)])
 
 
 def _run_generate(

@@ -34,6 +34,8 @@ class GrowingText:
         self._ends = ends
         self._held = ""  # decoded, but it may be the beginning of a stop text
         self._shown = self._read = 0  # tokens[_shown:_read] are the context in which the next ones are decoded
+        for guide in decoding.guides:
+            guide.begin()
 
     def take(self, token: int) -> None:
         """Takes the next token; `finish` is set when it was the last."""
@@ -44,7 +46,11 @@ class GrowingText:
             self.finish = "stop"
         else:
             self.tokens.append(token)
+            for guide in self.decoding.guides:
+                guide.take(token)
             self._decode_new()
+            if self.finish is None and any(guide.is_complete for guide in self.decoding.guides):
+                self.finish = "stop"
             if self.finish is None and len(self.tokens) >= self.decoding.max_new_tokens:
                 self.finish = "length"
         if self.finish is not None:
@@ -99,6 +105,24 @@ class EachRowStops(StoppingCriteria):  # type: ignore[misc]
             if row.finish is None:
                 row.take(token)
         return torch.tensor([row.finish is not None for row in self.rows], device=input_ids.device)
+
+
+class EachRowGuided(LogitsProcessor):  # type: ignore[misc]
+    """Shows each row's scores to its guides, the first first."""
+
+    def __init__(self, rows: Sequence[GrowingText]) -> None:
+        self._rows = {i: row for i, row in enumerate(rows) if row.decoding.guides}
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
+        """scores (B, V)."""
+        if not self._rows:
+            return scores
+        scores = scores.clone()
+        for i, row in self._rows.items():
+            if row.finish is None:
+                for guide in row.decoding.guides:
+                    scores[i] = guide.narrow(scores[i])
+        return scores
 
 
 class EachRowSamples(LogitsProcessor):  # type: ignore[misc]

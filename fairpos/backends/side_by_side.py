@@ -29,7 +29,7 @@ from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Generate
 from fairpos.backends.generation import listing_processor, row_of
 from fairpos.backends.local_model import LocalModel
-from fairpos.backends.rows import EachRowSamples, GrowingText
+from fairpos.backends.rows import EachRowGuided, EachRowSamples, GrowingText
 from fairpos.errors import UnsupportedModel
 from fairpos.layout import Layout
 
@@ -149,10 +149,9 @@ def _prove_row_counts(local: LocalModel) -> tuple[int, ...]:
 
 @contextmanager
 def _read_alone(local: LocalModel, call: Generate, layout: Layout, owner: AttentionOwner | None) -> Iterator[_Growth]:
-    decoding, choosing = call.decoding, LogitsProcessorList([EachRowSamples([call.decoding])])
+    decoding = call.decoding
     held = listing_processor(local, decoding, [call.listing])
     if held is not None:
-        choosing.insert(0, held)
         decoding = replace(decoding, max_new_tokens=held.longest)
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -161,7 +160,10 @@ def _read_alone(local: LocalModel, call: Generate, layout: Layout, owner: Attent
             batch, cache = enter(local.attending([layout], PlainOwner(), new=decoding.max_new_tokens))
             assert isinstance(cache, SegmentCache)
         logits = local.prefill(batch, cache)[0]
-        yield _Growth(cache, row_of(local, decoding), choosing, batch.input_ids(local.pad, local.device), logits)
+        row = row_of(local, decoding)
+        choosing = LogitsProcessorList([] if held is None else [held])
+        choosing += [EachRowGuided([row]), EachRowSamples([decoding])]
+        yield _Growth(cache, row, choosing, batch.input_ids(local.pad, local.device), logits)
 
 
 def _step(local: LocalModel, caches: Sequence[SegmentCache], tokens: Sequence[int], counts: Sequence[int]) -> Tensor:

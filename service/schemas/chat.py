@@ -47,4 +47,9 @@ class ChatRequest(Loose):
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
     stop: str | list[str] | None = None
-    n: int | None = Field(None, ge=1)
+    n: int | None = Field(None, ge=1, description="Choices; on a local model at most 32.")
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: dict[str, Any] | None = Field(
+        None, description="text, json_object, or json_schema, which a local model is held to by a grammar."
+    )
