@@ -32,18 +32,41 @@ from .logs import log
 from .metrics import Metrics
 from .quota import Quota
 from .replies import unfit
-from .routes import arrange, calibrations, chat, health, judge, methods, models, page, proxied, rerank, score
+from .routes import (
+    arrange,
+    calibrations,
+    chat,
+    completions,
+    health,
+    judge,
+    methods,
+    models,
+    other_chats,
+    page,
+    proxied,
+    rerank,
+    score,
+)
 from .schemas.calibrations import CalibrationRequest
 from .schemas.chat import ChatRequest
+from .schemas.cohere_chat import CohereChatRequest
+from .schemas.completions import CompletionRequest
 from .schemas.judge import ArrangeRequest, JudgeRequest
+from .schemas.messages import MessagesRequest
 from .schemas.rerank import RerankRequest, ScoreRequest
+from .schemas.responses import ResponsesRequest
 from .settings import Settings, refuse_unknown_names
 from .state import Load, State
 from .upstream import Upstream
 
+_ROUTES = (health, chat, completions, other_chats, rerank, score, judge, arrange, calibrations, methods, models, page)
 # What routes read by themselves, so that limits come first and a body needs no content type.
 _BODIES: tuple[type[BaseModel], ...] = (
     ChatRequest,
+    CompletionRequest,
+    ResponsesRequest,
+    MessagesRequest,
+    CohereChatRequest,
     RerankRequest,
     ScoreRequest,
     JudgeRequest,
@@ -107,7 +130,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         },
     )
     app.state.fairpos = state
-    for module in (health, chat, rerank, score, judge, arrange, calibrations, methods, models, page):
+    for module in _ROUTES:
         app.include_router(module.router)
     if settings.upstream is not None:
         app.include_router(proxied.router_of(settings.proxied))

@@ -37,7 +37,7 @@ class RunningJob:
         waiting: Calls of this step that haven't run.
         replies: Of this step, by place.
         orders: Of the generations in this step, until its client was told.
-        finish: Why the last generated text ended.
+        finish, stopped_by: Why the last generated text ended.
     """
 
     ticket: Ticket
@@ -51,6 +51,7 @@ class RunningJob:
     replies: list[Reply | None] = field(default_factory=list)
     orders: tuple[tuple[str, ...], ...] = ()
     finish: Finish | None = None
+    stopped_by: str = ""
 
     @property
     def wants_worker(self) -> bool:

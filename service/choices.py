@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One text, and why it ends."""
+    """One text, and why it ends: `stopped_by` is the stop text, where it was one and is known."""
 
     text: str
     finish: Finish
     output: Output
+    stopped_by: str = ""
     log_probs: tuple[TokenLogProb, ...] = ()
 
 
@@ -238,7 +239,7 @@ def _told_of(
     """The reply. `counted`: its outputs were looked at, and are in the metrics."""
     outputs = [output for _, finished in found for output in finished.outputs]
     if counted:
-        choices = [_choice_from(target, ask, finished.outputs[0], finished.finish) for ask, finished in found]
+        choices = [_choice_from(target, ask, finished.outputs[0], finished) for ask, finished in found]
     else:
         choices = [_choice_of(state, target, ask, finished) for ask, finished in found]
     return Told(tuple(choices), usage(outputs), done(found[0][0], outputs))
@@ -250,12 +251,13 @@ def _choice_of(state: State, target: Engine | Endpoint, ask: Ask, finished: Fini
     Raises:
         ServiceError: see `usable_output`.
     """
-    return _choice_from(target, ask, usable_output(state.metrics, "answer", finished.outputs), finished.finish)
+    return _choice_from(target, ask, usable_output(state.metrics, "answer", finished.outputs), finished)
 
 
-def _choice_from(target: Engine | Endpoint, ask: Ask, output: Output, finish: Finish | None) -> Choice:
+def _choice_from(target: Engine | Endpoint, ask: Ask, output: Output, finished: Finished) -> Choice:
     text = full_text(output)
-    return Choice(text, finish or "stop", output, tuple(_log_probs_of(target, ask, text)))
+    log_probs = tuple(_log_probs_of(target, ask, text))
+    return Choice(text, finished.finish or "stop", output, finished.stopped_by, log_probs)
 
 
 def _log_probs_of(target: Engine | Endpoint, ask: Ask, text: str) -> Sequence[TokenLogProb]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import ClientDisconnect
@@ -185,6 +185,10 @@ class _RequestExchange:
         await self._messages.put(ServiceError(status, code, words, headers={"connection": "close"}))
 
 
+def _data_event(error: ServiceError) -> bytes:
+    return b"data: " + json.dumps(error.body).encode() + b"\n\n"
+
+
 class Broken(Exception):
     """What was being passed on broke off; the client's connection is closed before the end, so that it sees so."""
 
@@ -198,6 +202,7 @@ class Relay(Response):
         raw_headers: As they are sent, names in lower case.
         headers: More of them.
         told_end: Whether a stream of events is told when the service ends in the middle of it.
+        end_event: How it is told; None: OpenAI's way.
     """
 
     def __init__(
@@ -208,7 +213,9 @@ class Relay(Response):
         raw_headers: list[tuple[bytes, bytes]] | None = None,
         headers: Mapping[str, str] | None = None,
         told_end: bool = False,
+        end_event: Callable[[ServiceError], bytes] | None = None,
     ) -> None:
+        self.end_event = end_event or _data_event
         self.chunks = chunks
         self.status_code = status_code
         self.background = None
@@ -230,7 +237,7 @@ class Relay(Response):
         except asyncio.CancelledError:
             if not (self.told_end and scope["app"].state.fairpos.open_requests.ending):
                 raise
-            last = b"\n\ndata: " + json.dumps(ending_error().body).encode() + b"\n\n"
+            last = b"\n\n" + self.end_event(ending_error())
         finally:
             close = getattr(self.chunks, "aclose", None)
             if close is not None:

@@ -6,6 +6,7 @@
 {file_id, filename, score, text}                    OpenAI file search results
 {type: "search_result", source, title, content}     Anthropic, a block of the message
 {type: "document", source: {type: "text", data}}    Anthropic, a block of the message
+{type: "document", document: {id, data}}            Cohere, a block of the message
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def read_documents(items: object, *, first: int = 1, param: str = "documents") -
         json.dumps(items, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:  # infinite numbers, lone surrogates
         raise InvalidRequest(f"{param} can't be written as JSON: {error}") from None
-    return _with_distinct_ids([_read_document(item, number, param) for number, item in enumerate(items, first)])
+    return with_distinct_ids([_read_document(item, number, param) for number, item in enumerate(items, first)])
 
 
 def split_blocks(content: Json, first: int) -> tuple[list[Document], Json]:
@@ -68,7 +69,12 @@ def split_blocks(content: Json, first: int) -> tuple[list[Document], Json]:
             rest.append(block)
         else:
             documents.append(found)
-    return _with_distinct_ids(documents), rest
+    return with_distinct_ids(documents), rest
+
+
+def is_document(block: object) -> bool:
+    """Whether a block of a message is a document whose text is in it."""
+    return isinstance(block, dict) and _document_of_block(block, 1) is not None
 
 
 def text_of(content: Json) -> str:
@@ -133,6 +139,8 @@ def _document_of_block(block: Mapping[str, Json], number: int) -> Document | Non
     id: Json = None
     if kind == "search_result":
         content, id = block.get("content"), source
+    elif kind == "document" and isinstance(block.get("document"), dict):  # Cohere's
+        return _read_document(block["document"], number, f"block {number}")
     elif kind == "document" and isinstance(source, dict):
         content = source.get("data") if source.get("type") == "text" else source.get("content")
     text = text_of(content) if isinstance(content, str | list) else ""
@@ -150,7 +158,7 @@ def _document_of_block(block: Mapping[str, Json], number: int) -> Document | Non
     )
 
 
-def _with_distinct_ids(documents: Sequence[Document]) -> list[Document]:
+def with_distinct_ids(documents: Sequence[Document]) -> list[Document]:
     """Chunks of one source may share its name; later ones get a number behind it."""
     counts: dict[str, int] = {}
     named = []

@@ -187,7 +187,7 @@ class Engine:
             calls = next(work) if replies is None else work.send(replies)
             check_number(len(calls), self.limits)
         except StopIteration as stop:
-            self._end_job(job, Finished(tuple(stop.value), job.finish))
+            self._end_job(job, Finished(tuple(stop.value), job.finish, job.stopped_by))
         except Exception as error:
             self._end_job(job, error)
         else:
@@ -249,7 +249,8 @@ class Engine:
             self._metrics.tokens.labels(self.name, "prompt").inc(reply.usage.prompt_tokens)
             self._metrics.tokens.labels(self.name, "completion").inc(reply.usage.completion_tokens)
             item.job.replies[item.sized.place] = reply
-            item.job.finish = reply.finish or item.job.finish
+            if reply.finish:
+                item.job.finish, item.job.stopped_by = reply.finish, reply.stopped_by
         for job in jobs:
             whole = [reply for reply in job.replies if reply is not None]
             if not job.ended and not job.ticket.cancelled.is_set() and len(whole) == len(job.replies):

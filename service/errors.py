@@ -1,4 +1,4 @@
-"""Errors as every client reads them: OpenAI's `error` object, with `detail` (Jina) and `message` (Cohere) beside it."""
+"""Errors as every client reads them: OpenAI's and Anthropic's `error`, Jina's `detail`, Cohere's `message`."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class ServiceError(Exception):
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(self.status, kind)
         return {
+            "type": "error",
             "error": {"message": self.message, "type": kind, "param": self.param, "code": self.code},
             "detail": self.message,
             "message": self.message,

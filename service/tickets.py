@@ -35,10 +35,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All is done. `finish` is why the last generated text ended."""
+    """All is done. `finish` is why the last generated text ended, `stopped_by` the stop text where it was one."""
 
     outputs: tuple[Output, ...]
     finish: Finish | None
+    stopped_by: str = ""
 
 
 Event: TypeAlias = Started | Text | Finished | Exception

@@ -241,6 +241,7 @@ class Reply:
             alternatives; the status is then "partial". Empty: none is.
         usage: Tokens and calls.
         finish: Why a generated text ends: "stop" (end of text, or a stop text), "length" or "cancelled".
+        stopped_by: The stop text at which a local model's text ended; empty: it ended otherwise.
         detail: What went wrong, in words.
         resolution: Nats; log-probabilities that differ by less are equal, because the backend rounds. See
             `fairpos.backends.resolution`.
@@ -264,6 +265,7 @@ class Reply:
     key: str = ""
     http_status: int | None = None
     retry_after_s: float | None = None
+    stopped_by: str = ""
 
     @property
     def mean_log_prob(self) -> float | None:

@@ -331,4 +331,4 @@ def _cost(layout: Layout, owner: AttentionOwner | None, new: int) -> Usage:
 
 def _row_reply(row: GrowingText, usage: Usage) -> Reply:
     status: Status = "cancelled" if row.finish == "cancelled" else "ok"
-    return Reply(status, row.text, usage=usage, finish=row.finish)
+    return Reply(status, row.text, usage=usage, finish=row.finish, stopped_by=row.stopped_by)

@@ -30,6 +30,7 @@ class GrowingText:
         self.tokens: list[int] = []
         self.text = ""  # what was given out
         self.finish: Finish | None = None
+        self.stopped_by = ""
         self._tokenizer = tokenizer
         self._ends = ends
         self._held = ""  # decoded, but it may be the beginning of a stop text
@@ -63,8 +64,9 @@ class GrowingText:
         if len(text) > len(known) and (last or not text.endswith("�")):
             self._held += text[len(known) :]
             self._shown, self._read = self._read, len(self.tokens)
-        cut = min((at for at in map(self._held.find, self.decoding.stop) if at >= 0), default=None)
-        if cut is not None:
+        found = [(at, stop) for stop in self.decoding.stop if (at := self._held.find(stop)) >= 0]
+        if found:
+            cut, self.stopped_by = min(found)
             self.finish = "stop"
             self._hand_over(self._held[:cut])
             self._held = ""

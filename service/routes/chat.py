@@ -15,11 +15,11 @@ from ..chat_local import complete_locally
 from ..chat_upstream import complete_upstream
 from ..conversation import read_conversation
 from ..engine import Engine
-from ..errors import ServiceError
 from ..replies import ERRORS, body_of, read_as
 from ..schemas.chat import ChatRequest
 from ..sizing import check_messages
 from ..state import state_of
+from .proxied import model_of
 
 router = APIRouter(tags=["chat"], responses=ERRORS)
 
@@ -41,9 +41,7 @@ async def chat(request: Request) -> Response:
     content = await read_content(request, state.settings)
     body = await read_object(content, state.settings)
     check_lists(body, state.settings)
-    model = body.get("model")
-    if model is not None and not isinstance(model, str):
-        raise ServiceError(422, "invalid_request", "model must be text", param="model")
+    model = model_of(body)
     target, name = state.target(model)
     if isinstance(target, Engine):
         check_messages(body.get("messages"), target.limits, target.backend.context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -57,6 +57,7 @@ class ErrorBody(BaseModel):
 class ErrorReply(BaseModel):
     """An error as every client reads it."""
 
+    type: Literal["error"] = "error"
     error: ErrorBody
     detail: str
     message: str
