@@ -3,7 +3,7 @@
 FROM python:3.11-slim AS build
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
-COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
+COPY pyproject.toml setup.py MANIFEST.in constraints.txt README.md LICENSE ./
 COPY fairpos fairpos
 COPY service service
 RUN python -m venv /venv \

@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two threads unless the caller says otherwise: what the figures in the documentation were measured with.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench browser-test engine-test integration-test docs serve clean
+.PHONY: demo test check bench browser-test engine-test integration-test wheel-test docs serve clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -56,6 +56,11 @@ integration-test: $(INTEGRATIONS)/installed $(LANGCHAIN)/installed
 		tests/integrations/test_langchain_standard.py
 	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations/test_inspect_ai.py \
 		tests/integrations/test_lm_eval.py tests/integrations/test_mcp.py tests/integrations/test_evaluation_examples.py
+
+# Builds and checks sdist and wheel, installs the wheel into an environment made from nothing, outside of the repository,
+# and runs all that the README shows there; says how long a first answer took. Minutes, and the size of torch.
+wheel-test: .venv/installed
+	$(BIN)/python -m benchmarks.fresh_wheel
 
 # Every method on every task with smollm2, under 20 minutes on two cores; writes docs/evidence.md.
 bench: .venv/installed

@@ -14,7 +14,7 @@ from fairpos.model import FairModel, load, wrap
 from fairpos.prompts import Template
 from fairpos.types import Output, Request, Segment, Usage, View
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Decoding",

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fairpos.errors import MissingDependency
+from fairpos.extras import missing_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ def frame_of(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     try:
         import pandas as pd
     except ImportError as error:
-        raise MissingDependency(f"to_frame needs pandas: pip install 'fairpos[frames]' ({error})") from None
+        raise missing_extra("to_frame needs pandas", "frames", error) from None
     return pd.DataFrame(list(rows))
 
 

@@ -9,7 +9,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from fairpos.errors import InvalidOption, MissingDependency
+from fairpos.errors import InvalidOption
+from fairpos.extras import missing_extra
 
 from .errors import ServiceError
 
@@ -39,12 +40,16 @@ class Quota:
             from limits.aio.strategies import FixedWindowRateLimiter
             from limits.storage import storage_from_string
         except ImportError as error:
-            raise MissingDependency(f"quotas need `limits`: pip install 'fairpos[service]' ({error})") from None
+            raise missing_extra("quotas need `limits`", "service", error) from None
         try:
             self._requests = parse(requests) if requests else None
             self._tokens = parse(tokens) if tokens else None
             kept = storage_from_string(f"async+{storage}")
         except Exception as error:  # the library has no error of its own for each of these
+            if "prerequisite not available" in str(error):
+                raise missing_extra(
+                    f"counts kept at {storage.split('://')[0]}:// need a client", "redis", error
+                ) from None
             raise InvalidOption(f"a quota is like '60/minute', its storage like 'memory://': {error}") from None
         self._windows = FixedWindowRateLimiter(kept)
 

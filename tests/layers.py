@@ -6,7 +6,10 @@
 # (parts of fairpos, what they have in common)
 LAYERS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "what can go wrong"),
-    (("tables", "options", "types", "layout", "passages", "outputs", "registry", "plugins"), "the vocabulary"),
+    (
+        ("extras", "tables", "options", "types", "layout", "passages", "outputs", "registry", "plugins"),
+        "the vocabulary",
+    ),
     (
         ("prompts", "orders", "metrics", "aggregate", "plans", "attention", "models", "files"),
         "pure functions, tensors, files",

@@ -48,7 +48,7 @@ def test_a_frame_has_a_row_for_each_segment_in_each_view():
 
 def test_a_frame_without_pandas_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'fairpos\[frames\]'"):
+    with pytest.raises(MissingDependency, match=r'pip install "fairpos\[frames\]"'):
         ranked().to_frame()
 
 

@@ -10,7 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fairpos.errors import InvalidOption, MissingDependency
+from fairpos.errors import InvalidOption
+from fairpos.extras import missing_extra
 
 _AZURE = "api-version"
 
@@ -84,7 +85,7 @@ def _checked_url(base_url: str) -> str:
     try:
         import httpx2
     except ImportError as error:
-        raise MissingDependency("an endpoint is asked through httpx2: run `pip install 'fairpos[remote]'`") from error
+        raise missing_extra("an endpoint is asked through httpx2", "remote") from error
     try:
         url = httpx2.URL(base_url)
     except httpx2.InvalidURL as error:

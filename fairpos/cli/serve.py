@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from fairpos.cli.app import app
-from fairpos.errors import InvalidOption, MissingDependency
+from fairpos.errors import InvalidOption
+from fairpos.extras import missing_extra
 
 
 @app.command()
@@ -34,7 +35,7 @@ def serve(
         from fairpos_service.serving import run
         from fairpos_service.settings import Settings, refuse_unknown_names
     except ImportError as error:
-        raise MissingDependency(f"the service needs its packages: pip install 'fairpos[service]' ({error})") from None
+        raise missing_extra("the service needs its packages", "service", error) from None
     if config is not None:
         os.environ["FAIRPOS_CONFIG"] = config
     given = {"models": model, "upstream": upstream, "methods": methods, "host": host, "port": port, "workers": workers}

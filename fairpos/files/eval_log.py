@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairpos.errors import InvalidRequest, MissingDependency
+from fairpos.errors import InvalidRequest
+from fairpos.extras import missing_extra
 from fairpos.files.records import Json, Record, objects_of
 from fairpos.files.text import json_text, read_text, write_text
 
@@ -120,9 +121,7 @@ def _member_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         import zstandard
     except ImportError as error:
-        raise MissingDependency(
-            f"{archive.filename} is packed with Zstandard: pip install 'fairpos[inspect]' ({error})"
-        ) from None
+        raise missing_extra(f"{archive.filename} is packed with Zstandard", "inspect", error) from None
     file = archive.fp
     assert file is not None
     file.seek(info.header_offset + 26)  # in the member's own header: the lengths of its name and of its extra field

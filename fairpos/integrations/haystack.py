@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from fairpos.backends.base import Decoding
-from fairpos.errors import MissingDependency
+from fairpos.extras import missing_extra
 from fairpos.integrations.documents import finite_score
 from fairpos.integrations.models import Model, open_model, written_name
 from fairpos.integrations.work import Answering, OnFailure, Reordering, Reranking
@@ -21,7 +21,7 @@ try:
     from haystack import Document, component, default_from_dict, default_to_dict
     from haystack.dataclasses import ChatMessage
 except ImportError as error:
-    raise MissingDependency(f"this needs Haystack: pip install 'fairpos[haystack]' ({error})") from error
+    raise missing_extra("this needs Haystack", "haystack", error) from error
 
 
 @component

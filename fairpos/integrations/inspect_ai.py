@@ -20,7 +20,8 @@ from itertools import product
 from typing import cast
 
 from fairpos.backends.base import Backend, Call, Generate, Reply
-from fairpos.errors import InvalidRequest, MissingDependency
+from fairpos.errors import InvalidRequest
+from fairpos.extras import missing_extra
 from fairpos.integrations.inspect_provider import FairposAPI, reason_of
 from fairpos.methods.swap import mean_verdict
 from fairpos.model import FairModel
@@ -49,7 +50,7 @@ try:
     from inspect_ai.solver import TaskState
     from inspect_ai.util import collect
 except ImportError as error:
-    raise MissingDependency(f"inspect_ai isn't installed: pip install 'fairpos[inspect-ai]' ({error})") from None
+    raise missing_extra("inspect_ai isn't installed", "inspect-ai", error) from None
 
 
 @dataclass(frozen=True, slots=True)

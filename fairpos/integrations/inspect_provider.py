@@ -9,7 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from fairpos.backends.base import Decoding
-from fairpos.errors import InvalidOption, InvalidRequest, MissingDependency, NoResult
+from fairpos.errors import InvalidOption, InvalidRequest, NoResult
+from fairpos.extras import missing_extra
 from fairpos.integrations.listed_options import find_listing
 from fairpos.methods.catalogue import parse
 from fairpos.model import load
@@ -23,7 +24,7 @@ try:
     from inspect_ai.solver._task_state import sample_state
     from inspect_ai.tool import ToolChoice, ToolInfo
 except ImportError as error:
-    raise MissingDependency(f"inspect_ai isn't installed: pip install 'fairpos[inspect-ai]' ({error})") from None
+    raise missing_extra("inspect_ai isn't installed", "inspect-ai", error) from None
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fairpos.backends.base import Decoding
-from fairpos.errors import InvalidRequest, MissingDependency
+from fairpos.errors import InvalidRequest
+from fairpos.extras import missing_extra
 from fairpos.integrations.documents import finite_score
 from fairpos.integrations.models import Model, written_name
 from fairpos.integrations.work import Answer, Answering
@@ -27,7 +28,7 @@ try:
 
     from fairpos.integrations.fields import ReorderingFields, RerankingFields
 except ImportError as error:
-    raise MissingDependency(f"this needs LangChain: pip install 'fairpos[langchain]' ({error})") from error
+    raise missing_extra("this needs LangChain", "langchain", error) from error
 
 _SCORE = "relevance_score"  # where LangChain's rerankers put it
 _ROLES = {"system": "system", "human": "user", "ai": "assistant"}

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fairpos.backends.base import Decoding
-from fairpos.errors import InvalidRequest, MissingDependency
+from fairpos.errors import InvalidRequest
+from fairpos.extras import missing_extra
 from fairpos.integrations.documents import finite_score
 from fairpos.integrations.work import Answer, Answering
 from fairpos.model import FairModel
@@ -28,7 +29,7 @@ try:
 
     from fairpos.integrations.fields import ReorderingFields, RerankingFields
 except ImportError as error:
-    raise MissingDependency(f"this needs LlamaIndex: pip install 'fairpos[llama-index]' ({error})") from error
+    raise missing_extra("this needs LlamaIndex", "llama-index", error) from error
 
 
 class FairposReranker(RerankingFields, BaseNodePostprocessor):

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fairpos.backends.base import Call, Reply, Score
 from fairpos.backends.hf import HFBackend
-from fairpos.errors import FairposError, InvalidComposition, InvalidOption, InvalidRequest, MissingDependency
+from fairpos.errors import FairposError, InvalidComposition, InvalidOption, InvalidRequest
+from fairpos.extras import missing_extra
 from fairpos.integrations.listed_options import Listing, find_listing
 from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
@@ -40,7 +41,7 @@ try:
     from lm_eval.api.registry import register_model
     from lm_eval.models.huggingface import HFLM
 except ImportError as error:
-    raise MissingDependency(f"the harness isn't installed: pip install 'fairpos[lm-eval]' ({error})") from None
+    raise missing_extra("the harness isn't installed", "lm-eval", error) from None
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -18,7 +18,8 @@ from fairpos.audit.candidates import candidates_for
 from fairpos.audit.recipe import Recipe
 from fairpos.audit.runs import Plan
 from fairpos.audit.tasks import TASKS, guess_task, read_items
-from fairpos.errors import FairposError, InvalidRequest, MissingDependency
+from fairpos.errors import FairposError, InvalidRequest
+from fairpos.extras import missing_extra
 from fairpos.files.text import json_text, write_text
 from fairpos.model import FairModel
 from fairpos.rankers.verdict import JUDGE_WITH_TIES
@@ -30,7 +31,7 @@ try:
     from mcp.server.mcpserver.exceptions import ToolError
     from pydantic import BaseModel, Field
 except ImportError as error:
-    raise MissingDependency(f"the MCP server needs its SDK: pip install 'fairpos[mcp]' ({error})") from None
+    raise missing_extra("the MCP server needs its SDK", "mcp", error) from None
 
 T = TypeVar("T")
 

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Literal
 import platformdirs
 
 from fairpos.errors import MissingDependency, ModelUnavailable
+from fairpos.extras import missing_extra
 from fairpos.registry import unknown
 
 if TYPE_CHECKING:
@@ -379,9 +380,8 @@ def _make_durable(out: Path) -> None:
 
 
 def _require_packages(*packages: str, extra: str, what: str) -> None:
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingDependency(f"{what}, which needs {', '.join(missing)}: run `pip install 'fairpos[{extra}]'`")
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise missing_extra(f"{what}, which needs {', '.join(missing)}", extra)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairpos.errors import InvalidOption, MissingDependency, ModelUnavailable
+from fairpos.extras import missing_extra
 from fairpos.models import embedded
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ def load_local(
     try:
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise MissingDependency(
-            f"a local model needs torch and transformers: pip install 'fairpos[local]' ({error})"
-        ) from None
+        raise missing_extra("a local model needs torch and transformers", "local", error) from None
     number = dtype_named(dtype)
     placed = options.get("device_map") is not None or options.get("quantization_config") is not None
     if device is not None and options.get("device_map") is not None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fairpos.errors import MissingDependency
+from fairpos.extras import missing_extra
 from fairpos.options import Checked, option
 from fairpos.relevance.base import canonical, passage, register
 from fairpos.types import Segment
@@ -48,7 +48,7 @@ class BM25(Checked):
         try:
             import bm25s
         except ImportError as error:
-            raise MissingDependency(f"bm25 needs bm25s: pip install 'fairpos[lexical]' ({error})") from None
+            raise missing_extra("bm25 needs bm25s", "lexical", error) from None
         ordered = canonical(segments)
         words = [_split_words(passage(segment)) for segment in ordered]
         asked = [word for word in _split_words(query) if any(word in each for each in words)]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.errors import MissingDependency, ModelUnavailable
+from fairpos.errors import ModelUnavailable
+from fairpos.extras import missing_extra
 from fairpos.models.loading import here_alone, quiet_loading
 from fairpos.options import Checked, option
 from fairpos.relevance.base import canonical, passage, register
@@ -65,9 +66,7 @@ def cross_encoder(model: str) -> Encoder:
     try:
         from sentence_transformers import CrossEncoder as Encoder
     except ImportError as error:
-        raise MissingDependency(
-            f"a cross-encoder needs sentence-transformers: pip install 'fairpos[embeddings]' ({error})"
-        ) from None
+        raise missing_extra("a cross-encoder needs sentence-transformers", "embeddings", error) from None
     try:
         with quiet_loading():
             encoder = Encoder(model, local_files_only=here_alone(model))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
-from fairpos.errors import MissingDependency, ModelUnavailable
+from fairpos.errors import ModelUnavailable
+from fairpos.extras import missing_extra
 from fairpos.models import embedded
 from fairpos.models.loading import here_alone, quiet_loading
 from fairpos.options import Checked, option
@@ -66,9 +67,7 @@ def bi_encoder(model: str) -> SentenceTransformer:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise MissingDependency(
-            f"embeddings need sentence-transformers: pip install 'fairpos[embeddings]' ({error})"
-        ) from None
+        raise missing_extra("embeddings need sentence-transformers", "embeddings", error) from None
     where = str(embedded.path(model)) if model in embedded.EMBEDDED else model
     try:
         with quiet_loading():

@@ -799,7 +799,7 @@ def test_bad_waits_are_refused() -> None:
 
 def test_without_httpx2_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx2", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'fairpos\[remote\]'"):
+    with pytest.raises(MissingDependency, match=r'pip install "fairpos\[remote\]"'):
         OpenAIClient("http://host/v1")
 
 

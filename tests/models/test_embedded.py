@@ -239,7 +239,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("FAIRPOS_CACHE", str(tmp_path))
     find = embedded.importlib.util.find_spec
     monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
-    with pytest.raises(MissingDependency, match=r"needs gguf: run `pip install 'fairpos\[local\]'`"):
+    with pytest.raises(MissingDependency, match=r'needs gguf: pip install "fairpos\[local\]"'):
         embedded.path("smollm2")
 
 

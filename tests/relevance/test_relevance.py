@@ -140,5 +140,5 @@ def test_models_that_can_not_be_loaded(tmp_path):
 )
 def test_a_missing_package_is_named(package, spec, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(MissingDependency, match=r"pip install 'fairpos\["):
+    with pytest.raises(MissingDependency, match=r'pip install "fairpos\['):
         relevance(spec).scores("q", PASSAGES)
