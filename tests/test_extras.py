@@ -1,4 +1,4 @@
-"""Whatever is missing, the message's command brings it: for an index, a wheel, a clone and a clone older than its code."""
+"""Whatever is missing, the message's command brings it: with an index, a wheel, a clone, or an old install."""
 
 import re
 import tomllib

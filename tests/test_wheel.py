@@ -1,7 +1,7 @@
-"""The wheel as a stranger gets it: built from the sdist, that from what the Dockerfile copies; outside of the repository.
+"""The wheel as a stranger gets it: built from the sdist, that from what the image copies; outside of the repository.
 
-Packages of others come from this environment, fairpos from the wheel alone, so that a file that it lacks shows. `make wheel-test` does the same
-in an environment made from nothing, with the README's commands too.
+Packages of others come from this environment, fairpos from the wheel alone, so that a file that it lacks shows.
+`make wheel-test` does the same in an environment made from nothing, with the README's commands too.
 """
 
 import os
@@ -38,10 +38,8 @@ class Built:
 
 
 def run(*command, cwd):
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTEST_CURRENT_TEST")
-    }
-    done = subprocess.run(command, cwd=cwd, env=environment | more, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import importlib.util
 import json
 import logging
 import os
@@ -214,6 +215,14 @@ def test_a_quota_that_cannot_be_read():
 
     with pytest.raises(InvalidOption, match="60/minute"):
         Quota("often")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("coredis") is not None, reason="its client is installed")
+def test_a_quota_kept_in_redis_names_the_extra_that_brings_its_client():
+    from fairpos.errors import MissingDependency
+
+    with pytest.raises(MissingDependency, match=r"\[redis\]"):
+        Quota("60/minute", storage="redis://127.0.0.1:6379")
 
 
 @pytest.mark.parametrize(
