@@ -1,7 +1,7 @@
-"""Pictures of what each method does to mask and positions: `drawings()` gives them by file name; docs/generate.py writes.
+"""Pictures of what methods do to mask and positions: `drawings()` has them by file name, docs/generate.py writes them.
 
-A small prompt is drawn as a grid: a row is a token that looks, a column a token that is looked at, and the number how
-many positions back it is found. Empty: it isn't seen. Methods that only reorder or repeat are drawn as rows of segments.
+A small prompt is drawn as a grid: a row is a token that looks, a column a token that is looked at, the number how many
+positions back it is found; a small square: it isn't seen. Methods that only reorder or repeat are rows of segments.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def own_order(query: Token, others: Callable[[str], str]) -> Distance:
 
 def pine(query: Token, key: Token) -> float | None:
     """Others by importance to the query, the most important nearest; its own segment last."""
-    return None if query.part == "" and key.part else own_order(query, lambda part: LEAST_FIRST.get(part, ""))(query, key)
+    return (
+        None if query.part == "" and key.part else own_order(query, lambda part: LEAST_FIRST.get(part, ""))(query, key)
+    )
 
 
 def turned(part: str) -> str:

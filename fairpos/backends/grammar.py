@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from fairpos.backends.base import Decoding, StepGuide
 from fairpos.backends.generation_config import end_tokens, generation_config_of
 from fairpos.backends.local_model import LocalModel
-from fairpos.errors import InvalidOption, MissingDependency, UnsupportedModel
+from fairpos.errors import InvalidOption, UnsupportedModel
+from fairpos.extras import missing_extra
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -85,7 +86,7 @@ def _grammar_tokenizer(tokenizer: PreTrainedTokenizerBase) -> LLTokenizer:
     try:
         from llguidance.hf import from_tokenizer
     except ImportError as error:
-        raise MissingDependency(f"grammars need llguidance: pip install 'fairpos[grammar]' ({error})") from None
+        raise missing_extra("grammars need llguidance", "grammar", error) from None
     try:
         return from_tokenizer(tokenizer)
     except Exception as error:  # of its own, for tokenizers that aren't "fast" ones
