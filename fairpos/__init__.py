@@ -10,7 +10,8 @@ from fairpos import aggregate, errors
 from fairpos.backends.base import Decoding
 from fairpos.errors import FairposError
 from fairpos.layout import Layout
-from fairpos.model import FairModel, load, wrap
+from fairpos.model import FairModel
+from fairpos.opening import load, wrap
 from fairpos.prompts import Template
 from fairpos.types import Output, Request, Segment, Usage, View
 

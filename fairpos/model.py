@@ -1,4 +1,4 @@
-"""The Python way in: `fair = fairpos.load("smollm2")` or `fair = fairpos.wrap(model, tokenizer)`."""
+"""A model that can be asked about lists: `FairModel`; `fairpos.opening` loads and wraps one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fairpos.backends.base import Backend, BatchInvariance, Decoding, forget_responses
-from fairpos.errors import InvalidComposition, InvalidOption, UnsupportedBackend
+from fairpos.backends.base import Backend, Decoding, forget_responses
+from fairpos.backends.work import finish
+from fairpos.errors import InvalidComposition, UnsupportedBackend
+from fairpos.fitting.base import Asked, Fit, find_fit
 from fairpos.judging.rubric import Rubric, Scored, score_answers
 from fairpos.layout import Layout, Span
 from fairpos.methods.base import Method
@@ -19,91 +21,18 @@ from fairpos.passages import Passage, as_segments
 from fairpos.prompts import EMPTY_ANSWER, Template
 from fairpos.rankers.base import Ranker, find_ranker
 from fairpos.rankers.verdict import VerdictForm
-from fairpos.runner import check, run
+from fairpos.runner import check
 from fairpos.types import Output, Request
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-    from fairpos.attention.store import SegmentStore
     from fairpos.backends.hf import HFBackend
 
 Methods = str | Method | Sequence[str | Method]
 Spans = Sequence[Span] | Sequence[Sequence[Span]]
 _VERDICT_TOKENS = 512  # room for reasons before a verdict in words
-
-
-def load(
-    name: str,
-    *,
-    dtype: str | torch.dtype = "float32",
-    device: str | None = None,
-    batch_invariance: BatchInvariance = "order_free",
-    **options: object,
-) -> FairModel:
-    """Loads a model by name.
-
-    Args:
-        name: An embedded model ("smollm2"), a folder, a hub id, or a model behind an endpoint
-            ("openai:http://host:8000/v1#model"; see `fairpos.backends.openai.connect` for a response cache and more).
-        dtype: "float32" (exact and repeatable everywhere), "bfloat16" or "bf16", "auto" (as the weights are stored),
-            ...; of a local model.
-        device: Where a local model runs; None: a CUDA device where there is one, else the CPU.
-        batch_invariance: For which calls a local model's replies are the same to the bit whoever else is asked at the
-            same time: "order_free" (those of methods that don't depend on the order), "always" or "never". Costs
-            nearly nothing on a CPU and most of what batches gain on a GPU; see `fairpos.backends.side_by_side`.
-        options: Further ones of transformers' `from_pretrained`, for a local model: device_map, attn_implementation,
-            quantization_config, revision, trust_remote_code, ...
-
-    Returns:
-        The wrapped model.
-
-    Raises:
-        ModelUnavailable: the weights can't be found or fetched, or are none of a causal model; the message says what to
-            run.
-        MissingDependency: torch or transformers (for an endpoint httpx2), or what an option needs, are not installed.
-        InvalidOption: an endpoint's name that isn't complete; a dtype, a device or an option that there isn't.
-        UnsupportedModel: weights that aren't in memory.
-    """
-    if name.startswith("openai:"):
-        from fairpos.backends.openai import connect
-
-        if device is not None or options:
-            given = sorted([*options, *([] if device is None else ["device"])])
-            raise InvalidOption(f"{', '.join(given)}: for local models; {name!r} is behind an endpoint")
-        return FairModel(connect(name))
-    from fairpos.models.loading import load_local
-
-    model, tokenizer = load_local(name, dtype=dtype, device=device, options=options)
-    from fairpos.backends.hf import HFBackend
-
-    return FairModel(HFBackend(model, tokenizer, name=name, batch_invariance=batch_invariance))
-
-
-def wrap(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    store: SegmentStore | None = None,
-    batch_invariance: BatchInvariance = "order_free",
-) -> FairModel:
-    """Wraps a loaded transformers model; the model itself is not changed.
-
-    Args:
-        model: A causal model.
-        tokenizer: Its tokenizer.
-        store: Keeps the keys and values of segments from one prompt to the next, for `set_based` and `ape`; see
-            `fairpos.attention.store.SegmentStore`.
-        batch_invariance: See `load`.
-
-    Raises:
-        UnsupportedModel: the model is an encoder-decoder.
-    """
-    from fairpos.backends.hf import HFBackend
-
-    return FairModel(HFBackend(model, tokenizer, store=store, batch_invariance=batch_invariance))
 
 
 class FairModel:
@@ -113,6 +42,9 @@ class FairModel:
     answers and options are strings, `Segment`s, mappings or other frameworks' documents (`fairpos.passages`); results
     refer to them by id ("1", "2", ... where they have none), and `Output.segments` keeps their metadata. `aanswer`,
     `arank`, `ajudge` and `achoose` ask in a thread; a call that was begun there goes on when its task is cancelled.
+
+    `fit` says what is done where all doesn't fit into the model's context (`fairpos.fitting`): "error", "keep" (the
+    most relevant; `Output.left_out` names the others) or "groups" (read in groups, then what came of them).
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -137,6 +69,7 @@ class FairModel:
         max_new_tokens: int = 64,
         template: Template | None = None,
         decoding: Decoding | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
         """Answers a question from passages.
 
@@ -147,14 +80,14 @@ class FairModel:
             max_new_tokens: At most so many tokens; `decoding` has a limit of its own.
             template: How it is put into words; None takes the default.
             decoding: Sampling, and transformers' own processors, criteria and streamers; None is greedy.
+            fit: See the class.
 
         Returns:
             Output with `.text`.
         """
         request = Request("answer", question, as_segments(passages))
-        return self.run(
-            [request], methods, template=template, decoding=decoding or Decoding(max_new_tokens=max_new_tokens)
-        )[0]
+        decoding = decoding or Decoding(max_new_tokens=max_new_tokens)
+        return self.run([request], methods, template=template, decoding=decoding, fit=fit)[0]
 
     def rank(
         self,
@@ -164,6 +97,7 @@ class FairModel:
         *,
         ranker: str | Ranker = "first_token",
         template: Template | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
         """Ranks passages for a query.
 
@@ -174,12 +108,14 @@ class FairModel:
             ranker: How a view is asked: a name in `fairpos.rankers.base.RANKERS` ("first_token", "pointwise", ...),
                 options after a colon ("generate:constrained=false").
             template: How it is put into words; None takes the ranker's own.
+            fit: See the class; "error" or "keep".
 
         Returns:
             Output with `.ranking` (ids, best first; without passages that no reply ranked) and, where the ranker gives
             any, `.scores`.
         """
-        return self.run([Request("rank", query, as_segments(passages))], methods, ranker=ranker, template=template)[0]
+        request = Request("rank", query, as_segments(passages))
+        return self.run([request], methods, ranker=ranker, template=template, fit=fit)[0]
 
     def judge(
         self,
@@ -190,6 +126,7 @@ class FairModel:
         template: Template | None = None,
         verdicts: VerdictForm = "auto",
         decoding: Decoding | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
         """Finds the best of several answers.
 
@@ -200,12 +137,13 @@ class FairModel:
             template: None takes the default, without ties; `fairpos.rankers.verdict.JUDGE_WITH_TIES` allows them.
             verdicts: "distribution" over the labels, "text" with its reasons, or "auto": what the backend can.
             decoding: For "text"; None: greedy, at most 512 new tokens.
+            fit: See the class; "error" or "groups".
 
         Returns:
             Output with `.winner` (an id; None for a tie, or where `.status` isn't "ok") and `.scores`.
         """
         request = Request("judge", instruction, as_segments(answers, empty=EMPTY_ANSWER))
-        return self.run([request], methods, template=template, verdicts=verdicts, decoding=decoding)[0]
+        return self.run([request], methods, template=template, verdicts=verdicts, decoding=decoding, fit=fit)[0]
 
     def choose(
         self,
@@ -214,9 +152,10 @@ class FairModel:
         methods: Methods = "none",
         *,
         template: Template | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
-        """Chooses one of several options. Returns Output with `.winner` and `.scores`."""
-        return self.run([Request("choose", question, as_segments(options))], methods, template=template)[0]
+        """Chooses one of several options. Returns Output with `.winner` and `.scores`; for `fit` see the class."""
+        return self.run([Request("choose", question, as_segments(options))], methods, template=template, fit=fit)[0]
 
     def score(
         self,
@@ -247,9 +186,10 @@ class FairModel:
         max_new_tokens: int = 64,
         template: Template | None = None,
         decoding: Decoding | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
         """`answer`, while the event loop goes on."""
-        ask = partial(self.answer, max_new_tokens=max_new_tokens, template=template, decoding=decoding)
+        ask = partial(self.answer, max_new_tokens=max_new_tokens, template=template, decoding=decoding, fit=fit)
         return await asyncio.to_thread(ask, question, passages, methods)
 
     async def arank(
@@ -260,9 +200,11 @@ class FairModel:
         *,
         ranker: str | Ranker = "first_token",
         template: Template | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
         """`rank`, while the event loop goes on."""
-        return await asyncio.to_thread(self.rank, query, passages, methods, ranker=ranker, template=template)
+        ask = partial(self.rank, ranker=ranker, template=template, fit=fit)
+        return await asyncio.to_thread(ask, query, passages, methods)
 
     async def ajudge(
         self,
@@ -273,16 +215,23 @@ class FairModel:
         template: Template | None = None,
         verdicts: VerdictForm = "auto",
         decoding: Decoding | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
         """`judge`, while the event loop goes on."""
-        ask = partial(self.judge, template=template, verdicts=verdicts, decoding=decoding)
+        ask = partial(self.judge, template=template, verdicts=verdicts, decoding=decoding, fit=fit)
         return await asyncio.to_thread(ask, instruction, answers, methods)
 
     async def achoose(
-        self, question: str, options: Sequence[Passage], methods: Methods = "none", *, template: Template | None = None
+        self,
+        question: str,
+        options: Sequence[Passage],
+        methods: Methods = "none",
+        *,
+        template: Template | None = None,
+        fit: str | Fit = "error",
     ) -> Output:
         """`choose`, while the event loop goes on."""
-        return await asyncio.to_thread(self.choose, question, options, methods, template=template)
+        return await asyncio.to_thread(self.choose, question, options, methods, template=template, fit=fit)
 
     def run(
         self,
@@ -293,23 +242,16 @@ class FairModel:
         template: Template | None = None,
         decoding: Decoding | None = None,
         verdicts: VerdictForm = "auto",
+        fit: str | Fit = "error",
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Output]:
         """Asks many requests together: their calls are batched. Outputs in the order of the requests."""
         judged = any(request.task in ("judge", "choose") for request in requests)
         default = Decoding(max_new_tokens=_VERDICT_TOKENS) if judged else Decoding()
-        outputs = run(
-            requests,
-            parse(methods),
-            self.backend,
-            ranker=find_ranker(ranker),
-            template=template,
-            decoding=decoding or default,
-            verdicts=verdicts,
-            progress=progress,
-        )
-        asked = zip(requests, outputs, strict=True)
-        return [replace(output, segments=request.canonical().segments) for request, output in asked]
+        asked = Asked(parse(methods), self.backend, find_ranker(ranker), template, decoding or default, verdicts)
+        outputs = finish(find_fit(fit).start(requests, asked, progress), self.backend)
+        pairs = zip(requests, outputs, strict=True)
+        return [replace(output, segments=request.canonical().segments) for request, output in pairs]
 
     def forget(self, output: Output) -> None:
         """Drops an endpoint's cached responses to an output's calls: for one of no use, which shall be asked for again.

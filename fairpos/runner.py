@@ -108,18 +108,33 @@ def start(
             check_ranker(ranker, backend, methods)
     methods = [method.ready(requests, backend, template) for method in methods]
     judged = any(request.task in ("judge", "choose") for request in requests)
-    in_words = judged and answers_in_words(verdicts, methods, backend)
-    owner = next((m for m in methods if m.owns_attention), None)
-    # Methods that need the distribution have no use for a verdict in words.
-    may_use_words = verdicts == "auto" and not any("score" in method.requires for method in methods)
-    with_confidence = any(method.needs_confidence for method in methods)
-    asking = Asking(template, decoding, owner, in_words, may_use_words, with_confidence)
-    if owner is not None and owner.order_free:
+    asking = asking_of(methods, backend, template, decoding, verdicts if judged else None)
+    if asking.attend is not None and asking.attend.order_free:
         # Labels belong to slots: without an order of its own, a request would bring the input order back in.
         requests = [request.canonical() for request in requests]
     work = together([_run_request(methods, request, backend, ranker, asking) for request in requests], progress)
     # What doesn't depend on the order of its segments shall not depend on its neighbours in a batch either.
     return batch_invariant(work) if any(method.order_free for method in methods) else work
+
+
+def asking_of(
+    methods: Sequence[Method],
+    backend: Backend,
+    template: Template | None,
+    decoding: Decoding,
+    verdicts: VerdictForm | None,
+) -> Asking:
+    """What every call of a leaf shares; `verdicts` is None where none is asked for.
+
+    Raises:
+        UnsupportedBackend, InvalidComposition: verdicts that can't be given so.
+    """
+    in_words = verdicts is not None and answers_in_words(verdicts, methods, backend)
+    owner = next((method for method in methods if method.owns_attention), None)
+    # Methods that need the distribution have no use for a verdict in words.
+    may_use_words = verdicts == "auto" and not any("score" in method.requires for method in methods)
+    with_confidence = any(method.needs_confidence for method in methods)
+    return Asking(template, decoding, owner, in_words, may_use_words, with_confidence)
 
 
 def check(methods: Sequence[Method], task: Task, backend: Backend) -> None:

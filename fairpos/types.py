@@ -245,6 +245,7 @@ class Output:
             differ in nothing else are equal.
         confidence: The probability, 0 to 1, that stands behind the result, where a method asked for it (`route`): of a
             text the geometric mean over its tokens, of a winner its share.
+        left_out: Ids that no prompt showed, because all didn't fit into the context (`fairpos.fitting`).
     """
 
     task: Task
@@ -261,6 +262,7 @@ class Output:
     resolution: float = 0.0
     segments: tuple[Segment, ...] = field(default=(), compare=False, repr=False)
     confidence: float | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def groups(self) -> Groups:

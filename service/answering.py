@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from fairpos.backends.base import Backend, Call, Finish, Generate, Reply
 from fairpos.backends.work import Work
+from fairpos.fitting.error import Refuse
 from fairpos.prompts import Prompt
 from fairpos.types import Output
 
@@ -73,7 +74,10 @@ async def submit(engine: Engine, ask: Ask, client: str, *, stream: bool = False)
         client: Whose turn it takes.
         stream: Whether pieces of text are wanted as they come, where the methods give one text.
     """
-    check_request(ask.request, engine.limits, engine.backend.context)
+    if ask.fit == Refuse():
+        check_request(ask.request, engine.limits, engine.backend.context)
+    else:
+        ask = ask.within(engine.limits.prompt_tokens)
     ready, work = await asyncio.to_thread(_begin_work, ask, engine.backend)
     stream = stream and ready.one_text(engine.backend)
     return ready, engine.submit(Job(work, client, stream=stream, fills_context=ask.fills_context))

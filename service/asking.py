@@ -10,13 +10,14 @@ from fairpos.backends.base import Backend, Decoding, Generate, Reply
 from fairpos.backends.work import Work
 from fairpos.calibration.profile import directory
 from fairpos.errors import InvalidOption
+from fairpos.fitting.base import Asked, Fit, find_fit
+from fairpos.fitting.error import Refuse
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
 from fairpos.options import options_of
 from fairpos.prompts import SERVICE_TEMPLATES, Template
 from fairpos.rankers.base import Ranker, find_ranker
-from fairpos.runner import start
-from fairpos.types import Output, Request, Usage, View
+from fairpos.types import Output, Request, Task, Usage, View
 
 from .errors import ServiceError
 from .metrics import Metrics
@@ -47,6 +48,7 @@ class Ask:
     methods: tuple[Method, ...]
     spec: str
     ranker: str
+    fit: Fit
     template: Template | None = None
     decoding: Decoding = field(default_factory=Decoding)
     passing: bool = False
@@ -78,6 +80,7 @@ class Ask:
             raise InvalidOption(f"methods must be at most {_METHODS}, got {spec.count('+') + 1}")
         methods = tuple(_with_seed(_method_for_service(method, settings), options.seed) for method in parse(spec))
         template = options.template.template() if options.template is not None else template
+        fit = _fit_of(options, settings, request.task)
         ranker = options.ranker or settings.ranker
         if options.ranker is not None and request.task == "rank":
             _refuse_unfit(find_ranker(ranker), settings)
@@ -87,6 +90,7 @@ class Ask:
             methods=methods,
             spec=spec if methods else "none",
             ranker=ranker,
+            fit=fit,
             template=template,
             decoding=decoding or Decoding(),
             passing=options.on_unsupported == "pass",
@@ -97,12 +101,18 @@ class Ask:
         """The same without methods, and why."""
         return replace(self, methods=(), spec="none", notes=(*self.notes, f"{self.spec} was not applied: {reason}"))
 
+    def within(self, tokens: int) -> Ask:
+        """The same where prompt and reply together fit into so many tokens."""
+        return replace(self, fit=replace(self.fit, context=min(tokens, self.fit.context or tokens)))
+
     def ready(self, backend: Backend) -> Ask:
         """This with its calibrations at hand; reads files.
 
         Raises:
             FairposError: what the backend doesn't allow; NotCalibrated.
         """
+        if self.fit != Refuse():  # what is asked about isn't known yet
+            return self
         methods = tuple(method.ready([self.request], backend, self.template) for method in self.methods)
         return replace(self, methods=methods)
 
@@ -112,18 +122,14 @@ class Ask:
         Raises:
             FairposError: what the backend or the task doesn't allow.
         """
-        work = start(
-            [self.request],
-            self.methods,
-            backend,
-            ranker=find_ranker(self.ranker),
-            template=self.template,
-            decoding=self.decoding,
-        )
+        asked = Asked(self.methods, backend, find_ranker(self.ranker), self.template, self.decoding)
+        work = self.fit.start([self.request], asked)
         return _until_generation(work) if self.arrange_only else work
 
     def one_text(self, backend: Backend) -> bool:
         """Whether a generated text is the answer as it is, or views that vote write it together."""
+        if not self.fit.in_one:
+            return False
         folding = [method for method in self.methods if method.family == "output"]
         return all(method.ballot(self.request, backend) is not None for method in folding)
 
@@ -223,7 +229,17 @@ def _method_for_service(method: Method, settings: Settings) -> Method:
     return method.with_inner(lambda inner: _method_for_service(inner, settings))
 
 
-def _refuse_unfit(asking: Method | Ranker, settings: Settings) -> None:
+def _fit_of(options: Options, settings: Settings, task: Task) -> Fit:
+    """The request's own fit; else the service's, where that is one for the task."""
+    if options.fit is not None:
+        fit = find_fit(options.fit)
+        _refuse_unfit(fit, settings)
+        return fit
+    fit = find_fit(settings.fit)
+    return fit if task in fit.tasks else Refuse()
+
+
+def _refuse_unfit(asking: Method | Ranker | Fit, settings: Settings) -> None:
     """Refuses options that a client has no business with; numbers of calls beyond the limit would fill the memory.
 
     Raises:

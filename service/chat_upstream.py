@@ -47,6 +47,9 @@ async def complete_upstream(
         return await _reply_of_votes(request, state, endpoint, model, body, ask)
     order = prompt.request.ids
     what = Done(methods=ask.spec, order=list(order), orders=[list(order)], calls=1, notes=list(ask.notes))
+    what.left_out = [id for id in ask.request.ids if id not in set(order)]
+    if what.left_out:
+        what.notes.append(f"{len(what.left_out)} documents don't fit into the context and were left out")
     what.profile = done(ask, []).profile
     places = {document.segment.id: i for i, document in enumerate(conversation.documents)}
 

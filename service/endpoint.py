@@ -74,6 +74,20 @@ class Endpoint:
             raise CapabilityUnknown
         return known
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model's context holds, where the upstream says it; waits for that."""
+        return self._access.backend(self.model).context
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the upstream counts tokens."""
+        return self._access.backend(self.model).counts_tokens
+
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt; waits for the upstream where that counts."""
+        return self._access.backend(self.model).count_tokens(prompts)
+
     async def find_capabilities(self) -> None:
         """Finds out what it can do.
 

@@ -28,6 +28,7 @@ def done(ask: Ask, outputs: Sequence[Output]) -> Done:
         orders=orders,
         calls=sum(output.usage.calls for output in outputs),
         profile=profile_of(ask.methods),
+        left_out=[id for output in outputs for id in output.left_out],
         notes=notes,
     )
 

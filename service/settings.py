@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     methods: str = Field("none", description="Methods of requests with documents that name none.")
     rerank_methods: str = Field("none", description="Methods of /rerank requests that name none.")
     judge_methods: str = Field("none", description="Methods of /v1/judge requests that name none.")
+    fit: str = Field(
+        "error",
+        description="More documents than the context holds: error, keep or groups, where a request doesn't say.",
+    )
     ranker: str = Field("first_token", description="How a view is asked to rank, where a request doesn't say.")
 
     plugins: Annotated[list[str], NoDecode] = Field(

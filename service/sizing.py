@@ -20,6 +20,8 @@ from .errors import ServiceError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_ELSE = "; `fairpos.fit` keep leaves out the least relevant documents, groups reads all of them in turn"
+
 # Of a token on average, at most; text has about 4, code with deep indentation 6 to 8.
 _CHARACTERS_OF_A_TOKEN = 16
 
@@ -117,7 +119,7 @@ def sized_call(
         _check_lengths(len(prompt.text) + sum(len(turn.content) for turn in earlier), len(earlier), most)
         tokens = max(tokens, len(backend.layout(prompt)))
     if tokens > limits.prompt_tokens:
-        raise TooLong(f"got a prompt of {tokens} tokens; at most {limits.prompt_tokens} are allowed here")
+        raise TooLong(f"got a prompt of {tokens} tokens; at most {limits.prompt_tokens} are allowed here{_ELSE}")
     if fills_context and isinstance(call, Generate):
         together = limits.vote_tokens // len(prompts) if len(prompts) > 1 else backend.context
         new = max(1, min(new_tokens(call), min(together, backend.context) - tokens))
@@ -131,7 +133,7 @@ def sized_call(
     if tokens + new_tokens(call) > backend.context:
         raise TooLong(
             f"got a prompt of {tokens} tokens and up to {new_tokens(call)} new ones; "
-            f"the model's context is {backend.context} tokens"
+            f"the model's context is {backend.context} tokens{_ELSE}"
         )
     return call, tokens
 
@@ -147,5 +149,5 @@ def _check_lengths(characters: int, messages: int, tokens: int) -> None:
     if characters > _CHARACTERS_OF_A_TOKEN * tokens:
         raise TooLong(
             f"got a prompt of {characters} characters; at most {_CHARACTERS_OF_A_TOKEN * tokens} are read here, "
-            f"{_CHARACTERS_OF_A_TOKEN} for each of the {tokens} tokens that a prompt may have"
+            f"{_CHARACTERS_OF_A_TOKEN} for each of the {tokens} tokens that a prompt may have{_ELSE}"
         )

@@ -34,6 +34,7 @@ class FakeEngine:
         continues: Whether it goes on from a final assistant message; else that is a turn.
         tokenizes: Whether it has /tokenize.
         most: Longest list of alternatives (llama.cpp).
+        context: Tokens of a prompt and its reply.
     """
 
     def __init__(self, engine: Literal["vllm", "llama.cpp"], following: Next) -> None:
@@ -42,6 +43,7 @@ class FakeEngine:
         self.continues = True
         self.tokenizes = True
         self.most = 10_000
+        self.context = 4096
         self.texts: dict[int, str] = {}
 
     def endpoint(self) -> FakeEndpoint:
@@ -50,9 +52,10 @@ class FakeEngine:
     def aside(self, method: str, path: str, body: dict[str, Any]) -> Reply:
         if (method, path) == ("GET", "/v1/models"):
             owner = {"vllm": "vllm", "llama.cpp": "llamacpp"}[self.engine]
-            return Json({"data": [{"id": "m", "owned_by": owner}]})
+            return Json({"data": [{"id": "m", "owned_by": owner, "max_model_len": self.context}]})
         if (method, path) == ("GET", {"vllm": "/version", "llama.cpp": "/props"}[self.engine]):
-            return Json({"version": "1.2"} if self.engine == "vllm" else {"build_info": "b1"})
+            slot = {"default_generation_settings": {"n_ctx": self.context}}
+            return Json({"version": "1.2"} if self.engine == "vllm" else {"build_info": "b1", **slot})
         if path == "/tokenize" and self.tokenizes:
             found = tokens(body["prompt" if self.engine == "vllm" else "content"])
             self.texts |= {number(token): token for token in found}

@@ -20,6 +20,9 @@ from fairpos.types import Capability, Output, Status, Usage
 # What to do about a reply that was cut off.
 MORE_TOKENS = "allow more new tokens (--max-new-tokens, max_new_tokens)"
 
+# What to do about more passages than the context holds.
+WHAT_FITS = "Of passages fit='keep' (--fit keep) leaves out the least relevant, fit='groups' reads all of them in turn"
+
 Finish: TypeAlias = Literal["stop", "length", "cancelled"]
 
 if TYPE_CHECKING:
@@ -304,6 +307,22 @@ class AttentionReader(Protocol):
             last_only: Only the last token of the prompt, which is about to be answered, not the whole question.
             replies: One for each prompt, to be scored in the same pass; empty: none.
         """
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A backend that knows how long prompts may be, or how long they are."""
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that prompt and reply may have together; None: it isn't known."""
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether `count_tokens` counts; else it reckons (`fairpos.backends.reckoned`)."""
+
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, with all that the model's chat template writes around it."""
 
 
 @runtime_checkable

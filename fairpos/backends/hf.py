@@ -21,6 +21,7 @@ from fairpos.backends.base import (
     Ballot,
     BatchInvariance,
     Call,
+    CountsTokens,
     Decoding,
     Finish,
     Generate,
@@ -67,7 +68,7 @@ _Scorer: TypeAlias = Callable[
 ]
 
 
-class HFBackend(LocalModel, Backend, AttentionReader):
+class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
     """Runs calls on a causal language model of transformers.
 
     Args:
@@ -101,6 +102,15 @@ class HFBackend(LocalModel, Backend, AttentionReader):
     def capabilities(self) -> frozenset[Capability]:
         """All that there are: a model in this process can be asked, scored, read and made to vote."""
         return frozenset({"generate", "score", "attention", "vote"})
+
+    @property
+    def counts_tokens(self) -> bool:
+        """A tokenizer is at hand."""
+        return True
+
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt."""
+        return [len(self.layout(prompt)) for prompt in prompts]
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """Runs calls in batches; scored prompts that differ only after their segments share one prefill of the rest."""

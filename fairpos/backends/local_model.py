@@ -23,7 +23,7 @@ from fairpos.attention.layer import SegmentCache
 from fairpos.attention.proof import MODEL_FAILURES
 from fairpos.attention.seam import constant_length, seam_of
 from fairpos.attention.store import SegmentStore
-from fairpos.backends.base import AttentionOwner, Ballot
+from fairpos.backends.base import WHAT_FITS, AttentionOwner, Ballot
 from fairpos.backends.caches import StatesCache, TokensCache, new_plain_cache
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
@@ -166,7 +166,7 @@ class LocalModel:
             if attention.extent + new > self.context:
                 raise TooLong(
                     f"{method.name} places a prompt on {attention.extent} positions, and up to {new} new tokens; "
-                    f"the model's context is {self.context}"
+                    f"the model's context is {self.context}. {WHAT_FITS}"
                 )
             with seam_of(self.model).call(attention, method.name, new) as cache:
                 attention.begin(self.model, cache)
@@ -379,7 +379,7 @@ class LocalModel:
         if len(layout) + new > self.context:
             raise TooLong(
                 f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
-                f"the model's context is {self.context} tokens"
+                f"the model's context is {self.context} tokens. {WHAT_FITS}"
             )
 
 

@@ -38,8 +38,9 @@ from fairpos.backends.exact_labels import ExactScores, Path, body_for, listed_by
 from fairpos.backends.openai_client import OpenAIClient
 from fairpos.backends.remembered import Remembered
 from fairpos.backends.response_cache import ResponseCache
-from fairpos.backends.server import Server, identify, shows_documents, text_of, tokens_of
+from fairpos.backends.server import Server, count_tokens, identify, shows_documents, text_of, tokens_of
 from fairpos.errors import BackendError, InvalidOption, UnsupportedBackend
+from fairpos.prompts import Prompt
 from fairpos.types import Capability
 
 _LOG = logging.getLogger(__name__)
@@ -164,6 +165,24 @@ class OpenAIBackend:
     async def find_documents(self, core: AsyncOpenAIClient) -> bool:
         """`shows_documents`, in the client's own loop."""
         return await shows_documents(core, self.model)
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and reply together, where the server says it."""
+        return self.client.wait_for(self._find_server).contexts.get(self.model)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the server counts; else lengths are reckoned."""
+        return self.client.wait_for(self._find_server).tokenizes
+
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt; one small call for each where the server counts."""
+
+        async def count(core: AsyncOpenAIClient) -> list[int]:
+            return await count_tokens(core, await self._find_server(core), self.model, prompts)
+
+        return self.client.wait_for(count)
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """One reply per call. Whatever fails says so in its status; nothing is raised for it.

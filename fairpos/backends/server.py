@@ -7,15 +7,20 @@ assumed but OpenAI's own interface: a final assistant message, there, is an earl
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from fairpos.backends.async_client import AsyncOpenAIClient
 from fairpos.backends.completion import JSON, CompletionRequest
+from fairpos.backends.reckoned import TURN_TOKENS, reckoned_tokens
+from fairpos.prompts import Prompt
 
 Engine: TypeAlias = Literal["vllm", "llama.cpp", "other"]
 
+# What servers call a model's context in their lists: vLLM and SGLang, OpenRouter and Together, Mistral, Groq.
+_CONTEXTS = ("max_model_len", "context_length", "max_context_length", "context_window")
 _PROOF = " ".join(f"word{number}" for number in range(200))  # no template says so much by itself
 
 
@@ -28,12 +33,14 @@ class Server:
         version: As it says.
         tokenizes: Whether it tells a text's tokens (`/tokenize`, `/detokenize`).
         models: Names of its models.
+        contexts: Tokens that a model's context holds, by its name, as far as the server says.
     """
 
     engine: Engine = "other"
     version: str = ""
     tokenizes: bool = False
     models: tuple[str, ...] = ()
+    contexts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def prefills(self) -> bool:
@@ -83,13 +90,37 @@ async def identify(core: AsyncOpenAIClient) -> Server:
     listed = [model for model in models if isinstance(model, Mapping)] if isinstance(models, list) else []
     names = tuple(str(model["id"]) for model in listed if "id" in model)
     owners = {model.get("owned_by") for model in listed}
+    contexts = {
+        str(model["id"]): length
+        for model in listed
+        if "id" in model and (length := next(filter(None, (_whole_number(model, key) for key in _CONTEXTS)), None))
+    }
     if "vllm" in owners:
         _, said = await core.ask_server("GET", core.endpoint.root_url("/version"))
-        return Server("vllm", _text_of(said, "version"), await _tells_tokens(core, "vllm", names), names)
+        return Server("vllm", _text_of(said, "version"), await _tells_tokens(core, "vllm", names), names, contexts)
     if "llamacpp" in owners:
         _, said = await core.ask_server("GET", core.endpoint.root_url("/props"))
-        return Server("llama.cpp", _text_of(said, "build_info"), await _tells_tokens(core, "llama.cpp", names), names)
-    return Server(models=names)
+        # Of one slot, which is what a request gets; the models' own lists have what they were trained with.
+        slot = said.get("default_generation_settings") if isinstance(said, Mapping) else None
+        length = _whole_number(slot, "n_ctx")
+        contexts = dict.fromkeys(names, length) if length else {}
+        tells = await _tells_tokens(core, "llama.cpp", names)
+        return Server("llama.cpp", _text_of(said, "build_info"), tells, names, contexts)
+    return Server(models=names, contexts=contexts)
+
+
+async def count_tokens(core: AsyncOpenAIClient, server: Server, model: str, prompts: Sequence[Prompt]) -> list[int]:
+    """Tokens of prompts: counted by the server where it tells, and with room for what its chat template writes."""
+
+    async def count(prompt: Prompt) -> int:
+        texts = [*(turn.content for turn in prompt.request.history), prompt.text + prompt.answer_start]
+        found = [await tokens_of(core, server.engine, model, text) for text in texts]
+        counts = [TURN_TOKENS + len(tokens) for tokens in found if tokens is not None]
+        return sum(counts) if len(counts) == len(texts) else reckoned_tokens(prompt)
+
+    if not server.tokenizes:
+        return [reckoned_tokens(prompt) for prompt in prompts]
+    return list(await asyncio.gather(*map(count, prompts)))
 
 
 async def tokens_of(core: AsyncOpenAIClient, engine: Engine, model: str, text: str) -> tuple[int, ...] | None:
@@ -137,6 +168,11 @@ async def _tells_tokens(core: AsyncOpenAIClient, engine: Engine, models: Sequenc
     model = models[0] if models else ""
     tokens = await tokens_of(core, engine, model, " A")
     return tokens is not None and await text_of(core, engine, model, tokens) == " A"
+
+
+def _whole_number(found: JSON, name: str) -> int | None:
+    value = found.get(name) if isinstance(found, Mapping) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _text_of(found: JSON, name: str) -> str:

@@ -23,6 +23,7 @@ from fairpos.cli.terminal import print_end, progress, write_line
 from fairpos.files.items import Item, passage_item, read_items, with_system
 from fairpos.files.journal import Journal
 from fairpos.files.records import read
+from fairpos.fitting.base import find_fit
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.model import FairModel
 from fairpos.outputs import reason_of
@@ -89,6 +90,7 @@ def record_of(item: Item, output: Output) -> dict[str, object]:
         "status": output.status,
         "usage": dataclasses.asdict(output.usage),
         "orders": [list(view.order) for view in output.views],
+        "left_out": list(output.left_out),
         "notes": [*left_out, *output.notes],
     }
     return line if output.text is not None else line | {"detail": reason_of(output.status, [output])}
@@ -103,6 +105,7 @@ def answer(
     local: options.LocalOptions,
     model: options.Model = "smollm2",
     methods: options.Methods = "none",
+    fit: options.FitName = "error",
     batch: Annotated[int | None, typer.Option(min=1, help="Records that run together.")] = None,
     output: options.Out = None,
     resume: options.Resume = False,
@@ -115,8 +118,9 @@ def answer(
     report_bad(file, bad, on_error, usable=len(items))
     system = words.system_text()
     items = [with_system(item, system) for item in items]
-    chosen, template = with_seed(parse(methods), seed), words.template_for("answer")
     decoding = Decoding(max_new_tokens=words.max_new_tokens or 64)
+    chosen, template = with_seed(parse(methods), seed), words.template_for("answer")
+    ask = partial(FairModel.run, methods=chosen, template=template, decoding=decoding, fit=find_fit(fit))
     written = endpoint.written(output, resume=resume)
     with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
@@ -128,14 +132,9 @@ def answer(
         )
         if endpoint.dry_run:
             requests = [item.request for item in todo]
-            report_cost(fair, endpoint, lambda: fair.run(requests, chosen, template=template, decoding=decoding))
+            report_cost(fair, endpoint, lambda: ask(fair, requests))
             return
-        run = Answering(
-            lambda requests: fair.run(requests, chosen, template=template, decoding=decoding),
-            fair.forget,
-            on_error,
-            journal,
-        )
+        run = Answering(partial(ask, fair), fair.forget, on_error, journal)
         size = batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
         with progress("answering") as show:
             for start in range(0, len(todo), size):

@@ -11,7 +11,8 @@ import typer
 from fairpos.backends.base import batch_invariance_named
 from fairpos.files.template import NAMES, find_template
 from fairpos.files.text import read_text
-from fairpos.model import FairModel, load
+from fairpos.model import FairModel
+from fairpos.opening import load
 from fairpos.prompts import Template
 from fairpos.types import Task
 
@@ -32,6 +33,14 @@ Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Out = Annotated[Path | None, typer.Option("-o", "--output", help="Results as JSONL; the terminal where not given.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an output file that is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+FitName = Annotated[
+    str,
+    typer.Option(
+        "--fit",
+        help="If a list is longer than the model's context: error, keep (the most relevant; keep:relevance=bm25) or "
+        "groups (of an answer); context=8192 where an endpoint doesn't say.",
+    ),
+]
 TemplateName = Annotated[
     str | None,
     typer.Option(

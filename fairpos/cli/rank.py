@@ -24,6 +24,7 @@ from fairpos.cli.terminal import Column, errors, print_table, progress, tokens_i
 from fairpos.errors import InvalidRequest
 from fairpos.files.journal import Journal
 from fairpos.files.trec import Qrels, read_qrels, refuse_unwritable, write_run
+from fairpos.fitting.base import find_fit
 from fairpos.methods.catalogue import parse, with_seed
 from fairpos.metrics import Interval
 from fairpos.model import FairModel
@@ -122,6 +123,7 @@ class How:
     ranker: Annotated[str, typer.Option(help=f"How a view is asked: {', '.join(RANKERS)}; options after a colon.")] = (
         "first_token"
     )
+    fit: options.FitName = "error"
     batch: Annotated[int, typer.Option(min=1, help="Records that run together.")] = 16
     seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None
 
@@ -136,6 +138,7 @@ class How:
             methods=with_seed(parse(self.methods), self.seed),
             ranker=find_ranker(self.ranker),
             template=words.template_for("rank"),
+            fit=find_fit(self.fit),
             decoding=Decoding() if words.max_new_tokens is None else Decoding(max_new_tokens=words.max_new_tokens),
         )
 

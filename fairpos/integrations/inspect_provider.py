@@ -13,7 +13,7 @@ from fairpos.errors import InvalidOption, InvalidRequest, NoResult
 from fairpos.extras import missing_extra
 from fairpos.integrations.listed_options import find_listing
 from fairpos.methods.catalogue import parse
-from fairpos.model import load
+from fairpos.opening import load
 from fairpos.prompts import Template
 from fairpos.runner import check
 from fairpos.types import Output, Request, Segment, Turn, Usage

@@ -31,7 +31,8 @@ from fairpos.extras import missing_extra
 from fairpos.integrations.listed_options import Listing, find_listing
 from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
-from fairpos.model import FairModel, load
+from fairpos.model import FairModel
+from fairpos.opening import load
 from fairpos.prompts import Prompt, Template, slot_labels
 from fairpos.runner import check
 from fairpos.types import Output, Request, Segment

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from fairpos.backends.openai import PREFIX, connect
 from fairpos.errors import InvalidOption
-from fairpos.model import FairModel, load
+from fairpos.model import FairModel
+from fairpos.opening import load
 
 Model: TypeAlias = str | FairModel
 

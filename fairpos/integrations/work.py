@@ -21,10 +21,10 @@ from fairpos.integrations.documents import Named, name_documents
 from fairpos.integrations.models import Model, checked_model, open_model
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import parse
-from fairpos.methods.reordering import AUTO
 from fairpos.outputs import descending_scores
 from fairpos.prompts import SERVICE_TEMPLATES, Template
 from fairpos.rankers.base import find_ranker
+from fairpos.relevance.base import AUTO
 from fairpos.runner import check, check_task
 from fairpos.types import Output, Request, Segment, Turn
 

@@ -43,6 +43,7 @@ class Method(Checked):
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
         needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
         needs_confidence: Texts come with their probability (`Output.confidence`), and rankings from one distribution.
+        repeats_query: Some view says the query a second time.
     """
 
     name: ClassVar[str]
@@ -55,6 +56,7 @@ class Method(Checked):
     reuses_segments: ClassVar[bool] = False
     needs_whole_prompt: ClassVar[bool] = False
     needs_confidence: ClassVar[bool] = False
+    repeats_query: ClassVar[bool] = False
 
     def ready(self, requests: Sequence[Request], backend: Backend, template: Template | None) -> Self:
         """The method with all that it needs for these requests, before anything runs.
@@ -72,6 +74,10 @@ class Method(Checked):
     def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The views in which the request is to be asked."""
         return [request]
+
+    def most_shown(self, count: int) -> int:
+        """How many of so many segments one view shows, at most."""
+        return count
 
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
         """One output from the views' outputs."""

@@ -33,6 +33,10 @@ class LongList(Method):
     tasks: ClassVar[frozenset[Task]] = frozenset({"rank"})
     start: Start = "auto"
 
+    def most_shown(self, count: int) -> int:
+        """A window of the plan; methods without a `size` show all."""
+        return min(count, getattr(self, "size", count))
+
     @abstractmethod
     def plan(self, count: int) -> Plan:
         """The plan for so many segments."""

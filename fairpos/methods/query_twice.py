@@ -33,6 +33,7 @@ class QueryTwice(Method):
     family: ClassVar[Family] = "input"
     summary: ClassVar[str] = "puts the query before and after the segments"
     source: ClassVar[str] = "query-aware contextualization, arXiv 2307.03172"
+    repeats_query: ClassVar[bool] = True
 
     def arrange(self, request: Request, backend: Backend) -> list[Request]:
         """The same order, the query repeated."""

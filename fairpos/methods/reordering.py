@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, ClassVar
 from fairpos.methods.base import Family, Method
 from fairpos.options import option
 from fairpos.orders.placement import by_relevance, place
-from fairpos.relevance.base import find_relevance
+from fairpos.relevance.base import AUTO, find_relevance, source_for
 from fairpos.relevance.model_read import ModelRead
 from fairpos.types import Output, Request, Segment, Task
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
-
-# The scores that came with the segments where every one has one, else words shared with the query.
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,7 @@ class Reordering(Method, ABC):
 
     def source_of(self, segments: Sequence[Segment]) -> str:
         """The source of relevance that is used for these segments."""
-        if self.relevance != AUTO:
-            return self.relevance
-        return "given" if all(segment.score is not None for segment in segments) else "bm25"
+        return source_for(self.relevance, segments)
 
     def _relevance_scores(self, request: Request, backend: Backend) -> dict[str, float]:
         source = find_relevance(self.source_of(request.segments))

@@ -68,6 +68,10 @@ class Windows(Method):
         self.require(1 <= self.stride <= most, "stride", f"1 to {most} with {self.kind} windows of {self.size}")
         self.require(self.top == 0 or 2 <= self.top <= self.size, "top", f"0 (off) or 2 to size ({self.size})")
 
+    def most_shown(self, count: int) -> int:
+        """A window, or the last round's."""
+        return min(count, max(self.size, self.top))
+
     def steps(self, request: Request, backend: Backend) -> Steps:
         """Windows that don't need each other's results are asked together."""
         standing = _WindowStanding(request.reordered(first_order(request, self.start)))

@@ -48,7 +48,8 @@ class Ranker(Protocol):
         source: Paper and arXiv id.
         requires: Capabilities that the backend must have.
 
-    One whose scores are log-probabilities of one distribution over the segments also says `is_distribution = True`.
+    One whose scores are log-probabilities of one distribution over the segments also says `is_distribution = True`; one
+    that never shows more than so many segments at once says that as `most_shown`.
     """
 
     name: ClassVar[str]

@@ -40,6 +40,7 @@ class Likelihood:
     summary: ClassVar[str] = "asks how likely each passage alone makes the query; free of order"
     source: ClassVar[str] = "unsupervised passage re-ranking, arXiv 2204.07496"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+    most_shown: ClassVar[int] = 1
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """One scored call a segment, in the canonical order: the same batch whatever the order shown."""

@@ -34,6 +34,11 @@ class PlannedRanker(Checked, ABC):
     size: int = option(10, minimum=2)
     views: int = option(2, minimum=1, nature="calls")
 
+    @property
+    def most_shown(self) -> int:
+        """A group."""
+        return self.size
+
     @abstractmethod
     def plan(self, count: int) -> Plan:
         """The plan for so many segments."""

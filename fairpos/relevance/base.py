@@ -27,6 +27,9 @@ class Relevance(Protocol):
         """A finite score for every segment, by id; the same for every order of the segments."""
 
 
+# The scores that came with the segments where every one has one, else words shared with the query.
+AUTO = "auto"
+
 RELEVANCE: Registry[type[Relevance]] = Registry(
     "relevance", "fairpos.relevance", "fairpos.relevance", needs=("summary", "source", "scores")
 )
@@ -41,6 +44,13 @@ def find_relevance(spec: str | Relevance) -> Relevance:
         InvalidOption: an option that it doesn't have, or a value outside of its range.
     """
     return cast(Relevance, RELEVANCE.build(spec)) if isinstance(spec, str) else spec
+
+
+def source_for(spec: str, segments: Sequence[Segment]) -> str:
+    """The source that "auto" means for these segments; any other spec is itself."""
+    if spec != AUTO:
+        return spec
+    return "given" if all(segment.score is not None for segment in segments) else "bm25"
 
 
 def canonical(segments: Sequence[Segment]) -> list[Segment]:

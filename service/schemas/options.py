@@ -33,6 +33,11 @@ class Options(Strict):
     on_unsupported: Literal["error", "pass"] = Field(
         "error", description="What to do if the model can't do a method: a 422, or the plain model."
     )
+    fit: Text | None = Field(
+        None,
+        description="What to do about more documents than the context holds: `error`, `keep` (the most relevant; the "
+        "reply names those left out) or `groups` (read in groups, then what came of them).",
+    )
     ranker: Text | None = Field(None, description="How one order is asked to rank.")
     template: Words | None = Field(None, description="How documents and question are put into words.")
     documents: Literal["inline", "pass"] = Field(
@@ -48,4 +53,5 @@ class Done(BaseModel):
     orders: list[list[str]] = Field([], description="The order of each call.")
     calls: int = Field(0, description="Calls of the model.")
     profile: str | None = Field(None, description="The calibration that was used.")
+    left_out: list[str] = Field([], description="Ids that didn't fit into the context, and were not shown.")
     notes: list[str] = Field([], description="What a user should know of this reply.")

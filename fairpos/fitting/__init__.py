@@ -1,0 +1,1 @@
+"""What is done about more passages than a model's context holds."""
