@@ -48,7 +48,7 @@ class Ask:
     methods: tuple[Method, ...]
     spec: str
     ranker: str
-    fit: Fit
+    fit: Fit = field(default_factory=Refuse)
     template: Template | None = None
     decoding: Decoding = field(default_factory=Decoding)
     passing: bool = False

@@ -46,7 +46,7 @@ class Groups(Fit):
         lengths = asked.lengths(requests, self.context)
         works = [
             asked.start([request])
-            if lengths.needed(request) <= lengths.context
+            if len(request.segments) < 2 or lengths.needed(request) <= lengths.context
             else _ask_in_rounds(request, asked, lengths, _parts_of(_with_groups_together(request), lengths))
             for request in requests
         ]

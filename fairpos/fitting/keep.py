@@ -74,7 +74,7 @@ class Keep(Fit):
             TooLong: not even one does.
         """
         sizes = lengths.sizes(request)
-        if lengths.needed(lengths.largest(request, sizes)) <= lengths.context:
+        if not sizes or lengths.needed(lengths.largest(request, sizes)) <= lengths.context:
             return request
         number = {id: i for i, id in enumerate(request.ids)}
         scores = self._relevance_scores(request, lengths)
