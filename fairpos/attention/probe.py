@@ -1,13 +1,15 @@
 """The model's own attention, read while it runs: what the question's tokens pay to each token of the segments.
 
 Computed beside the fused attention, for the question's tokens alone: no (heads, tokens, tokens) matrix ever exists, and
-of each layer only one number a segment token is kept.
+of each layer (or head) only one number a segment token is kept. Where heads are chosen, the pass ends after the last
+layer that has one.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -16,9 +18,9 @@ from transformers import Cache, PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
-from fairpos.attention.kernel import capped, precise
+from fairpos.attention.kernel import capped, precise, softmax
 from fairpos.attention.layer import Layer
-from fairpos.attention.reading import Reading
+from fairpos.attention.reading import LayerHead, Pairs, Reading
 from fairpos.attention.seam import seam_of
 from fairpos.attention.segments import PromptTensors, SegmentAttention, visible
 from fairpos.errors import InvalidOption, NonFiniteLogits
@@ -28,25 +30,64 @@ from fairpos.layout import Layout
 _CHUNK = 1 << 23
 
 
+class LastLayerRead(Exception):
+    """Ends a forward pass: no later layer is wanted."""
+
+
 class ProbeAttention(SegmentAttention):
     """Plain causal attention at plain positions that remembers what the tokens after the segments looked at.
 
     Args:
         batch: The prompts, in the order in which they are to be read (not canonical).
         heads: Query heads to sum over; empty: all.
+        pairs: Instead, heads to read one by one.
         last_only: Only the last token of what is read, not all of it.
+        ends_early: Whether a pass ends, by `LastLayerRead`, after the last layer of `pairs`.
     """
 
-    def __init__(self, batch: Batch, *, heads: Sequence[int] = (), last_only: bool = False) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        *,
+        heads: Sequence[int] = (),
+        pairs: Pairs = (),
+        last_only: bool = False,
+        ends_early: bool = False,
+    ) -> None:
         super().__init__(batch)
         self.heads = list(heads)
+        self.one_by_one = bool(pairs)
         self.last_only = last_only
-        self._seen: dict[tuple[int, int], Tensor] = {}  # (row, layer) -> (T,)
+        self._pairs = None if pairs == "all" or not pairs else sorted(set(pairs))
+        self._last = self._pairs[-1].layer if self._pairs and ends_early else None
+        self._seen: dict[tuple[int, int], Tensor] = {}  # (row, layer) -> (heads or 1, T)
 
     def take(self, row: int) -> Tensor:
-        """What was read of a row since the last time, (layers, T); forgotten with this."""
+        """What was read of a row since the last time, (layers or pairs, T); forgotten with this."""
         layers = sorted(layer for number, layer in self._seen if number == row)
-        return torch.stack([self._seen.pop((row, layer)) for layer in layers])
+        return torch.cat([self._seen.pop((row, layer)) for layer in layers])
+
+    def pairs_read(self, row: int) -> tuple[LayerHead, ...]:
+        """What the rows of the next `take` are, where heads are read one by one.
+
+        Raises:
+            InvalidOption: of a layer that the model doesn't have.
+        """
+        if not self.one_by_one:
+            return ()
+        counts = {layer: len(seen) for (number, layer), seen in self._seen.items() if number == row}
+        if self._pairs is not None:
+            if self._pairs[-1].layer not in counts:
+                raise InvalidOption(f"the model has no layer {self._pairs[-1].layer}; layers count from 0")
+            return tuple(self._pairs)
+        return tuple(LayerHead(layer, head) for layer in sorted(counts) for head in range(counts[layer]))
+
+    def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As any attention over segments; ends the pass where nothing more is wanted."""
+        out = super().__call__(layer, q, k, v)
+        if layer.index == self._last:
+            raise LastLayerRead
+        return out
 
     def forget(self) -> None:
         """Drops what was read and not taken."""
@@ -77,24 +118,43 @@ class ProbeAttention(SegmentAttention):
         layout = self.batch.layouts[number]
         segments = slice(layout.prefix_end, layout.suffix_start)
         q = q[:, :, -1:] if self.last_only else q
+        chosen = self._heads_of(layer.index, q.shape[1])
+        if chosen is not None and not chosen:
+            return
+        sinks = layer.sinks
+        if chosen is not None:
+            group = q.shape[1] // k.shape[1]
+            q, k = q[:, chosen], k[:, [head // group for head in chosen]]
+            sinks = None if sinks is None else sinks[chosen]
         _, heads, n_query, dim = q.shape
         kv, n_key = k.shape[1], k.shape[2]
-        for head in self.heads:
-            if not 0 <= head < heads:
-                raise InvalidOption(f"heads must be in 0..{heads - 1}, got {head}")
         mask = visible(positions, n_query, layer.window)
         step = max(1, _CHUNK // (heads * n_key))
-        total = torch.zeros(segments.stop - segments.start, dtype=torch.float64, device=q.device)
+        total = torch.zeros(heads, segments.stop - segments.start, dtype=torch.float64, device=q.device)
         for start in range(0, n_query, step):
             rows = slice(start, min(start + step, n_query))
             # Grouped query heads become query rows: no copy of the keys.
             grouped = precise(q[:, :, rows]).reshape(1, kv, -1, dim)
             scores = capped(grouped @ precise(k).transpose(-1, -2) * layer.scaling, layer.softcap)
             scores = scores.reshape(heads, -1, n_key).masked_fill(~mask[rows], float("-inf"))
-            weights = layer.softmax(scores)[:, :, segments]
-            chosen = weights[self.heads] if self.heads else weights
-            total += chosen.sum(dim=(0, 1), dtype=torch.float64)
-        self._seen[number, layer.index] = (total / n_query).float().cpu()
+            total += softmax(scores, sinks)[:, :, segments].sum(dim=1, dtype=torch.float64)
+        rows_read = total if self.one_by_one else total.sum(dim=0, keepdim=True)
+        self._seen[number, layer.index] = (rows_read / n_query).float().cpu()
+
+    def _heads_of(self, layer: int, count: int) -> list[int] | None:
+        """The heads of a layer that are wanted; None: all of them.
+
+        Raises:
+            InvalidOption: it has no such head.
+        """
+        if self._pairs is None:
+            wanted = self.heads or None
+        else:
+            wanted = [pair.head for pair in self._pairs if pair.layer == layer]
+        for head in wanted or ():
+            if not 0 <= head < count:
+                raise InvalidOption(f"heads must be in 0..{count - 1}, got {head}")
+        return wanted
 
 
 def read(
@@ -102,6 +162,7 @@ def read(
     layouts: Sequence[Layout],
     *,
     heads: Sequence[int] = (),
+    pairs: Pairs = (),
     last_only: bool = False,
     replies: Sequence[Sequence[int]] = (),
 ) -> list[Reading]:
@@ -113,12 +174,13 @@ def read(
         model: Any model with RoPE.
         layouts: In the order in which they are to be read.
         heads: Query heads to sum over, in every layer; empty: all.
+        pairs: Instead, heads to read one by one; where no reply is scored, later layers than theirs don't run.
         last_only: Only the last token of the prompt.
         replies: One for each prompt, whose log-probability is wanted; empty: none.
 
     Raises:
         UnsupportedModel: the attention of this architecture can't be read exactly.
-        InvalidOption: a head that the model doesn't have.
+        InvalidOption: a head or a layer that the model doesn't have.
         NonFiniteLogits: a reply was to be scored, and the model returned NaN.
     """
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
@@ -130,22 +192,31 @@ def read(
         first = layouts[members[0]]
         start = first.suffix_start
         head = Layout(first.input_ids[:start], first.sets, first.ids)
-        probe = ProbeAttention(Batch([head]), heads=heads, last_only=last_only)
+        probe = ProbeAttention(
+            Batch([head]), heads=heads, pairs=pairs, last_only=last_only, ends_early=bool(pairs) and not replies
+        )
         lengths = tuple(end - begin for begin, end in first.spans)
         with torch.no_grad(), seam.call(probe) as cache:
-            model.base_model(torch.tensor([head.input_ids], device=device), **kept_in(cache), use_cache=True)
+            _run_layers(model, torch.tensor([head.input_ids], device=device), cache)
             for i in members:
                 suffix = torch.tensor([layouts[i].input_ids[start:]], device=device)
                 if replies:
                     last = model(suffix, **kept_in(cache), use_cache=True, logits_to_keep=1).logits[0]
                 else:
-                    model.base_model(suffix, **kept_in(cache), use_cache=True)
+                    _run_layers(model, suffix, cache)
+                named = probe.pairs_read(0)
                 weights = probe.take(0).numpy().astype(np.float32)
                 log_prob = _log_prob(model, cache, last, replies[i]) if replies else None
-                found[i] = Reading(weights, lengths, len(layouts[i]), log_prob)
+                found[i] = Reading(weights, lengths, len(layouts[i]), log_prob, named)
                 probe.forget()  # what the reply looked at
                 cache.crop(start - cache.get_seq_length())
     return [found[i] for i in range(len(layouts))]
+
+
+def _run_layers(model: PreTrainedModel, ids: Tensor, cache: Cache) -> None:
+    """Reads tokens (1, L) with the model below its head, as far as the cache's attention wants."""
+    with suppress(LastLayerRead):
+        model.base_model(ids, **kept_in(cache), use_cache=True)
 
 
 def _log_prob(model: PreTrainedModel, cache: Cache, last: Tensor, reply: Sequence[int]) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
-from fairpos.attention.reading import Reading
+from fairpos.attention.reading import Pairs, Reading
 from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt
@@ -296,6 +296,7 @@ class AttentionReader(Protocol):
         prompts: Sequence[Prompt],
         *,
         heads: Sequence[int] = (),
+        pairs: Pairs = (),
         last_only: bool = False,
         replies: Sequence[str] = (),
     ) -> list[Reading]:
@@ -304,6 +305,8 @@ class AttentionReader(Protocol):
         Args:
             prompts: In the orders in which they are to be read.
             heads: Query heads to sum over, in every layer; empty: all.
+            pairs: Instead, heads of layers to read one by one, by layer and head; "all": every one that there is. The
+                pass ends after the last layer that is needed, unless a reply is to be scored.
             last_only: Only the last token of the prompt, which is about to be answered, not the whole question.
             replies: One for each prompt, to be scored in the same pass; empty: none.
         """

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fairpos.attention.reading import Reading
+from fairpos.attention.reading import LayerHead, Pairs, Reading
 from fairpos.backends.base import AttentionReader, Backend, Call, Generate, Reply, Score
+from fairpos.errors import InvalidOption
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Segment, Usage
 
@@ -111,10 +112,14 @@ class FakeBackend(Backend, AttentionReader):
         prompts: Sequence[Prompt],
         *,
         heads: Sequence[int] = (),
+        pairs: Pairs = (),
         last_only: bool = False,
         replies: Sequence[str] = (),
     ) -> list[Reading]:
-        """One layer, one token a segment: each gets attention in proportion to its probability."""
+        """One layer of one head, one token a segment: each gets attention in proportion to its probability."""
+        only = LayerHead(0, 0)
+        if pairs != "all" and any(pair != only for pair in pairs):
+            raise InvalidOption(f"pairs must be layer 0, head 0, got {', '.join(map(str, pairs))}")
         scored = self.run([Score(prompt, (reply,)) for prompt, reply in zip(prompts, replies, strict=False)])
         return [
             Reading(
@@ -122,6 +127,7 @@ class FakeBackend(Backend, AttentionReader):
                 (1,) * len(prompt.segments),
                 len(prompt.text.split()),
                 scored[i].log_probs[0] if scored else None,
+                (only,) if pairs else (),
             )
             for i, prompt in enumerate(prompts)
         ]

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fairpos.attention.reading import Reading
+from fairpos.attention.reading import Pairs, Reading
 from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import (
     AttentionOwner,
@@ -130,6 +130,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         prompts: Sequence[Prompt],
         *,
         heads: Sequence[int] = (),
+        pairs: Pairs = (),
         last_only: bool = False,
         replies: Sequence[str] = (),
     ) -> list[Reading]:
@@ -144,7 +145,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         tokens = [continuation(reply, self.tokenizer) for reply in replies]
         for i, layout in enumerate(layouts):
             self.check_length(layout, len(tokens[i]) if tokens else 0)
-        return read(self.model, layouts, heads=heads, last_only=last_only, replies=tokens)
+        return read(self.model, layouts, heads=heads, pairs=pairs, last_only=last_only, replies=tokens)
 
     def generate(
         self, layouts: Sequence[Layout], method: AttentionOwner | None = None, decoding: Decoding = Decoding()

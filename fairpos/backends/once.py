@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fairpos.attention.reading import Reading
+from fairpos.attention.reading import Pairs, Reading
 from fairpos.backends.base import AttentionReader, Backend, Call, Reply, Score, attention_reader
 from fairpos.prompts import Prompt
 from fairpos.types import Capability
@@ -76,6 +76,7 @@ class OnceBackend(Backend, AttentionReader):
         prompts: Sequence[Prompt],
         *,
         heads: Sequence[int] = (),
+        pairs: Pairs = (),
         last_only: bool = False,
         replies: Sequence[str] = (),
     ) -> list[Reading]:
@@ -85,4 +86,4 @@ class OnceBackend(Backend, AttentionReader):
             UnsupportedBackend: the backend has no attention to read.
         """
         reader = attention_reader(self.backend)
-        return reader.read_attention(prompts, heads=heads, last_only=last_only, replies=replies)
+        return reader.read_attention(prompts, heads=heads, pairs=pairs, last_only=last_only, replies=replies)

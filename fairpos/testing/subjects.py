@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fairpos.attention.reading import Reading
+from fairpos.attention.reading import Pairs, Reading
 from fairpos.backends.base import AttentionReader, Backend, Call, Reply, attention_reader
 from fairpos.backends.fake import FakeBackend
 from fairpos.prompts import Prompt
@@ -114,12 +114,13 @@ class RecordingBackend(Backend, AttentionReader):
         prompts: Sequence[Prompt],
         *,
         heads: Sequence[int] = (),
+        pairs: Pairs = (),
         last_only: bool = False,
         replies: Sequence[str] = (),
     ) -> list[Reading]:
         """The inner backend's readings; each counts as a call."""
         reader = attention_reader(self.inner)
-        readings = reader.read_attention(prompts, heads=heads, last_only=last_only, replies=replies)
+        readings = reader.read_attention(prompts, heads=heads, pairs=pairs, last_only=last_only, replies=replies)
         tokens = sum(reading.prompt_tokens for reading in readings)
         self.usage += Usage(prompt_tokens=tokens, calls=len(readings))
         return readings

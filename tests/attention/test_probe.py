@@ -8,7 +8,7 @@ from fairpos.attention import probe
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.probe import ProbeAttention, read
-from fairpos.attention.reading import Reading
+from fairpos.attention.reading import LayerHead, Reading
 from fairpos.attention.seam import seam_of
 from fairpos.errors import InvalidOption, TooLong
 from fairpos.layout import Layout
@@ -50,6 +50,40 @@ def test_chosen_heads_and_the_last_token_alone():
     np.testing.assert_allclose(last.weights, whole[:, :, -1].sum(1), atol=1e-5)
     with pytest.raises(InvalidOption, match=r"heads must be in 0..*, got 99"):
         read(model, [layout], heads=(99,))
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_heads_that_are_read_one_by_one_are_the_stock_models_and_later_layers_do_not_run(architecture):
+    model, layout = tiny_model(architecture, torch.float32), random_layout(3)
+    whole = stock_attention(model, layout)[:, :, layout.suffix_start :, layout.prefix_end : layout.suffix_start].mean(2)
+    [every] = read(model, [layout], pairs="all")
+    assert every.pairs == tuple(LayerHead(i, j) for i in range(whole.shape[0]) for j in range(whole.shape[1]))
+    np.testing.assert_allclose(every.weights, whole.flatten(0, 1).numpy(), atol=2e-5)
+    before = plain_logits(model, list(layout.input_ids))
+    chosen = (LayerHead(1, 0), LayerHead(0, 3), LayerHead(0, 1))
+    ran: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, module in enumerate(model.base_model.layers)
+    ]
+    [some, again] = read(model, [layout, layout], pairs=chosen)
+    for hook in hooks:
+        hook.remove()
+    assert some.pairs == (LayerHead(0, 1), LayerHead(0, 3), LayerHead(1, 0))
+    np.testing.assert_allclose(some.weights, np.stack([whole[pair].numpy() for pair in some.pairs]), atol=2e-5)
+    assert np.array_equal(some.weights, again.weights)
+    assert max(ran) == 0  # layer 1 is left where it has attended
+    assert torch.equal(plain_logits(model, list(layout.input_ids)), before)
+
+
+def test_a_reply_is_scored_beside_chosen_heads_and_a_layer_that_is_not_there_is_refused():
+    model, layout = tiny_model("llama", torch.float32), random_layout(3)
+    [scored] = read(model, [layout], pairs=[LayerHead(0, 1)], replies=[(5, 17)])
+    [plain] = read(model, [layout], replies=[(5, 17)])
+    assert scored.log_prob == plain.log_prob
+    with pytest.raises(InvalidOption, match=r"no layer 99"):
+        read(model, [layout], pairs=[LayerHead(99, 0)])
+    with pytest.raises(InvalidOption, match=r"heads must be in 0..*, got 99"):
+        read(model, [layout], pairs=[LayerHead(0, 99)])
 
 
 def test_questions_about_the_same_segments_share_their_prefill(monkeypatch):

@@ -21,7 +21,7 @@ class Scripted:
         self.weigh = weigh
         self.prompts = []
 
-    def read_attention(self, prompts, *, heads=(), last_only=False, replies=()):
+    def read_attention(self, prompts, *, heads=(), pairs=(), last_only=False, replies=()):
         self.prompts += prompts
         return [self.weigh(prompt.request) for prompt in prompts]
 
