@@ -219,12 +219,15 @@ class Score:
         replies: At least 1.
         attend: The method that owns the attention.
         batch_invariant: As in `Generate`.
+        branched: Many long replies: a local model may read them all in one pass, beside each other. Up to rounding the
+            scores are the same.
     """
 
     prompt: Prompt
     replies: tuple[str, ...]
     attend: AttentionOwner | None = None
     batch_invariant: bool = False
+    branched: bool = False
 
 
 Call: TypeAlias = Generate | Score

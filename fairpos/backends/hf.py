@@ -39,6 +39,7 @@ from fairpos.backends.batching import (
     of_like_length,
     owner_of,
 )
+from fairpos.backends.branches import score_in_branches
 from fairpos.backends.generation import (
     generate_rows,
     generate_tokens,
@@ -264,7 +265,10 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         alone: list[Placed[Score]] = []
         company: list[Placed[Score]] = []
         for placed in calls:
-            (apart if self._is_invariant(placed.call) else company).append(placed)
+            if placed.call.branched and placed.call.attend is None:  # whose replies are their only company
+                yield from self._scored_replies([placed], score_in_branches)
+            else:
+                (apart if self._is_invariant(placed.call) else company).append(placed)
         for group in alike_scores(apart):
             yield from self._apart_scores(group)
         for group in alike_scores(company):

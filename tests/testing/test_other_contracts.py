@@ -46,7 +46,13 @@ def worded(call: Call) -> Reply:
     return Reply(log_probs=(-length / 10,) * count, tokens=(4,) * count)
 
 
-RANKER_MODELS: dict[str, Backend] = {"likelihood": ToldBackend(worded)}
+def worded_alone(call: Call) -> Reply:
+    """A reply's log-probability by its own length, and the prompt's; four tokens each."""
+    each = len(call.prompt.text) / 100
+    return Reply(log_probs=tuple(-len(text) * each for text in call.replies), tokens=(4,) * len(call.replies))
+
+
+RANKER_MODELS: dict[str, Backend] = {"likelihood": ToldBackend(worded), "candidates": ToldBackend(worded_alone)}
 
 
 @pytest.mark.parametrize("check", RANKER_CONTRACT.checks)
