@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two threads unless the caller says otherwise: what the figures in the documentation were measured with.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench browser-test engine-test integration-test wheel-test docs serve clean
+.PHONY: demo test check bench browser-test engine-test integration-test wheel-test docs docs-site serve clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -75,8 +75,19 @@ check: .venv/installed
 docs: .venv/installed
 	$(BIN)/python docs/generate.py
 
+# The documentation as a site, in site/: no broken link, no warning. Light: neither torch nor fairpos is installed for it.
+DOCS := .venv-docs
+$(DOCS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade pip
+	$(DOCS)/bin/python -m pip install --quiet --constraint constraints.txt --group docs
+	touch $@
+
+docs-site: $(DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
 serve: .venv/installed
 	$(BIN)/python -m fairpos serve --model smollm2
 
 clean:
-	rm -rf .venv .venv-langchain .venv-integrations build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs .venv-langchain .venv-integrations site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

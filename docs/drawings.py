@@ -187,8 +187,6 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         ("edges", "ACEDB"),
         ("attn_rank", "CADBE"),
     ],
-    "swap": [("first", "AB"), ("second", "BA")],
-    "windows": [("1. CDE", "ABCDE"), ("2. ABx", "ABCED")],
 }
 STYLE = """<style>
 text { font: 10px system-ui, sans-serif; fill: #1f2328; text-anchor: middle; dominant-baseline: central }

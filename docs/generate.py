@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the code: tables of methods and settings, docs/methods.md, docs/layers.svg.
+"""Writes what the documentation takes from the code: tables of methods and settings, docs/methods.md, pictures.
 
 python docs/generate.py           writes
 python docs/generate.py --check   exits with 1 where a file is out of date
@@ -10,6 +10,8 @@ import inspect
 import re
 import sys
 from pathlib import Path
+
+from drawings import drawings
 
 from fairpos.methods.base import Method
 from fairpos.methods.catalogue import all_methods
@@ -100,7 +102,8 @@ def files() -> dict[Path, str]:
     readme = ROOT / "README.md"
     marked = re.compile(r"(<!-- methods: .*? -->\n).*?(<!-- /methods -->)", re.S)
     intro = "# Methods\n\nTaken from the code by `make docs`. Costs are relative to one call of the plain model.\n\n"
-    return {
+    pictures = {ROOT / "docs" / "drawings" / name: picture for name, picture in drawings().items()}
+    return pictures | {
         readme: marked.sub(lambda m: m[1] + table() + "\n" + m[2], readme.read_text(encoding="utf-8")),
         service: listed.sub(lambda m: m[1] + settings() + "\n" + m[2], service.read_text(encoding="utf-8")),
         ROOT / "docs" / "layers.svg": layers(),
@@ -118,6 +121,7 @@ def main() -> int:
             sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run `make docs`\n")
             stale = 1
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return stale
 
