@@ -13,7 +13,7 @@ SEGMENTS = {"A": 3, "B": 2, "C": 3}  # tokens of each
 PREFIX, SUFFIX = 1, 2
 # What a query of this segment (or of the suffix, "?") finds most important, least first: an example for PINE.
 LEAST_FIRST = {"A": "CB", "B": "AC", "C": "AB", "?": "BCA"}
-CELL, TOP, LEFT, PANEL_GAP = 22, 42, 34, 26
+CELL, TOP, LEFT = 22, 42, 40
 COLOURS = {"A": "#2f81f7", "B": "#d29922", "C": "#2da44e", "D": "#a371f7", "E": "#db61a2"}
 PLAIN = "#8c959f"
 
@@ -219,11 +219,11 @@ def token_name(token: Token) -> str:
     return "·" if not token.part else f"{token.part}{token.place + 1}" + ("'" if token.again else "")
 
 
-def grid(panel: Panel, left: float) -> list[str]:
-    """One panel, its corner at (left, 0)."""
-    body = [text(left, 10, panel.title, "title")]
+def grid_picture(name: str, panel: Panel) -> str:
+    """One panel."""
+    body = [text(6, 10, panel.title, "title")]
     for column, key in enumerate(panel.tokens):
-        x = left + LEFT + column * CELL
+        x = LEFT + column * CELL
         body.append(text(x + CELL / 2, TOP - 10, token_name(key), "name"))
         for row, query in enumerate(panel.tokens):
             y, found = TOP + row * CELL, panel.distance(query, key)
@@ -232,18 +232,10 @@ def grid(panel: Panel, left: float) -> list[str]:
             else:
                 body += [box(x, y, key.part, 0.75 / (1 + found / 4)), text(x + CELL / 2, y + CELL / 2, f"{found:g}")]
     for row, query in enumerate(panel.tokens):
-        body.append(text(left + LEFT - 6, TOP + (row + 0.5) * CELL, token_name(query), "name left"))
-    return body
-
-
-def grid_picture(name: str, panels: Sequence[Panel]) -> str:
-    """Panels side by side."""
-    body, left, height = [], 6.0, 0.0
-    for panel in panels:
-        body += grid(panel, left)
-        left += LEFT + CELL * len(panel.tokens) + PANEL_GAP
-        height = max(height, TOP + CELL * len(panel.tokens) + 6)
-    return svg(left - PANEL_GAP + 6, height, f"{name}: which token finds which, and how many positions back", body)
+        body.append(text(LEFT - 6, TOP + (row + 0.5) * CELL, token_name(query), "name left"))
+    size = CELL * len(panel.tokens)
+    title = f"{name}, {panel.title}: which token finds which, and how many positions back"
+    return svg(LEFT + size + 14, TOP + size + 6, title, body)
 
 
 def row_picture(name: str, rows: Sequence[tuple[str, str]]) -> str:
@@ -260,6 +252,9 @@ def row_picture(name: str, rows: Sequence[tuple[str, str]]) -> str:
 
 def drawings() -> dict[str, str]:
     """Every picture, by the name of its file."""
-    pictures = {name: grid_picture(name, panels) for name, panels in grids().items()}
+    pictures = {}
+    for name, panels in grids().items():
+        for number, panel in enumerate(panels, 1):
+            pictures[name if len(panels) == 1 else f"{name}-{number}"] = grid_picture(name, panel)
     pictures |= {name: row_picture(name, rows) for name, rows in ROWS.items()}
     return {f"{name}.svg": picture for name, picture in pictures.items()}

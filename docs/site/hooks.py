@@ -81,6 +81,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     config.repo_url = project["urls"]["Repository"]
+    config.repo_name = config.site_name
     config.nav = navigation((ROOT / "docs" / "README.md").read_text(encoding="utf-8"))
     config.mdx_configs["toc"]["slugify"] = slugify(case="lower")  # as git hosts name headings
     return config
