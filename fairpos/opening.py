@@ -74,8 +74,8 @@ def wrap(
     Args:
         model: A causal model.
         tokenizer: Its tokenizer.
-        store: Keeps the keys and values of segments from one prompt to the next, for `set_based` and `ape`; see
-            `fairpos.attention.store.SegmentStore`.
+        store: Keeps the keys and values of segments from one prompt to the next, for `set_based`, `ape` and stored
+            `placements`; see `fairpos.attention.store.SegmentStore`.
         batch_invariance: See `load`.
 
     Raises:

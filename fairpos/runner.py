@@ -107,6 +107,8 @@ def start(
         if task == "rank":
             check_ranker(ranker, backend, methods)
     methods = [method.ready(requests, backend, template) for method in methods]
+    if any(method.places_segments for method in methods):
+        methods = [method.in_order_shown() for method in methods]
     judged = any(request.task in ("judge", "choose") for request in requests)
     asking = asking_of(methods, backend, template, decoding, verdicts if judged else None)
     if asking.attend is not None and asking.attend.order_free:
@@ -248,8 +250,8 @@ def _run_voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
                 )
             voters = tuple(call.prompt for call in texts[1:])
             [reply] = yield [replace(texts[0], voters=voters, ballot=ballot)]
-            # One of them carries the cost of all.
-            calls = inner.send([reply] + [replace(reply, usage=Usage())] * len(voters))
+            # One of them carries the cost of all, and what each of them said.
+            calls = inner.send([reply] + [replace(reply, usage=Usage(), vote=None)] * len(voters))
     except StopIteration as stop:
         outputs: list[Output] = stop.value
         return outputs

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fairpos import tables
 from fairpos.errors import InvalidRequest
+from fairpos.votes import Vote
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,6 +205,8 @@ class View:
         mass: The probability that the reply is any of the labels, 0 to 1; None: the call asked for none.
         bounds: By segment id, where the log-probability is known to be no more than this; such an id has no score.
         key: Under which the response is cached; empty: nowhere.
+        vote: What several orders said that voted inside of this call, or of which this view was the first; None: none
+            did.
     """
 
     order: tuple[str, ...]
@@ -216,6 +219,7 @@ class View:
     mass: float | None = None
     bounds: Mapping[str, float] = field(default_factory=dict)
     key: str = ""
+    vote: Vote | None = None
 
     @property
     def winner(self) -> str | None:
@@ -268,6 +272,19 @@ class Output:
     def groups(self) -> Groups:
         """The ranking as groups, best first; ids of one group are tied."""
         return grouped(self.ranking, self.ties)
+
+    @property
+    def votes(self) -> tuple[Vote, ...]:
+        """What orders said that voted inside of its calls; `permutation` and `placements` let them."""
+        return tuple(view.vote for view in self.views if view.vote is not None)
+
+    @property
+    def agreement(self) -> float | None:
+        """The smallest share of the orders that agreed on a token, in (0, 1]; None where none voted inside of a call.
+
+        The nearer to 0, the likelier it is that another order alone would have given another result.
+        """
+        return min((vote.agreement for vote in self.votes), default=None)
 
     @property
     def ranked(self) -> tuple[Segment, ...]:

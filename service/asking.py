@@ -42,6 +42,7 @@ class Ask:
         passing: Whether the plain model may answer where a method can't be used.
         arrange_only: Stop where text would be generated; the output's views have the orders.
         fills_context: Whether a generated text may be as long as there is room for; see `Job`.
+        tells_votes: Whether the reply tells what the orders said that voted.
     """
 
     request: Request
@@ -54,6 +55,7 @@ class Ask:
     passing: bool = False
     arrange_only: bool = False
     fills_context: bool = False
+    tells_votes: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -95,6 +97,7 @@ class Ask:
             decoding=decoding or Decoding(),
             passing=options.on_unsupported == "pass",
             arrange_only=arrange_only,
+            tells_votes=options.votes,
         )
 
     def plain(self, reason: str) -> Ask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from urllib.parse import quote
 
 from fairpos.calibration.profile import Profile
@@ -13,7 +14,7 @@ from .asking import Ask
 from .errors import ServiceError
 from .metrics import Metrics
 from .schemas.base import Usage as TokenUsage
-from .schemas.options import Done
+from .schemas.options import Done, Vote
 
 _LONGEST_HEADER = 4096  # of x-fairpos-order; the body always has it
 
@@ -22,6 +23,7 @@ def done(ask: Ask, outputs: Sequence[Output]) -> Done:
     """The reply's `fairpos` block."""
     orders = [list(view.order) for output in outputs for view in output.views if view.order]
     notes = [*ask.notes, *(note for output in outputs for note in output.notes)]
+    votes = [vote for output in outputs for vote in output.votes]
     return Done(
         methods=ask.spec,
         order=orders[0] if orders and all(order == orders[0] for order in orders) else None,
@@ -30,6 +32,8 @@ def done(ask: Ask, outputs: Sequence[Output]) -> Done:
         profile=profile_of(ask.methods),
         left_out=[id for output in outputs for id in output.left_out],
         notes=notes,
+        agreement=min((vote.agreement for vote in votes), default=None),
+        votes=[Vote.model_validate(asdict(vote)) for vote in votes] if ask.tells_votes else None,
     )
 
 

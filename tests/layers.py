@@ -7,7 +7,7 @@
 LAYERS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "what can go wrong"),
     (
-        ("extras", "tables", "options", "types", "layout", "passages", "outputs", "registry", "plugins"),
+        ("extras", "tables", "options", "votes", "types", "layout", "passages", "outputs", "registry", "plugins"),
         "the vocabulary",
     ),
     (

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,14 @@ from fairpos.attention.kernel import attend, softmax
 from fairpos.attention.rope import Pairs, Rotary, RotatedPart
 from fairpos.attention.window import Window
 from fairpos.errors import UnsupportedModel
+from fairpos.layout import Layout
+
+
+class KeptSegments(Protocol):
+    """Keeps what was read of segments; see `store`."""
+
+    def fill(self, model: PreTrainedModel, cache: SegmentCache, layout: Layout) -> None:
+        """Puts prefix and segments of a canonical prompt into an empty cache."""
 
 
 class Attention(ABC):
@@ -51,13 +59,21 @@ class Attention(ABC):
         """One more than the largest position in the prompts."""
         return max(len(layout) for layout in self.batch.layouts)
 
-    def begin(self, model: PreTrainedModel, cache: SegmentCache) -> None:  # noqa: B027  nothing, unless overridden
-        """Reads what all rows of the call have in common, once, before they run; most attentions have nothing to read.
+    @property
+    def orders(self) -> list[tuple[str, ...]]:
+        """Segment ids in the order in which each row sees them: that of its prompt, unless overridden."""
+        return [layout.ids for layout in self.batch.layouts]
+
+    def begin(self, model: PreTrainedModel, cache: SegmentCache, store: KeptSegments | None = None) -> None:
+        """Reads what all rows of the call have in common, once, before they run: what a store keeps, unless overridden.
 
         Args:
             model: Armed for the call.
             cache: Of the call, empty.
+            store: Serves the call's one prompt; None: nothing does.
         """
+        if store is not None:
+            store.fill(model, cache, self.batch.layouts[0])
 
     @abstractmethod
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
     bases   prefix and segments, read once in each of P base orders, as the plain model reads them
     views   suffix and generated tokens, read once in each of P * R views: R other orders for each base
 
+What is read may also be taken from a store, where each segment was read alone behind the prefix and starts right after
+it: then there is one base, in which all segments start alike.
+
 In view v segment j would start at s_j(v); its keys stand where base b has it, at s_j(b). Scores depend on relative
 positions alone, so instead of its keys the query is turned, by s_j(b) - s_j(v) positions. One copy of the keys and
 values of a base serves all views of it; what a view costs is its suffix.
@@ -26,9 +29,10 @@ from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.families.find import decoder_of
 from fairpos.attention.kernel import capped, precise
-from fairpos.attention.layer import Attention, Layer, SegmentCache
+from fairpos.attention.layer import Attention, KeptSegments, Layer, SegmentCache
 from fairpos.attention.ordinary import OrdinaryAttention
 from fairpos.attention.rope import Pairs
+from fairpos.attention.store import SegmentStore
 from fairpos.attention.tiles import Tiles
 from fairpos.attention.window import Window
 from fairpos.errors import InvalidLayout
@@ -47,17 +51,24 @@ class PlacementsAttention(Attention):
         layout: The prompt, canonical, with one set of at least 2 segments.
         bases: P orders in which prefix and segments are read.
         views: For each base the R orders in which its segments are looked at.
+        stored: Segments are read each by itself, as a store keeps them; then there is one base.
 
     Raises:
         InvalidLayout: the prompt has several sets, or `begin` was not called.
     """
 
-    def __init__(self, layout: Layout, bases: Sequence[Order], views: Sequence[Sequence[Order]]) -> None:
+    def __init__(
+        self, layout: Layout, bases: Sequence[Order], views: Sequence[Sequence[Order]], *, stored: bool = False
+    ) -> None:
         if len(layout.sets) != 1:
             raise InvalidLayout(f"placements takes one set of segments that touch each other; got {len(layout.sets)}")
         super().__init__(Batch([layout] * sum(map(len, views))))
+        self._orders = [tuple(layout.ids[number] for number in view) for each in views for view in each]
         self._layouts = [reordered(layout, base) for base in bases]
+        self._stored = stored
         starts = torch.tensor([starts_of(layout, base) for base in bases])[:, None]  # (P, 1, K)
+        if stored:  # every segment right behind the prefix
+            starts = torch.full_like(starts, layout.prefix_end)
         self._placed = torch.tensor([[starts_of(layout, view) for view in each] for each in views])  # (P, R, K)
         # How far each segment is moved, by its place in the base: (P, R, K).
         storage = torch.tensor(bases)[:, None].expand_as(self._placed)
@@ -68,13 +79,21 @@ class PlacementsAttention(Attention):
         self._turns: dict[Hashable, tuple[Pairs, Tensor]] = {}  # by how the layers' keys turn
         self._pass: LaterTokens | None = None
 
-    def begin(self, model: PreTrainedModel, cache: SegmentCache) -> None:
+    @property
+    def orders(self) -> list[tuple[str, ...]]:
+        """Segment ids in the order of each view."""
+        return self._orders
+
+    def begin(self, model: PreTrainedModel, cache: SegmentCache, store: KeptSegments | None = None) -> None:
         """Reads prefix and segments in every base order, and makes the call's cache one of what comes after them."""
         heads = [Layout(layout.input_ids[: layout.suffix_start], layout.sets) for layout in self._layouts]
         batch = Batch(heads)
         reading = SegmentCache(BaseReading(batch), cache.layer_class_to_replicate)
-        # Below the head: no logits are wanted of the segments.
-        decoder_of(model)(input_ids=batch.input_ids(0, model.device), use_cache=True, **kept_in(reading))
+        if self._stored:  # without a store, one of this call's own: the same bits
+            (store or SegmentStore()).fill(model, reading, self._layouts[0])
+        else:
+            # Below the head: no logits are wanted of the segments.
+            decoder_of(model)(input_ids=batch.input_ids(0, model.device), use_cache=True, **kept_in(reading))
         for index, layer in enumerate(reading.layers):
             later = cache.layer_class_to_replicate()
             later.before = batch.width

@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 
 from fairpos.audit.audit import Audit
+from fairpos.audit.disagreement import Disagreement, disagreements
 from fairpos.audit.figure_words import FIGURES, FigureWords
 from fairpos.audit.plots import COLOURS, Line, Point, bars, curve, scatter
 from fairpos.audit.statistics import TEST_LEVEL, MethodFigures
@@ -71,9 +72,21 @@ def page_of(audit: Audit, version: str) -> str:
             _matrix_of(number, method, audit) for number, method in enumerate(audit.methods) if method.flip_matrix
         ],
         flips=worst_flips(audit),
+        disagreements=disagreements_of(audit),
+        visible=visible_text,
         test_level=TEST_LEVEL,
         letters=[chr(65 + i) if i < 26 else str(i + 1) for i in range(audit.segments)],
     )
+
+
+def disagreements_of(audit: Audit) -> list[Disagreement]:
+    """What the votes of the audit's methods tell."""
+    return disagreements(audit.trials, audit.items, [method.method for method in audit.methods])
+
+
+def visible_text(token: str) -> str:
+    """A token's text with its white space as signs; a space before it goes without saying."""
+    return token.replace("\n", "\u21b5").removeprefix(" ") or "\u2423"
 
 
 def worst_flips(audit: Audit, count: int = _SHOWN_FLIPS) -> list[tuple[Item, list[Trial]]]:

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fairpos.audit.audit import Audit
-from fairpos.audit.page import page_of, worst_flips
+from fairpos.audit.disagreement import Disagreement
+from fairpos.audit.page import disagreements_of, page_of, worst_flips
 from fairpos.audit.statistics import TEST_LEVEL, MethodFigures
 from fairpos.audit.trial import Trial
 from fairpos.files.items import Item
@@ -57,6 +58,7 @@ def report_of(audit: Audit, version: str) -> dict[str, object]:
         "advice": asdict(audit.advice),
         "gates": [gate.to_record() for gate in audit.gates],
         "attention_by_slot": [{"slot": i, **_finite_record(value)} for i, value in enumerate(audit.attention)],
+        "disagreements": [_disagreement_report(each) for each in disagreements_of(audit)],
         "worst_flips": [_flip_report(item, trials) for item, trials in worst_flips(audit)],
     }
 
@@ -85,6 +87,23 @@ def _method_report(figures: MethodFigures) -> dict[str, object]:
 
 def _finite_record(value: Interval) -> dict[str, float | None]:
     return {name: (x if math.isfinite(x) else None) for name, x in asdict(value).items()}
+
+
+def _disagreement_report(found: Disagreement) -> dict[str, object]:
+    return {
+        "method": found.method,
+        "bands": [
+            {
+                "agreement": band.words,
+                "items": band.items,
+                "right": None if band.right is None else _finite_record(band.right),
+                "plain_right": None if band.plain_right is None else _finite_record(band.plain_right),
+                "plain_same": _finite_record(band.plain_same),
+            }
+            for band in found.bands
+        ],
+        "worst": [{"id": item.id, "agreement": vote.agreement, "vote": asdict(vote)} for item, vote in found.worst],
+    }
 
 
 def _flip_report(item: Item, trials: Sequence[Trial]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from fairpos.files.items import Item
 from fairpos.files.records import Record
 from fairpos.prompts import slot_labels
 from fairpos.types import Output, Request
+from fairpos.votes import Vote
 
 # No reply came, or none that could be read: asking again may give one. Elsewhere the model has said what it says.
 _WORTH_ASKING_AGAIN = frozenset({"http_error", "timeout", "malformed", "cancelled"})
@@ -37,6 +38,7 @@ class Trial:
         calls, prompt_tokens, completion_tokens, seconds: Cost, as if nothing had been remembered from other trials;
             seconds are the trial's part of its batch.
         detail: What went wrong, where something did.
+        vote: What the orders said that voted inside of its calls, of the vote that they agree least on; None: none did.
     """
 
     method: str
@@ -56,6 +58,7 @@ class Trial:
     completion_tokens: int = 0
     seconds: float = 0.0
     detail: str = ""
+    vote: Vote | None = None
 
     @classmethod
     def of(cls, method: str, task: AuditTask, asked: Asked, output: Output, *, seconds: float) -> Trial:
@@ -80,6 +83,7 @@ class Trial:
             output.usage.completion_tokens + output.usage.cached_completion_tokens,
             seconds,
             details[0] if details else "",
+            min(output.votes, key=lambda vote: vote.agreement, default=None),
         )
 
     @property
@@ -134,6 +138,9 @@ class Trial:
             if not isinstance(value, list):
                 raise InvalidRequest(f"a trial's {name} must be a list of ids, got {value!r}")
             values[name] = tuple(map(str, value))
+        vote = record.get("vote")
+        if isinstance(vote, dict):
+            values["vote"] = Vote.from_record(vote)
         try:
             return cls(**values)  # type: ignore[arg-type]
         except TypeError as error:

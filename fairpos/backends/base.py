@@ -16,6 +16,7 @@ from fairpos.errors import InvalidOption, UnsupportedBackend
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Output, Status, Usage
+from fairpos.votes import Vote
 
 # What to do about a reply that was cut off.
 MORE_TOKENS = "allow more new tokens (--max-new-tokens, max_new_tokens)"
@@ -159,17 +160,21 @@ class AttentionOwner(Protocol):
     Class attributes:
         name: By which users call it.
         order_free: The result doesn't depend on the order of the segments.
-        reuses_segments: Keys and values of a segment depend on the prefix and itself alone, so a store can keep them.
         needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
 
     Attributes:
+        reuses_segments: Keys and values of a segment depend on the prefix and itself alone, so a store can keep them.
         pooling: How the rows in which it reads one prompt become one distribution; None: every prompt is one row.
     """
 
     name: ClassVar[str]
     order_free: ClassVar[bool]
-    reuses_segments: ClassVar[bool]
     needs_whole_prompt: ClassVar[bool]
+
+    @property
+    def reuses_segments(self) -> bool:
+        """See above."""
+        return False
 
     @property
     def pooling(self) -> Ballot | None:
@@ -255,6 +260,7 @@ class Reply:
         key: Under which an endpoint's response is cached.
         http_status: Of an endpoint's last response; None: there was none, or a local model replied.
         retry_after_s: Seconds after which an endpoint that refused wants to be asked again; None: it didn't say.
+        vote: What the orders said that voted on it; of scored replies in the words of the call.
     """
 
     status: Status = "ok"
@@ -272,6 +278,7 @@ class Reply:
     http_status: int | None = None
     retry_after_s: float | None = None
     stopped_by: str = ""
+    vote: Vote | None = None
 
     @property
     def mean_log_prob(self) -> float | None:

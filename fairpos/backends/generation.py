@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,14 +18,16 @@ from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Ballot, Decoding
 from fairpos.backends.caches import TokensCache
 from fairpos.backends.generation_config import end_tokens, generation_config_of, until_end, without_habits
-from fairpos.backends.in_step import PromptsInStep
+from fairpos.backends.in_step import PromptsInStep, orders_shown
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.local_model import MODEL_ERRORS, LocalModel, some_tokens
 from fairpos.backends.logits import RefuseNonFinite
 from fairpos.backends.rows import EachRowGuided, EachRowSamples, EachRowStops, GrowingText
+from fairpos.backends.tally import Tally
 from fairpos.backends.voting import voting
 from fairpos.errors import FairposError, InvalidOption
 from fairpos.layout import Layout
+from fairpos.votes import Vote
 
 # torch's generator is global: two sampled generations at once would draw from each other's stream.
 _sampling_lock = threading.Lock()
@@ -44,11 +46,8 @@ def generate_tokens(
     holds each prompt to a list of its labels.
     """
     if method is not None and method.pooling is not None:
-        held = listing_processor(local, decoding, listings)
-        if held is not None:
-            processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
-            decoding = replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
-        return [vote_tokens(local, [layout], method, decoding, method.pooling) for layout in layouts]
+        decoding = held_to_listing(local, decoding, listings)
+        return [vote_tokens(local, [layout], method, decoding, method.pooling).tokens for layout in layouts]
     config = generation_config_of(local, decoding)
     finite = LogitsProcessorList([RefuseNonFinite(), *(decoding.logits_processor or [])])
     held = listing_processor(local, decoding, listings)
@@ -80,11 +79,7 @@ def generate_rows(
     decodings: Sequence[Decoding],
     listings: Sequence[Sequence[str]] = (),
 ) -> list[GrowingText]:
-    """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`."""
-    if method is not None and method.pooling is not None:
-        each = zip(layouts, decodings, strict=True)
-        held = listing_processor(local, decodings[0], listings)
-        return [vote_row(local, [layout], method, decoding, method.pooling, held)[0] for layout, decoding in each]
+    """New text after each prompt, each with a decoding of its own, all in one batch; see `rows`. None of them votes."""
     held = listing_processor(local, decodings[0], listings)
     if held is not None:
         decodings = [replace(decoding, max_new_tokens=held.longest) for decoding in decodings]
@@ -101,9 +96,22 @@ def generate_rows(
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """What prompts agreed on.
+
+    Attributes:
+        tokens: New ones, without end-of-text.
+        vote: What each order said; None where there was one alone.
+    """
+
+    tokens: list[int]
+    vote: Vote | None
+
+
 def vote_tokens(
     local: LocalModel, layouts: Sequence[Layout], method: AttentionOwner | None, decoding: Decoding, ballot: Ballot
-) -> list[int]:
+) -> Voted:
     """New tokens that all prompts continue with: they decode in step and vote at every token.
 
     Processors, stopping criteria and the streamer see one sequence, the first prompt's.
@@ -118,22 +126,27 @@ def vote_tokens(
             f"got num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}"
         )
     with ExitStack() as stack:
-        parts = []
+        parts, tally = [], Tally()
+        orders: list[tuple[str, ...]] = []
         for numbers in local.runnable_batches(layouts, method, config.max_new_tokens or 0):
             attending = local.attending([layouts[number] for number in numbers], method, new=config.max_new_tokens or 0)
-            parts.append(PromptsInStep(local, *stack.enter_context(attending)))
+            batch, cache = stack.enter_context(attending)
+            parts.append(PromptsInStep(local, batch, cache))
+            # One prompt may be read in several orders; several are in the orders in which they came.
+            orders += orders_shown(batch, cache) if len(layouts) == 1 else [layouts[number].ids for number in numbers]
         if config.do_sample:
             stack.enter_context(_seeded(decoding.seed))
-        batch = Batch(layouts)  # what processors see; the prompts themselves are in the parts
+        seen = Batch(layouts)  # by processors; the prompts themselves are in the parts
         output = _generate(
             local,
-            batch,
+            seen,
             config,
             logits_processor=decoding.logits_processor,
             stopping_criteria=decoding.stopping_criteria,
-            custom_generate=voting(ballot, parts, decoding.streamer),
+            custom_generate=voting(ballot, parts, tally, decoding.streamer),
         )
-    return until_end(output[0, batch.width :].tolist(), config)
+    tokens = until_end(output[0, seen.width :].tolist(), config)
+    return Voted(tokens, tally.vote(orders, tokens, local.tokenizer))
 
 
 def vote_row(
@@ -143,8 +156,8 @@ def vote_row(
     decoding: Decoding,
     ballot: Ballot,
     held: HeldToListing | None = None,
-) -> tuple[GrowingText, int]:
-    """The voted text as it grows, for a decoding that is followed by row; and how many tokens were voted on."""
+) -> tuple[GrowingText, Voted]:
+    """The voted text as it grows, for a decoding that is followed by row; and what was voted on."""
     if held is not None:
         decoding = replace(decoding, max_new_tokens=held.longest)
     row = row_of(local, decoding)
@@ -155,7 +168,7 @@ def vote_row(
         logits_processor=choosing,
         stopping_criteria=StoppingCriteriaList([EachRowStops([row])]),
     )
-    return row, len(vote_tokens(local, layouts, method, followed, ballot))
+    return row, vote_tokens(local, layouts, method, followed, ballot)
 
 
 def row_of(local: LocalModel, decoding: Decoding) -> GrowingText:
@@ -170,6 +183,15 @@ def listing_processor(local: LocalModel, decoding: Decoding, listings: Sequence[
         return None
     end = (*end_tokens(generation_config_of(local, decoding)), local.pad)[0]
     return HeldToListing(listings, local.tokenizer, end)
+
+
+def held_to_listing(local: LocalModel, decoding: Decoding, listings: Sequence[Sequence[str]]) -> Decoding:
+    """The decoding, held to the lists of labels that are wanted; as it is where none are."""
+    held = listing_processor(local, decoding, listings)
+    if held is None:
+        return decoding
+    processors = LogitsProcessorList([*(decoding.logits_processor or []), held])
+    return replace(decoding, max_new_tokens=held.longest, logits_processor=processors)
 
 
 def _row_processors(

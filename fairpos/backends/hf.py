@@ -43,6 +43,8 @@ from fairpos.backends.branches import score_in_branches
 from fairpos.backends.generation import (
     generate_rows,
     generate_tokens,
+    held_to_listing,
+    listing_processor,
     vote_row,
     vote_tokens,
 )
@@ -62,6 +64,7 @@ from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decod
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt, continuation
 from fairpos.types import Capability, Status, Usage
+from fairpos.votes import candidates_vote
 
 Placing: TypeAlias = Iterator[tuple[int, Reply]]
 _Scorer: TypeAlias = Callable[
@@ -162,11 +165,11 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         ballot: Ballot = Ballot(),
     ) -> list[int]:
         """New tokens that all prompts continue with; see `generation.vote_tokens`."""
-        return vote_tokens(self, layouts, method, decoding, ballot)
+        return vote_tokens(self, layouts, method, decoding, ballot).tokens
 
     def score(
         self, layouts: Sequence[Layout], replies: Sequence[Replies], method: AttentionOwner | None = None
-    ) -> list[Scores]:
+    ) -> list[tuple[tuple[float, ...], tuple[bool, ...]]]:
         """Log-probability of each reply after its prompt, and whether greedy decoding would give it.
 
         Args:
@@ -174,7 +177,8 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
             replies: Several for each prompt, in tokens.
             method: Which may own the attention.
         """
-        return score_side_by_side(self, layouts, replies, method)
+        found = score_side_by_side(self, layouts, replies, method)
+        return [(each.log_probs, each.greedy) for each in found]
 
     def reply_log_probs(
         self, layouts: Sequence[Layout], reply: Sequence[int], method: AttentionOwner | None = None
@@ -196,8 +200,8 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         company: list[Placed[Generate]] = []
         apart: list[Placed[Generate]] = []
         for placed in calls:
-            if placed.call.voters:  # its prompts are its only company
-                yield placed.place, self._voted_reply(placed.call)
+            if placed.call.voters or _reads_in_rows(placed.call.attend):  # its own rows are its only company
+                yield placed.place, self._voted_reply(placed)
             elif self._is_invariant(placed.call):
                 apart.append(placed)
             else:
@@ -213,8 +217,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         owner = owner_of(group)
         together: list[Placed[Generate]] = []
         for placed in group:
-            votes = owner is not None and owner.pooling is not None  # its rows are its only company
-            if placed.call.decoding.is_plain and not votes and decodes_side_by_side(self, owner, placed.layout):
+            if placed.call.decoding.is_plain and decodes_side_by_side(self, owner, placed.layout):
                 together.append(placed)
             else:
                 yield from self._rows_replies([placed]) if _by_row([placed]) else self._batch_replies([placed])
@@ -246,14 +249,29 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
             usage = replace(_cost(placed.layout, owner, len(row.tokens)), reused_tokens=kept)
             yield placed.place, _row_reply(row, usage)
 
-    def _voted_reply(self, call: Generate) -> Reply:
-        layouts = [self.layout(prompt) for prompt in (call.prompt, *call.voters)]
-        read = sum(map(len, layouts))
+    def _voted_reply(self, placed: Placed[Generate]) -> Reply:
+        """The one text of several prompts, or of one that the attention reads in several rows."""
+        call = placed.call
+        layouts = [placed.layout, *map(self.layout, call.voters)]
+        own = call.attend.pooling if call.attend is not None and not call.voters else None
+        ballot = own or call.ballot
+        reused = 0 if call.voters else self.reused_tokens(placed.layout, call.attend)
         if call.decoding.by_row:
-            row, voted = vote_row(self, layouts, call.attend, call.decoding, call.ballot)
-            return _row_reply(row, Usage(read, voted * len(layouts), calls=len(layouts)))
-        tokens = vote_tokens(self, layouts, call.attend, call.decoding, call.ballot)
-        return self._text_reply(tokens, call.decoding, Usage(read, len(tokens) * len(layouts), calls=len(layouts)))
+            held = listing_processor(self, call.decoding, _listings_of([placed]))
+            row, voted = vote_row(self, layouts, call.attend, call.decoding, ballot, held)
+            usage = self._vote_usage(layouts, call.attend, len(voted.tokens))
+            return replace(_row_reply(row, replace(usage, reused_tokens=reused)), vote=voted.vote)
+        held_decoding = held_to_listing(self, call.decoding, _listings_of([placed]))
+        voted = vote_tokens(self, layouts, call.attend, held_decoding, ballot)
+        usage = self._vote_usage(layouts, call.attend, len(voted.tokens))
+        reply = self._text_reply(voted.tokens, held_decoding, replace(usage, reused_tokens=reused))
+        return replace(reply, vote=voted.vote)
+
+    def _vote_usage(self, layouts: Sequence[Layout], owner: AttentionOwner | None, new: int) -> Usage:
+        """Tokens read and written by all that voted."""
+        if len(layouts) == 1:
+            return _cost(layouts[0], owner, new)
+        return Usage(sum(map(len, layouts)), new * len(layouts), calls=len(layouts))
 
     def _text_reply(self, tokens: Sequence[int], decoding: Decoding, usage: Usage) -> Reply:
         finish: Finish = "length" if len(tokens) >= decoding.max_new_tokens else "stop"
@@ -298,13 +316,19 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         tokens = [[continuation(text, self.tokenizer) for text in placed.call.replies] for placed in batch]
         reused = self.reused_tokens(batch[0].layout, owner)
         found = scorer(self, _layouts_of(batch), tokens, owner)
-        for placed, replies, (log_probs, greedy) in zip(batch, tokens, found, strict=True):
+        for placed, replies, scores in zip(batch, tokens, found, strict=True):
             lengths = tuple(map(len, replies))
             usage = replace(_cost(placed.layout, owner, max(lengths)), reused_tokens=reused)
-            yield (
-                placed.place,
-                Reply(log_probs=log_probs, greedy=greedy, tokens=lengths, usage=usage, resolution=self.resolution),
+            said = placed.call.replies
+            reply = Reply(
+                log_probs=scores.log_probs,
+                greedy=scores.greedy,
+                tokens=lengths,
+                usage=usage,
+                resolution=self.resolution,
+                vote=candidates_vote(scores.orders, said, scores.by_order, scores.log_probs) if scores.orders else None,
             )
+            yield placed.place, reply
 
     def _is_invariant(self, call: Call) -> bool:
         """Whether the reply may not depend on who else is asked, by the setting."""
@@ -318,12 +342,15 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         Alone where a store serves them, or where the attention reads each in several rows.
         """
         owner = owner_of(group)
-        if (owner is not None and owner.pooling is not None) or any(
-            self.serving_store([placed.layout], owner) is not None for placed in group
-        ):
+        if _reads_in_rows(owner) or any(self.serving_store([placed.layout], owner) is not None for placed in group):
             yield from ([placed] for placed in group)
         else:
             yield from of_like_length(group, self.batch_tokens)
+
+
+def _reads_in_rows(owner: AttentionOwner | None) -> bool:
+    """Whether the attention reads one prompt in several rows, which vote."""
+    return owner is not None and owner.pooling is not None
 
 
 def _by_row(batch: Sequence[Placed[Generate]]) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import Cache
 
 from fairpos.attention.batch import Batch
+from fairpos.attention.layer import SegmentCache
 from fairpos.backends.local_model import LocalModel
 from fairpos.backends.voting import InStep
 
@@ -33,3 +34,10 @@ class PromptsInStep(InStep):
         rows, positions = len(self._mask), self._mask.sum(-1, keepdim=True)
         self._mask = torch.cat([self._mask, self._mask.new_ones(rows, 1)], dim=1)
         return self._local.read(token.expand(rows, 1), self._cache, self._mask, positions, keep=1)[:, -1]
+
+
+def orders_shown(batch: Batch, cache: Cache) -> list[tuple[str, ...]]:
+    """Segment ids in the order in which each row of a call sees them."""
+    if isinstance(cache, SegmentCache):
+        return cache.attention.orders
+    return [layout.ids for layout in batch.layouts]

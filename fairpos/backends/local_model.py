@@ -169,10 +169,7 @@ class LocalModel:
                     f"the model's context is {self.context}. {WHAT_FITS}"
                 )
             with seam_of(self.model).call(attention, method.name, new) as cache:
-                attention.begin(self.model, cache)
-                store = self.serving_store(attention.batch.layouts, method)
-                if store is not None:
-                    store.fill(self.model, cache, attention.batch.layouts[0])
+                attention.begin(self.model, cache, self.serving_store(layouts, method))
                 yield attention.batch, cache
 
     def prefill(self, batch: Batch, cache: Cache) -> Tensor:

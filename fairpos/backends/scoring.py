@@ -7,8 +7,8 @@ Prompts that begin alike are read from where they part, where that saves enough.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -18,21 +18,37 @@ from transformers import Cache
 from fairpos.attention.batch import Batch
 from fairpos.backends.base import AttentionOwner, Ballot
 from fairpos.backends.caches import continued, keeps_all
+from fairpos.backends.in_step import orders_shown
 from fairpos.backends.local_model import LocalModel
-from fairpos.backends.voting import pooled, pooled_steps
+from fairpos.backends.voting import pooled_steps
 from fairpos.layout import Layout
 
 # Prompts of so many tokens before their suffix are read in two steps where their bits may not depend on others, so that
 # those with the same passages share the first; of a shorter one the second step costs more than 7 %.
 _LONG_HEAD = 384
 
-# Of one prompt: the log-probability of each reply, and whether greedy decoding gives it.
-Scores: TypeAlias = tuple[tuple[float, ...], tuple[bool, ...]]
 Replies: TypeAlias = Sequence[Sequence[int]]  # to one prompt, in tokens
 
 # Share of a prompt that views must have in common to read it once. Below it, what that saves is lost again: whatever
 # goes on from a cache takes a mask, for which the kernel computes the pairs that a causal prompt leaves out.
 _SHARED_START = 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Of the replies to one prompt.
+
+    Attributes:
+        log_probs: Of each reply, summed over its tokens.
+        greedy: Whether greedy decoding gives it.
+        orders: Segment ids as each row saw them that voted; empty where the prompt was read in one row.
+        by_order: What each of these rows alone gives the replies, (orders, replies).
+    """
+
+    log_probs: tuple[float, ...]
+    greedy: tuple[bool, ...]
+    orders: tuple[tuple[str, ...], ...] = ()
+    by_order: tuple[tuple[float, ...], ...] = ()
 
 
 def score_side_by_side(
@@ -54,9 +70,9 @@ def score_side_by_side(
         with local.attending([layouts[number] for number in numbers], method, new=longest) as (batch, cache):
             first = torch.log_softmax(local.prefill(batch, cache), dim=-1)
             if pooling is not None:
-                return [_score_replies(local, cache, pooled(first, pooling), replies[0], len(first), pooling)]
+                return [_score_replies(local, batch, cache, first, replies[0], pooling)]
             for number, row in zip(numbers, first, strict=True):
-                scores[number] = _score_replies(local, cache, row, replies[number])
+                scores[number] = _score_replies(local, batch, cache, row[None], replies[number])
     return [scores[number] for number in range(len(layouts))]
 
 
@@ -86,14 +102,16 @@ def score_after_one_head(
         if may_batch and keeps_all(cache) and local.pads_exactly():
             logits = _suffix_logits(local, cache, [layout.input_ids[start:] for layout in layouts])
             first = torch.log_softmax(logits, dim=-1)
-            return [_score_replies(local, cache, row, each) for row, each in zip(first, replies, strict=True)]
+            return [
+                _score_replies(local, batch, cache, row[None], each) for row, each in zip(first, replies, strict=True)
+            ]
         for layout, each in zip(layouts, replies, strict=True):
             with continued(cache) as own:
                 suffix = torch.tensor([layout.input_ids[start:]] * len(batch.layouts), device=local.device)
-                rows = torch.log_softmax(local.read(suffix, own, keep=1)[:, -1], dim=-1)
-                pooling = None if method is None else method.pooling
-                first = rows[0] if pooling is None else pooled(rows, pooling)
-                scores.append(_score_replies(local, own, first, each, len(rows), pooling))
+                first = torch.log_softmax(local.read(suffix, own, keep=1)[:, -1], dim=-1)
+                scores.append(
+                    _score_replies(local, batch, own, first, each, None if method is None else method.pooling)
+                )
     return scores
 
 
@@ -167,27 +185,46 @@ def _suffix_logits(local: LocalModel, cache: Cache, suffixes: Sequence[Sequence[
 
 
 def _score_replies(
-    local: LocalModel, cache: Cache, first: Tensor, replies: Replies, count: int = 1, pooling: Ballot | None = None
+    local: LocalModel, batch: Batch, cache: Cache, first: Tensor, replies: Replies, pooling: Ballot | None = None
 ) -> Scores:
-    """Scores replies from the log-probabilities of their first token (V,) and a cache of the prompt.
+    """Scores replies to one prompt.
 
-    `count` rows of the cache read the prompt; where they are several, they are pooled at every step.
+    Args:
+        local: The model.
+        batch: Of the call.
+        cache: Of the prompt.
+        first: Log-probabilities of the next token in each row that read the prompt, (rows, V).
+        replies: In tokens.
+        pooling: How several rows are one at every token; None: there is one.
     """
-    rows: dict[tuple[int, ...], Tensor] = {}  # tokens before the last -> log-probabilities after each, (n, V)
-    for reply in replies:
-        head = tuple(reply[:-1])
-        if head and head not in rows:
+    log_probs, greedy = [0.0] * len(replies), [False] * len(replies)
+    by_row: list[list[float]] = [[] for _ in replies]
+    for numbers, steps in _steps_of_heads(local, cache, first, replies):
+        after = steps[0] if pooling is None else pooled_steps(steps, pooling)  # (tokens, V)
+        for number in numbers:
+            tokens = torch.tensor(replies[number], device=after.device)
+            log_probs[number] = float(after.gather(1, tokens[:, None]).sum())
+            greedy[number] = bool((after.argmax(dim=-1) == tokens).all())
+            if len(first) > 1:
+                by_row[number] = steps.gather(2, tokens.expand(len(first), -1)[..., None]).sum(dim=(1, 2)).tolist()
+    orders = tuple(orders_shown(batch, cache)) if len(first) > 1 else ()
+    return Scores(tuple(log_probs), tuple(greedy), orders, tuple(zip(*by_row, strict=True)) if orders else ())
+
+
+def _steps_of_heads(
+    local: LocalModel, cache: Cache, first: Tensor, replies: Replies
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Numbers of replies that are the same up to their last token, and log-probabilities at each token (rows, n, V)."""
+    heads: dict[tuple[int, ...], list[int]] = {}
+    for number, reply in enumerate(replies):
+        heads.setdefault(tuple(reply[:-1]), []).append(number)
+    for head, numbers in heads.items():
+        steps = first[:, None]
+        if head:
             with continued(cache) as own:
-                logits = local.read(torch.tensor([head] * count, device=local.device), own)
-            steps = torch.log_softmax(logits, dim=-1)
-            rows[head] = steps[0] if pooling is None else pooled_steps(steps, pooling)
-    log_probs, greedy = [], []
-    for reply in replies:
-        after = torch.cat([first[None], rows[tuple(reply[:-1])]]) if len(reply) > 1 else first[None]
-        tokens = torch.tensor(reply, device=after.device)
-        log_probs.append(float(after.gather(1, tokens[:, None]).sum()))
-        greedy.append(bool((after.argmax(dim=-1) == tokens).all()))
-    return tuple(log_probs), tuple(greedy)
+                logits = local.read(torch.tensor([head] * len(first), device=local.device), own)
+            steps = torch.cat([steps, torch.log_softmax(logits, dim=-1)], dim=1)
+        yield numbers, steps
 
 
 def _common_start(layouts: Sequence[Layout]) -> int:

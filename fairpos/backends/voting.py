@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fairpos.backends.base import Ballot
+from fairpos.backends.tally import Tally
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
@@ -54,12 +55,15 @@ class InStep(Protocol):
         """Next-token logits after one more token (1, 1), the same for all: (B, V)."""
 
 
-def voting(ballot: Ballot, prompts: Sequence[InStep], streamer: BaseStreamer | None = None) -> Callable[..., Tensor]:
+def voting(
+    ballot: Ballot, prompts: Sequence[InStep], tally: Tally, streamer: BaseStreamer | None = None
+) -> Callable[..., Tensor]:
     """A decoding loop for `generate(custom_generate=...)`: one sequence for all prompts.
 
     Args:
         ballot: How the prompts' distributions become one.
         prompts: In batches.
+        tally: Gets what the prompts said, token by token.
         streamer: Gets each token once; transformers' own streamers take single sequences.
     """
 
@@ -76,7 +80,10 @@ def voting(ballot: Ballot, prompts: Sequence[InStep], streamer: BaseStreamer | N
             streamer.put(tokens.cpu())
         logits = torch.cat([each.read_prompts() for each in prompts])  # (prompts, V)
         while True:
-            scores = logits_processor(tokens, pooled(torch.log_softmax(logits, dim=-1), ballot)[None])
+            log_probs = torch.log_softmax(logits, dim=-1)
+            voted = pooled(log_probs, ballot)
+            tally.take(log_probs, voted)
+            scores = logits_processor(tokens, voted[None])
             if generation_config.do_sample:
                 token = torch.multinomial(torch.softmax(scores, dim=-1), 1)
             else:

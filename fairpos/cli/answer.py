@@ -93,6 +93,8 @@ def record_of(item: Item, output: Output) -> dict[str, object]:
         "left_out": list(output.left_out),
         "notes": [*left_out, *output.notes],
     }
+    if output.votes:
+        line["votes"] = [dataclasses.asdict(vote) for vote in output.votes]
     return line if output.text is not None else line | {"detail": reason_of(output.status, [output])}
 
 

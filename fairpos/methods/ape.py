@@ -39,9 +39,13 @@ class Ape(AttentionMethod):
     summary: ClassVar[str] = "reads the segments as set_based does, at another temperature and weight"
     source: ClassVar[str] = "APE, arXiv 2502.05431"
     order_free: ClassVar[bool] = True
-    reuses_segments: ClassVar[bool] = True
     temperature: float = option(0.9, above=0)
     scale: float = option(0.9, minimum=0)
+
+    @property
+    def reuses_segments(self) -> bool:
+        """Segments don't see each other."""
+        return True
 
     def attend(self, layouts: Sequence[Layout]) -> Attention:
         """The attention of one call over these prompts."""

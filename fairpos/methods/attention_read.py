@@ -30,6 +30,7 @@ class AttentionRead(Method):
     tasks: ClassVar[frozenset[Task]] = frozenset({"answer", "rank"})
     requires: ClassVar[frozenset[Capability]] = frozenset({"attention"})
     order_free: ClassVar[bool] = True
+    places_segments: ClassVar[bool] = True
     best: Literal["last", "first", "edges"] = "last"
 
     @abstractmethod

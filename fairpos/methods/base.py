@@ -39,8 +39,8 @@ class Method(Checked):
         source: Paper and arXiv id.
         tasks: What it can be used for.
         requires: Capabilities that the backend must have.
-        reuses_segments: Keys and values of a segment depend on the prefix and itself alone, so a store can keep them.
         order_free: The result doesn't depend on the order of the segments, whatever is composed inside it.
+        places_segments: It shows the segments in an order of its own, which the attention inside shall take as it is.
         needs_whole_prompt: The attention looks at the prompt's end, so two prompts can't share what they begin with.
         needs_confidence: Texts come with their probability (`Output.confidence`), and rankings from one distribution.
         repeats_query: Some view says the query a second time.
@@ -53,7 +53,7 @@ class Method(Checked):
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     requires: ClassVar[frozenset[Capability]] = frozenset()
     order_free: ClassVar[bool] = False
-    reuses_segments: ClassVar[bool] = False
+    places_segments: ClassVar[bool] = False
     needs_whole_prompt: ClassVar[bool] = False
     needs_confidence: ClassVar[bool] = False
     repeats_query: ClassVar[bool] = False
@@ -119,6 +119,15 @@ class Method(Checked):
     def cost(self, layout: Layout, new: int) -> Usage:
         """Tokens read and written for a prompt and `new` tokens after it."""
         return Usage(len(layout), new, calls=1)
+
+    @property
+    def reuses_segments(self) -> bool:
+        """Whether keys and values of a segment depend on the prefix and itself alone, so that a store can keep them."""
+        return False
+
+    def in_order_shown(self) -> Method:
+        """What takes its place inside of a method that places the segments; itself, where it makes no order itself."""
+        return self
 
     @property
     def owns_attention(self) -> bool:

@@ -7,13 +7,13 @@ less. So prefix and segments are read once (or in a few base orders), and only w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from fairpos.backends.base import Ballot, Weights
 from fairpos.errors import InvalidComposition
 from fairpos.layout import Layout
-from fairpos.methods.base import AttentionMethod, register
+from fairpos.methods.base import AttentionMethod, Method, register
 from fairpos.options import option
 from fairpos.orders import designs
 from fairpos.types import Usage
@@ -37,6 +37,9 @@ class Placements(AttentionMethod):
     (a second base takes off some of it). Labels written into segments stay on them, so judging and ranking turn
     positions alone: put `cross_labels` around it for the labels.
 
+    Inside of a method that places the segments (`attn_rank+placements`, `ascending+placements`) the base is the order
+    that it gives, and the views are shifts of that one.
+
     Attributes:
         views: Orders that vote, over all bases; as many as segments show each in every place. More than twice as many
             say nothing new and are not made.
@@ -44,6 +47,10 @@ class Placements(AttentionMethod):
         weights: Of the views: "entropy" (mean probability, weighted by softmax(-beta * entropy): views that are sure
             count more) or "uniform" (mean log-probability).
         beta: Of the entropy weights.
+        stored: Segments are read each by itself behind the prefix, as `set_based` reads them, so that a segment store
+            (`fairpos.wrap(..., store=)`) keeps them for any later prompt, in any order and any company. Stored ones
+            cost no prefill. What that approximates: segments that were read one behind the other; no segment has seen
+            another one, which costs accuracy. There is one base then.
     """
 
     name: ClassVar[str] = "placements"
@@ -53,15 +60,26 @@ class Placements(AttentionMethod):
     bases: int = option(1, minimum=1, maximum=20)
     weights: Weights = "entropy"
     beta: float = option(4.0, minimum=0)
+    stored: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require(self.bases == 1 or not self.stored, "bases", "1 with stored=true")
         self.require(self.bases <= self.views, "bases", f"at most views ({self.views})")
 
     @property
     def pooling(self) -> Ballot:
         """How the views become one distribution."""
         return Ballot(self.weights, self.beta)
+
+    @property
+    def reuses_segments(self) -> bool:
+        """Only stored ones: else what a segment is depends on those before it in the base."""
+        return self.stored
+
+    def in_order_shown(self) -> Method:
+        """The same with the order shown for its base, which somebody else has chosen."""
+        return PlacementsInOrderShown(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     def cost(self, layout: Layout, new: int) -> Usage:
         """Prefix and segments once a base, everything else once a view."""
@@ -86,7 +104,18 @@ class Placements(AttentionMethod):
         if len(layout.spans) < 2:
             return None
         design = self._design(layout)
-        return PlacementsAttention(layout, [base for base, _ in design], [views for _, views in design])
+        bases, views = [base for base, _ in design], [views for _, views in design]
+        return PlacementsAttention(layout, bases, views, stored=self.stored)
 
     def _design(self, layout: Layout) -> list[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
         return designs.placements(len(layout.spans), self.views, self.bases)
+
+
+@dataclass(frozen=True)
+class PlacementsInOrderShown(Placements):
+    """`placements` inside of a method that places the segments (`attn_rank`): that order is the base, and view 1.
+
+    Its result depends on the order shown; whether the whole is free of order is the business of the method around it.
+    """
+
+    order_free: ClassVar[bool] = False

@@ -36,6 +36,7 @@ class Reordering(Method, ABC):
     family: ClassVar[Family] = "input"
     tasks: ClassVar[frozenset[Task]] = frozenset({"answer", "rank"})
     order_free: ClassVar[bool] = True
+    places_segments: ClassVar[bool] = True
     relevance: str = option(AUTO, nature="relevance")
 
     def __post_init__(self) -> None:

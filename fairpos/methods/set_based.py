@@ -33,7 +33,11 @@ class SetBased(AttentionMethod):
     summary: ClassVar[str] = "gives all segments the same positions and hides them from each other"
     source: ClassVar[str] = "Set-Based Prompting, arXiv 2406.06581"
     order_free: ClassVar[bool] = True
-    reuses_segments: ClassVar[bool] = True
+
+    @property
+    def reuses_segments(self) -> bool:
+        """Segments don't see each other."""
+        return True
 
     def attend(self, layouts: Sequence[Layout]) -> Attention:
         """The attention of one call over these prompts."""

@@ -111,6 +111,7 @@ def view_of(
         mass=reply.mass,
         bounds=bounds or {},
         key=reply.key,
+        vote=reply.vote,
     )
 
 
@@ -128,7 +129,13 @@ def lack_of_mass(prompt: Prompt, reply: Reply) -> str:
 
 
 def scored(
-    request: Request, reply: Reply, log_probs: Sequence[float], *, tie: float | None = None, lacking: str = ""
+    request: Request,
+    reply: Reply,
+    log_probs: Sequence[float],
+    *,
+    said: Sequence[str] = (),
+    tie: float | None = None,
+    lacking: str = "",
 ) -> Output:
     """The output of a view whose segments all have a score, in the order shown.
 
@@ -139,9 +146,12 @@ def scored(
         request: The view.
         reply: What came back.
         log_probs: Of the segments, in the order shown.
+        said: The replies that stand for them, in whose words a vote is told; it goes by segment id afterwards.
         tie: Score of "equally good", where it was offered.
         lacking: Why the scores decide nothing; see `lack_of_mass`.
     """
+    if reply.vote is not None:
+        reply = replace(reply, vote=reply.vote.renamed(dict(zip(said, request.ids, strict=False))))
     if reply.status not in ("ok", "partial") or not log_probs or lacking:
         status: Status = "unparsable" if lacking else reply.status
         view = view_of(request.ids, reply, status=status, detail=lacking or reply.detail)

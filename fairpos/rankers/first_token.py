@@ -40,4 +40,4 @@ class FirstToken:
         close = "]" if prompt.answer_start.endswith("[") else "."
         replies = tuple(label + close if ambiguous else label for label in prompt.labels)
         [reply] = yield [Score(prompt, replies, asking.attend)]
-        return scored(request, reply, reply.log_probs, lacking=lack_of_mass(prompt, reply))
+        return scored(request, reply, reply.log_probs, said=replies, lacking=lack_of_mass(prompt, reply))

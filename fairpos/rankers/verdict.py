@@ -58,7 +58,8 @@ def verdict(request: Request, asking: Asking) -> Generator[list[Call], list[Repl
     prompt = render(request, asking.template)
     space = "" if prompt.answer_start.endswith((" ", "[", '"')) or not prompt.answer_start else " "
     labels = prompt.labels if prompt.tie is None else (*prompt.labels, prompt.tie)
-    [reply] = yield [Score(prompt, tuple(space + label for label in labels), asking.attend)]
+    replies = tuple(space + label for label in labels)
+    [reply] = yield [Score(prompt, replies, asking.attend)]
     lacking = lack_of_mass(prompt, reply)
     unread = reply.status == "unparsable" and not reply.log_probs
     if asking.may_use_words and (lacking or unread):
@@ -68,11 +69,11 @@ def verdict(request: Request, asking: Asking) -> Generator[list[Call], list[Repl
         note = f"a verdict in words, because {lacking or reply.detail}"
         return replace(output, usage=reply.usage + output.usage, views=(view,), notes=(*output.notes, note))
     if prompt.tie is None or not reply.log_probs or lacking:
-        return scored(request, reply, reply.log_probs, lacking=lacking)
+        return scored(request, reply, reply.log_probs, said=replies, lacking=lacking)
     *log_probs, tie = reply.log_probs
     # A tie that isn't listed has no more than what is listed: it can't be the verdict.
     listed = not (reply.bounded and reply.bounded[-1])
-    return scored(request, reply, log_probs, tie=tie if listed else None)
+    return scored(request, reply, log_probs, said=replies, tie=tie if listed else None)
 
 
 def in_words(template: Template) -> Template:

@@ -2,7 +2,7 @@
 
 `{id, ranking, ties, unranked, scores, status, calls, usage, notes}`, and `fallback` where the input order was taken for
 want of a ranking. `ranking` is best first; `ties` names groups of it that are level. Every call has its `order`,
-`status`, and what there is of `text`, `detail`, `mass` and `bounds`.
+`status`, and what there is of `text`, `detail`, `mass`, `bounds` and `vote` (`fairpos.votes`).
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ def _record_of_call(view: View) -> Record:
         call["mass"] = view.mass
     if view.bounds:
         call["bounds"] = dict(view.bounds)
+    if view.vote is not None:
+        call["vote"] = dataclasses.asdict(view.vote)
     return call
 
 

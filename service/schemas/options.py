@@ -43,6 +43,30 @@ class Options(Strict):
     documents: Literal["inline", "pass"] = Field(
         "inline", description="For an upstream: write documents into the message, or hand the field on, reordered."
     )
+    votes: bool = Field(False, description="Whether the reply tells what the orders said that voted, by token.")
+
+
+class Said(BaseModel):
+    """What some orders would have gone on with by themselves."""
+
+    text: str = Field(description="A token, or the id of a document or an answer.")
+    orders: list[int] = Field(description="Numbers of the orders, from 0.")
+
+
+class VotedToken(BaseModel):
+    """One token that was voted on."""
+
+    text: str = Field(description="What was written.")
+    said: list[Said] = Field(description="What the orders said, that of most orders first; one where all agree.")
+    entropy: float = Field(description="Of the vote, in nats.")
+    divergence: float = Field(description="How far the orders' distributions lie apart, in nats; 0: not at all.")
+
+
+class Vote(BaseModel):
+    """What orders said that voted on one reply."""
+
+    orders: list[list[str]] = Field(description="Ids as each order showed them.")
+    tokens: list[VotedToken] = Field(description="One a token; one alone where candidates were voted on.")
 
 
 class Done(BaseModel):
@@ -55,3 +79,7 @@ class Done(BaseModel):
     profile: str | None = Field(None, description="The calibration that was used.")
     left_out: list[str] = Field([], description="Ids that didn't fit into the context, and were not shown.")
     notes: list[str] = Field([], description="What a user should know of this reply.")
+    agreement: float | None = Field(
+        None, description="The smallest share of the orders that agreed on a token; null where none voted on tokens."
+    )
+    votes: list[Vote] | None = Field(None, description="What the orders said, where `votes` was asked for.")

@@ -96,9 +96,36 @@ async function askOne(methods, documents, signal) {
     documents,
     max_tokens: Number($("tokens").value),
     temperature: 0,
-    fairpos: { methods },
+    fairpos: { methods, votes: true },
   }, signal);
-  return reply.choices[0].message.content.trim();
+  return { text: reply.choices[0].message.content.trim(), votes: reply.fairpos?.votes ?? [] };
+}
+
+const visible = (text) => text.replace(/\n/g, "\u21b5").replace(/^ /, "") || "\u2423";
+const numbers = (orders) => orders.map((n) => n + 1).join(", ");
+
+// A token over a square for each order, filled where that order would have gone on with something else.
+function votedToken(token) {
+  const chosen = token.said.find((each) => each.text === token.text) ?? { orders: [] };
+  const count = token.said.reduce((sum, each) => sum + each.orders.length, 0);
+  const words = token.said.map((each) => `${visible(each.text)}: ${each.orders.length} of ${count}`).join("; ");
+  const squares = Array.from({ length: count }, (_, n) => element("i", { className: chosen.orders.includes(n) ? "" : "other" }));
+  return element("span", { className: token.said.length > 1 ? "token split" : "token", title: words },
+    element("b", { textContent: visible(token.text) }), element("span", { className: "squares" }, ...squares));
+}
+
+// Where the orders of a vote did not agree: the text with their squares, then who said what.
+function voteDetails(vote) {
+  const disputed = vote.tokens.filter((token) => token.said.length > 1);
+  const words = `${vote.orders.length} orders voted; they disagree on ${disputed.length} of ${vote.tokens.length} tokens`;
+  const rows = disputed.map((token) => element("li", {}, ...token.said.flatMap((each, i) => [
+    ...(i ? ["; "] : []), element("q", { textContent: visible(each.text) }),
+    `${each.text === token.text ? " (written)" : ""} orders ${numbers(each.orders)}`,
+  ])));
+  const shown = vote.orders.map((order, n) => element("li", { textContent: `order ${n + 1} shows ${order.join(" ")}` }));
+  return element("details", { className: "vote" }, element("summary", { textContent: words }),
+    element("div", { className: "tokens" }, ...vote.tokens.map(votedToken)),
+    element("ul", {}, ...rows), element("ul", { className: "orders" }, ...shown));
 }
 
 function column(methods, count) {
@@ -106,13 +133,16 @@ function column(methods, count) {
   const list = element("ol");
   const card = element("article", { className: "method" }, element("h3", { textContent: methods }), sum, list);
   card.dataset.methods = methods;
-  return { card, sum, list, first: null, flips: 0, done: 0, failed: 0 };
+  return { card, sum, list, first: null, told: null, flips: 0, done: 0, failed: 0 };
 }
 
-function add(to, documents, text, error) {
+function add(to, documents, { text, votes }, error) {
   const shown = documents.map((d) => d.id).join(" ");
   const item = element("li", { textContent: error ? String(error.message) : text || "(no text)" });
   item.append(element("small", { textContent: `shown: ${shown}` }));
+  const told = JSON.stringify(votes);
+  if (votes.length && told !== to.told) item.append(...votes.map(voteDetails));  // the same in every order: once
+  to.told = told;
   if (error) {
     item.className = "error";
     to.failed += 1;
@@ -163,7 +193,7 @@ async function ask(event) {
         add(to, view, await askOne(wanted[i], view, mine.signal));
       } catch (error) {
         if (mine.signal.aborted) return;
-        add(to, view, "", error);
+        add(to, view, { text: "", votes: [] }, error);
         if (!to.done) break;  // it would fail the same way in every order
       }
       done += 1;

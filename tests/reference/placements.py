@@ -17,19 +17,26 @@ Spans = list[tuple[int, int]]
 Order = Sequence[int]  # numbers of the segments as `spans` has them, as they stand one behind the other
 
 
-def view_logits(model: PreTrainedModel, ids: list[int], spans: Spans, base: Order, view: Order) -> Tensor:
-    """Logits (V,) after the last token of one view."""
+def view_logits(
+    model: PreTrainedModel, ids: list[int], spans: Spans, base: Order, view: Order, *, stored: bool = False
+) -> Tensor:
+    """Logits (V,) after the last token of one view; with `stored` each segment was read alone, behind the prefix."""
     n, start, end = len(ids), spans[0][0], spans[-1][1]
     stored = [*ids[:start], *(token for j in base for token in ids[slice(*spans[j])]), *ids[end:]]
     stands, seen = starts(spans, base), starts(spans, view)
     plain = torch.arange(n)
     placed = plain.clone()
+    own, sees = plain.clone(), runner.causal(n)
+    for j, (first, last) in enumerate(spans) if stored else ():
+        here = slice(stands[j], stands[j] + last - first)
+        own[here] = start + torch.arange(last - first)
+        sees[here, start : stands[j]] = False
     for j, (first, last) in enumerate(spans):
         placed[stands[j] : stands[j] + last - first] = seen[j] + torch.arange(last - first)
-    key_pos = torch.stack([plain if t < end else placed for t in range(n)])[None]  # (1, N, N)
+    key_pos = torch.stack([own if t < end else placed for t in range(n)])[None]  # (1, N, N)
 
     def attend(layer: runner.Layer, x: Tensor) -> Tensor:
-        return layer.attention(*layer.project(x), plain, key_pos, runner.causal(n))
+        return layer.attention(*layer.project(x), own, key_pos, sees)
 
     return runner.run(model, stored, attend)[-1]
 

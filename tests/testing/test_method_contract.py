@@ -45,7 +45,7 @@ SPECS = {
         "permutation:design=latin,views=8,aggregation=rrf",
     ],
     "route": ["route:inner=placements:views=3", "route:inner=rotor,margin=1"],
-    "placements": ["placements:views=3", "placements:views=4,bases=2"],
+    "placements": ["placements:views=3", "placements:views=4,bases=2", "placements:views=3,stored=true"],
     "swap": ["swap", "swap:verdict=mean"],
     "blitz": ["blitz", "blitz:size=2,top=1", "blitz:size=3,top=0"],
     "joint": ["joint", "joint:size=2,replicates=3", "joint:size=3,aggregation=rank_centrality"],
