@@ -56,7 +56,9 @@ def score_in_branches(
         except UnsupportedModel:
             found += score_side_by_side(local, [layout], [each], method)
             continue
-        found.append((tuple(x for part, _ in parts for x in part), tuple(x for _, part in parts for x in part)))
+        found.append(
+            Scores(tuple(x for part in parts for x in part.log_probs), tuple(x for part in parts for x in part.greedy))
+        )
     return found
 
 
@@ -83,7 +85,7 @@ def _score_branches(local: LocalModel, layout: Layout, replies: Replies) -> Scor
         found, is_greedy = _followed(before, torch.tensor(reply, device=before.device))
         log_probs.append(found)
         greedy.append(is_greedy)
-    return tuple(log_probs), tuple(greedy)
+    return Scores(tuple(log_probs), tuple(greedy))
 
 
 def _followed(logits: Tensor, tokens: Tensor) -> tuple[float, bool]:
