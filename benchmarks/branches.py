@@ -48,7 +48,7 @@ def timed(backend: HFBackend) -> dict[str, float]:
     replies = [tuple(draw.randrange(1000, 40000) for _ in range(LENGTH)) for _ in range(COUNT)]
 
     def in_branches() -> list[float]:
-        return list(score_in_branches(backend, [prompt], [replies], None)[0][0])
+        return list(score_in_branches(backend, [prompt], [replies], None)[0].log_probs)
 
     def one_by_one() -> list[float]:
         return list(backend.score([prompt], [replies])[0][0])

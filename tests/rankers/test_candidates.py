@@ -42,9 +42,9 @@ def test_one_pass_equals_a_stock_pass_for_each_candidate(architecture):
     model = tiny_model(architecture, torch.float32)
     backend = HFBackend(model, tiny_backend().tokenizer)
     prompt, replies = drawn(1)
-    [(log_probs, greedy)] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
-    assert log_probs == pytest.approx(separate_passes(model, prompt, replies), abs=1e-4)
-    assert greedy == backend.score([Layout(prompt, ())], [replies])[0][1]
+    [found] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
+    assert found.log_probs == pytest.approx(separate_passes(model, prompt, replies), abs=1e-4)
+    assert found.greedy == backend.score([Layout(prompt, ())], [replies])[0][1]
 
 
 def test_many_tokens_are_read_in_several_passes(monkeypatch):
@@ -53,22 +53,22 @@ def test_many_tokens_are_read_in_several_passes(monkeypatch):
     backend = tiny_backend()
     prompt, replies = drawn(2)
     backend = type(backend)(model, backend.tokenizer)
-    [(log_probs, _)] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
-    assert log_probs == pytest.approx(separate_passes(model, prompt, replies), abs=1e-4)
+    [found] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
+    assert found.log_probs == pytest.approx(separate_passes(model, prompt, replies), abs=1e-4)
 
 
 def test_a_model_whose_attention_cannot_be_replaced_gives_the_same(monkeypatch):
     from fairpos.errors import UnsupportedModel
 
     backend, (prompt, replies) = tiny_backend(), drawn(3)
-    [(one_pass, _)] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
+    [one_pass] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
 
     def refuse(model):
         raise UnsupportedModel("not this one")
 
     monkeypatch.setattr(branches, "seam_of", refuse)
-    [(one_by_one, _)] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
-    assert one_by_one == pytest.approx(one_pass, abs=1e-4)
+    [one_by_one] = score_in_branches(backend, [Layout(prompt, ())], [replies], None)
+    assert one_by_one.log_probs == pytest.approx(one_pass.log_probs, abs=1e-4)
 
 
 def test_the_prompt_is_read_once_and_the_candidates_beside_it(monkeypatch):
