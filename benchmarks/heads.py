@@ -22,7 +22,7 @@ from fairpos import FairModel, Request
 from fairpos.calibration.heads import WITHIN, best_heads, read_lists
 from fairpos.files.items import Item
 from fairpos.metrics import bootstrap_interval, difference_interval, ndcg
-from fairpos.metrics.interval import Interval
+from fairpos.metrics.bootstrap import Interval
 from fairpos.relevance.icr import InContextRelevance
 
 HERE = Path(__file__).parent

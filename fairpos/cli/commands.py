@@ -27,7 +27,7 @@ from fairpos.cli import (  # noqa: F401  each adds its own
     serve,
 )
 from fairpos.cli.app import app
-from fairpos.cli.calibrate import attn_rank, icr, positional_hidden  # noqa: F401  likewise
+from fairpos.cli.calibrate import attn_rank, gold_panning, icr, positional_hidden  # noqa: F401  likewise
 from fairpos.errors import FairposError, PluginWarning
 
 _INTERRUPTED = 130

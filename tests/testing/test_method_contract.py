@@ -16,11 +16,13 @@ from fairpos.attention.segments import PromptTensors
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.backends.base import Backend
 from fairpos.calibration.profile import Profile, Setting, Slot
+from fairpos.calibration.slot_rates import SlotRates
 from fairpos.errors import InvalidRequest
 from fairpos.layout import Layout
 from fairpos.methods.attn_rank import AttnRank
 from fairpos.methods.base import Family, Method
 from fairpos.methods.catalogue import all_methods, parse
+from fairpos.methods.gold_panning import GoldPanning
 from fairpos.methods.label_prior import LabelPrior
 from fairpos.methods.none import NoMethod
 from fairpos.methods.set_based import SetBased
@@ -60,6 +62,15 @@ def slot_profile(task: Task) -> Profile:
     return Profile(setting, "accuracy", "by hand", "none", 1, tuple(Slot(v, v, v) for v in (0.5, 0.1, 0.2, 0.4)))
 
 
+def slot_rates(task: Task, count: int) -> SlotRates:
+    """Every slot is named mostly if the right one stands there, the first ones a little too often."""
+    rows = []
+    for right in range(count):
+        weights = [3.0 * (slot == right) + 1 / (1 + slot) for slot in range(count)] + [0.1]
+        rows.append(tuple(weight / sum(weights) for weight in weights))
+    return SlotRates(Setting.of(biased_backend(), task, None, count), tuple(rows), "none", 1)
+
+
 def ask_plainly(requests: Sequence[Request]) -> list[Output]:
     return run(requests, [], biased_backend(), ranker=find_ranker("first_token"))
 
@@ -70,6 +81,8 @@ def methods_in(name: str) -> list[Method]:
     cls = all_methods()[name]
     if issubclass(cls, AttnRank):
         return [AttnRank(profile=tuple(map(slot_profile, sorted(cls.tasks))))]
+    if issubclass(cls, GoldPanning):
+        return [GoldPanning(tuple(slot_rates(task, count) for task in sorted(cls.tasks) for count in (2, 3, 4)))]
     if issubclass(cls, LabelPrior):
         requests = [request_for(task, SEGMENTS[:count]) for task in sorted(cls.tasks) for count in (2, 3, 4)]
         return [
