@@ -64,6 +64,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def register(self, item: Registered) -> Registered:
         """Makes an item known under its `name`; returns it, so that it can stand above a class.
 
+        A class that is defined anew where it was defined before (a notebook's cell that is run again) replaces itself.
+
         Raises:
             TypeError: it lacks what everything of its kind must have.
             ValueError: the name is taken by something else.
@@ -75,7 +77,7 @@ class Registry(Mapping[str, T], Generic[T]):
             self._import_all()  # a plugin mustn't take a name before those have theirs that come with the package
         name = typing.cast(Named, item).name
         taken = self._items.get(name)
-        if taken is not None and taken is not item:
+        if taken is not None and taken is not item and _place_of(taken) != _place_of(item):
             raise ValueError(f"{self.kind} name {name!r} is taken by {taken!r}")
         self._items[name] = typing.cast(T, item)
         Registry.registered += 1
@@ -133,6 +135,11 @@ class Registry(Mapping[str, T], Generic[T]):
             self.broken[owner] = f"{type(error).__name__}: {error}"
             message = f"{self.kind} {owner} ({entry.value}) can't be loaded and is left out: {self.broken[owner]}"
             warnings.warn(message, PluginWarning, stacklevel=2)
+
+
+def _place_of(item: object) -> object:
+    """Where a class was defined; of what isn't a class, itself."""
+    return (item.__module__, item.__qualname__) if isinstance(item, type) else id(item)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:

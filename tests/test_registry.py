@@ -149,3 +149,23 @@ def test_ranges(bounds, words, inside, outside):
     assert str(bounds) == words
     assert all(map(bounds.contains, inside))
     assert not any(map(bounds.contains, outside))
+
+
+def test_a_class_that_is_defined_anew_in_its_place_replaces_itself(monkeypatch):
+    monkeypatch.setattr(METHODS, "_items", dict(METHODS))
+
+    def define():
+        @register
+        @dataclass(frozen=True)
+        class Again(Method):
+            """A cell of a notebook that is run twice."""
+
+            name: ClassVar[str] = "again"
+            family: ClassVar[Literal["input"]] = "input"
+            summary: ClassVar[str] = "is run twice"
+
+        return Again
+
+    first, second = define(), define()
+    assert first is not second
+    assert METHODS["again"] is second
