@@ -110,6 +110,17 @@ def reason_of(status: str, outputs: Sequence[Output]) -> str:
     return f"{status} ({details[0]})" if details else status
 
 
+def cited_text(output: Output) -> str:
+    """An answer whose markers name segments by id, so that answers of two views that number them otherwise compare."""
+    text = output.text or ""
+    spans: dict[tuple[int, int], list[str]] = {}
+    for citation in output.citations:
+        spans.setdefault((citation.start, citation.end), []).append(citation.id)
+    for (start, end), ids in sorted(spans.items(), reverse=True):
+        text = f"{text[:start]}[{', '.join(ids)}]{text[end:]}"
+    return text
+
+
 def comparable_text(text: str) -> str:
     """A text as answers are compared: case, spaces and punctuation at the ends don't count."""
     return " ".join(text.casefold().split()).strip(string.punctuation + " ")

@@ -61,9 +61,9 @@ def as_segments(items: Iterable[Passage], *, empty: str | None = None) -> tuple[
 
 def _read_passage(item: Passage, number: int) -> Segment:
     if isinstance(item, Segment):
-        return item if item.id else replace(item, id=str(number))
+        return item if item.id else replace(item, id=str(number), is_numbered=True)
     if isinstance(item, str):
-        return Segment(id=str(number), text=item)
+        return Segment(id=str(number), text=item, is_numbered=True)
     if isinstance(item, Mapping):
         return _read_fields(item, number)
     fields = {name: getattr(item, name, None) for name in (*_TEXTS, *_IDS, "score", *_METADATA)}
@@ -103,6 +103,7 @@ def _read_fields(fields: Mapping[object, object] | Mapping[str, object], number:
         pinned=None if pinned is None else int(cast(int, pinned)),
         links=None if links is None else tuple(str(link) for link in cast("Sequence[object]", links)),
         metadata=dict(_metadata_of(given)),
+        is_numbered=not id,
     )
 
 

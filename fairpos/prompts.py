@@ -38,8 +38,9 @@ class Template:
     Attributes:
         instruction: Before the segments; may use {query}, {count} and {tie}, the label that stands for a tie. Ties are
             allowed where the instruction or the question names it.
-        segment: One segment; may use {label}, {title}, {text}, and {heading}, which is the title with ": " after it, or
-            nothing where there is no title.
+        segment: One segment; may use {label}, {title}, {text}, {heading}, which is the title with ": " after it, or
+            nothing where there is no title, and {id}, its name (`Segment.name`), by which answers can cite it. A name
+            is a label too, and may bias.
         question: After the segments; may use {query}, {count} and {tie}.
         answer_start: What the reply is made to start with on a local model.
         chat: Whether the model's chat template goes around it. None: where the tokenizer has one.
@@ -57,7 +58,7 @@ class Template:
     def __post_init__(self) -> None:
         allowed = {
             "instruction": {"query", "count", "tie"},
-            "segment": {"label", "title", "heading", "text"},
+            "segment": {"label", "title", "heading", "text", "id"},
             "question": {"query", "count", "tie"},
             "repeat": {"query", "count"},
         }
@@ -152,6 +153,14 @@ SERVICE_TEMPLATES: dict[Task, Template] = {
 }
 
 
+# Passages by their names, to be cited.
+CITED = Template(
+    instruction="Use the passages to answer the question with a few words.\n\n",
+    segment="[{id}] {heading}{text}\n\n",
+    question="Question: {query}\nAnswer with a few words, then the name of the passage in brackets.",
+)
+
+
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:
     """Labels of the slots: numbers for passages, letters (A to Z, AA, AB, ...) for answers and options."""
     if task in ("rank", "answer"):
@@ -173,6 +182,8 @@ class Prompt:
         answer_start: What the reply is made to start with, where the backend can.
         chat: As in the template.
         tie: The label that stands for a tie; None where ties are not allowed.
+        names: (name, segment id) of each segment, where the template shows a name: {id}, or else {label}.
+        names_are_slots: Whether those are labels that belong to the slots of this view.
         tokens: The prompt in tokens where it came so; nothing else of it is then read. Only for local models.
     """
 
@@ -184,6 +195,8 @@ class Prompt:
     chat: bool | None
     tie: str | None = None
     tokens: tuple[int, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+    names_are_slots: bool = False
 
     @property
     def text(self) -> str:
@@ -211,15 +224,19 @@ def render(request: Request, template: Template | None = None) -> Prompt:
     if template.ties:
         # The letter after the last one, "C" for two answers; labels of the caller's own may have taken it.
         tie = next(label for label in (*slot_labels("judge", count + 1)[count:], "TIE", "=") if label not in labels)
+    names = tuple(segment.name for segment in request.segments)
     segments = tuple(
         template.segment.format(
+            id=name,
             label=label,
             title=segment.title or "",
             heading=f"{segment.title}: " if segment.title else "",
             text=segment.text,
         )
-        for label, segment in zip(labels, request.segments, strict=True)
+        for name, label, segment in zip(names, labels, request.segments, strict=True)
     )
+    shown = placeholders(template.segment)
+    called = names if "id" in shown else labels if "label" in shown else ()
     instruction, question = template.instruction, template.question
     if request.query_twice:
         if "query" not in placeholders(instruction):
@@ -234,6 +251,8 @@ def render(request: Request, template: Template | None = None) -> Prompt:
         answer_start=template.answer_start,
         chat=template.chat,
         tie=tie,
+        names=tuple(zip(called, request.ids, strict=False)),
+        names_are_slots="id" not in shown and request.labels is None,
     )
 
 

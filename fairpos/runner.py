@@ -20,6 +20,7 @@ from fairpos.prompts import Prompt, Template, render
 from fairpos.rankers.base import Asking, Ranker, view_of
 from fairpos.rankers.heard import cut_off_detail, heard
 from fairpos.rankers.verdict import VerdictForm, verdict
+from fairpos.replies.citations import read_citations
 from fairpos.types import Output, Request, Task, Usage, View
 
 
@@ -250,6 +251,7 @@ def _run_voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:
                 )
             voters = tuple(call.prompt for call in texts[1:])
             [reply] = yield [replace(texts[0], voters=voters, ballot=ballot)]
+            reply = replace(reply, is_shared=len({call.prompt.names for call in texts}) > 1)
             # One of them carries the cost of all, and what each of them said.
             calls = inner.send([reply] + [replace(reply, usage=Usage(), vote=None)] * len(voters))
     except StopIteration as stop:
@@ -276,7 +278,19 @@ def _ask_for_text(request: Request, asking: Asking) -> Work[Output]:
     view = view_of(request.ids, reply, status="cut_off" if cut_off else reply.status, detail=detail)
     notes = (f"the answer is {detail}",) if cut_off else ()
     output = Output("answer", text=text, status=reply.status, usage=reply.usage, views=(view,), notes=notes)
+    output = _with_citations(output, prompt, reply)
     return (yield from _scored_text(output, prompt, reply, asking)) if asking.with_confidence and text else output
+
+
+def _with_citations(output: Output, prompt: Prompt, reply: Reply) -> Output:
+    """The output with what its text cites of this view; numbers of slots mean nothing where several views wrote it."""
+    if not output.text or not prompt.names or (prompt.names_are_slots and reply.is_shared):
+        return output
+    names: dict[str, list[str]] = {}
+    for name, id in prompt.names:
+        names.setdefault(name, []).append(id)
+    cited = read_citations(output.text, {name: sorted(ids) for name, ids in names.items()})
+    return replace(output, citations=cited.citations, unknown_citations=cited.unknown)
 
 
 def _scored_text(output: Output, prompt: Prompt, reply: Reply, asking: Asking) -> Work[Output]:

@@ -5,6 +5,7 @@ Everything is keyed by segment id. A position is a property of one view, never a
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -55,6 +56,7 @@ class Segment:
         pinned: Methods that reorder leave it at this place, from 0; -1 is the last. A group counts as one place.
         links: Ids of the segments that this one refers to (citations, hyperlinks); None: not known.
         metadata: Whatever else its owner knows of it. No model sees it and no result depends on it.
+        is_numbered: Its id is its number in the list that was given, for want of another; no model is shown that.
     """
 
     text: str
@@ -65,11 +67,38 @@ class Segment:
     pinned: int | None = None
     links: tuple[str, ...] | None = None
     metadata: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
+    is_numbered: bool = field(default=False, compare=False, repr=False)
 
     @property
     def content(self) -> tuple[str, str]:
         """What the model sees of this segment; the canonical order sorts by it."""
         return (self.title or "", self.text)
+
+    @property
+    def name(self) -> str:
+        """What a template's {id} shows: the id, or where that is a mere number, 6 hexadecimal digits of the content.
+
+        A number in the list would tell the model where the segment stood.
+        """
+        if self.is_numbered:
+            return hashlib.sha256("\n".join(self.content).encode("utf-8", "surrogatepass")).hexdigest()[:6]
+        return " ".join(self.id.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where an answer names a segment.
+
+    Attributes:
+        id: The segment's.
+        start, end: The marker in the answer's text, in characters; end exclusive.
+        text: The marker as it was written.
+    """
+
+    id: str
+    start: int
+    end: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +278,8 @@ class Output:
             differ in nothing else are equal.
         confidence: The probability, 0 to 1, that stands behind the result, where a method asked for it (`route`): of a
             text the geometric mean over its tokens, of a winner its share.
+        citations: Segments that the answer names, where the template shows names ({id}, or {label}).
+        unknown_citations: Names in the answer that were not shown.
         left_out: Ids that no prompt showed, because all didn't fit into the context (`fairpos.fitting`).
     """
 
@@ -267,6 +298,8 @@ class Output:
     segments: tuple[Segment, ...] = field(default=(), compare=False, repr=False)
     confidence: float | None = None
     left_out: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    unknown_citations: tuple[str, ...] = ()
 
     @property
     def groups(self) -> Groups:

@@ -26,6 +26,11 @@ from .settings import Settings
 
 # The client's own words say what is wanted; documents come before them.
 CHAT = SERVICE_TEMPLATES["answer"]
+CITED = replace(
+    CHAT,
+    segment="[{id}] {heading}{text}\n\n",
+    question="{query}\n\nBehind each statement, name in brackets the document that it comes from.",
+)
 PLAIN = Template(instruction="", segment="{text}", question="{query}")  # no documents
 _METHODS = 16  # of one request, one inside of the other
 _SHOWN = 2**26  # characters over all calls of one step: what they are put together in
@@ -81,7 +86,7 @@ class Ask:
         if spec.count("+") >= _METHODS:
             raise InvalidOption(f"methods must be at most {_METHODS}, got {spec.count('+') + 1}")
         methods = tuple(_with_seed(_method_for_service(method, settings), options.seed) for method in parse(spec))
-        template = options.template.template() if options.template is not None else template
+        template = _template_of(options, template)
         fit = _fit_of(options, settings, request.task)
         ranker = options.ranker or settings.ranker
         if options.ranker is not None and request.task == "rank":
@@ -230,6 +235,20 @@ def _method_for_service(method: Method, settings: Settings) -> Method:
         if option.nature == "file" and isinstance(value, str) and value:
             method = dataclasses.replace(method, **{option.name: str(directory() / value)})
     return method.with_inner(lambda inner: _method_for_service(inner, settings))
+
+
+def _template_of(options: Options, default: Template | None) -> Template | None:
+    """The request's own words; else the default, which shows names where they are to be cited.
+
+    Raises:
+        InvalidOption: names are to be cited, and the words don't show them.
+    """
+    if options.template is None:
+        return CITED if options.citations and default is CHAT else default
+    template = options.template.template()
+    if options.citations and "{id}" not in template.segment:
+        raise InvalidOption("citations need a template whose segment shows {id}")
+    return template
 
 
 def _fit_of(options: Options, settings: Settings, task: Task) -> Fit:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from fairpos.types import Turn
 
 from . import documents
+from .annotations import annotations_of
 from .chat_events import HEADERS, ChatEvents, event
 from .choices import Choice, ChoiceEnd, OpenStream, Piece, open_stream, whole_reply
 from .connection import Relay
@@ -51,7 +52,7 @@ async def complete_locally(
     asks = await asks_of(_wanted_of(body, conversation), engine, state.settings)
     if body.stream:
         opened = await open_stream(request, state, engine, asks)
-        chunks = _chunks_of(engine, body, opened)
+        chunks = _chunks_of(engine, body, opened, conversation)
         return Relay(chunks, headers={**HEADERS, **headers(opened.done)}, told_end=True)
     told = await whole_reply(request, state, engine, asks)
     reply = {
@@ -59,17 +60,26 @@ async def complete_locally(
         "object": "chat.completion",
         "created": int(time.time()),
         "model": engine.name,
-        "choices": [_choice_of(index, choice, body, engine) for index, choice in enumerate(told.choices)],
+        "choices": [_choice_of(index, choice, body, engine, conversation) for index, choice in enumerate(told.choices)],
         "usage": told.usage.model_dump(),
         "fairpos": told.done.model_dump(),
     }
     return JSONResponse(reply, headers=headers(told.done))
 
 
-def _choice_of(index: int, choice: Choice, body: ChatRequest, engine: Engine) -> dict[str, Any]:
-    message = {"role": "assistant", "content": choice.text, "refusal": None}
+def _choice_of(
+    index: int, choice: Choice, body: ChatRequest, engine: Engine, conversation: Conversation
+) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    message |= _annotated(choice, conversation)
     shown = log_probs_shown(choice.log_probs, engine.backend.tokenizer) if body.logprobs else None
     return {"index": index, "message": message, "logprobs": shown, "finish_reason": choice.finish}
+
+
+def _annotated(choice: Choice, conversation: Conversation) -> dict[str, Any]:
+    """The message's `annotations`, where citations are wanted or there are some."""
+    found = annotations_of(choice.text, choice.output, conversation.documents)
+    return {"annotations": found} if found or conversation.options.citations else {}
 
 
 def log_probs_shown(tokens: Sequence[TokenLogProb], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -146,7 +156,9 @@ def _turn_of(message: dict[str, Any], place: int) -> Turn:
     return Turn("system" if role == "developer" else str(role), content)
 
 
-async def _chunks_of(engine: Engine, body: ChatRequest, opened: OpenStream) -> AsyncIterator[bytes]:
+async def _chunks_of(
+    engine: Engine, body: ChatRequest, opened: OpenStream, conversation: Conversation
+) -> AsyncIterator[bytes]:
     """The stream's bytes; one that fails ends with an error event."""
     shape = ChatEvents(engine.name, bool((body.stream_options or {}).get("include_usage")))
     for index in range(body.n or 1):
@@ -160,11 +172,14 @@ async def _chunks_of(engine: Engine, body: ChatRequest, opened: OpenStream) -> A
                     yield shape.chunk({"content": found.text}, index=found.index, log_probs=shown)
                 elif isinstance(found, ChoiceEnd):
                     if ends:
-                        yield shape.chunk({}, ends[-1].choice.finish, index=ends[-1].index)
+                        ended = ends[-1]
+                        annotated = _annotated(ended.choice, conversation)
+                        yield shape.chunk(annotated, ended.choice.finish, index=ended.index)
                     ends.append(found)
                 else:
                     last, what = ends[-1], found.told.done.model_dump()
-                    yield shape.chunk({}, last.choice.finish, index=last.index, fairpos=what)
+                    annotated = _annotated(last.choice, conversation)
+                    yield shape.chunk(annotated, last.choice.finish, index=last.index, fairpos=what)
                     yield shape.last(found.told.usage.model_dump())
     except Exception as error:
         log.warning("stream failed", extra={"error": type(error).__name__})

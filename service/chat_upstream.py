@@ -18,6 +18,7 @@ from fairpos.prompts import Prompt
 from fairpos.types import Turn
 
 from . import documents
+from .annotations import annotate_reply, annotations_of
 from .answering import answer, first_prompt
 from .asking import CHAT, Ask, count_methods
 from .bodies import beside
@@ -43,8 +44,11 @@ async def complete_upstream(
     count_methods(state.metrics, ask)
     endpoint = upstream.endpoint(model, client_of(request))
     ask, prompt = await first_prompt(endpoint, ask)
-    if prompt is None:
-        return await _reply_of_votes(request, state, endpoint, model, body, ask)
+    cites = conversation.options.citations
+    if cites and conversation.options.documents == "pass":
+        raise ServiceError(422, "unsupported_parameter", "citations need the documents inline: their names are shown")
+    if prompt is None or (cites and body.get("stream")):  # annotations come with the whole text
+        return await _reply_of_votes(request, state, endpoint, model, body, ask, conversation)
     order = prompt.request.ids
     what = Done(methods=ask.spec, order=list(order), orders=[list(order)], calls=1, notes=list(ask.notes))
     what.left_out = [id for id in ask.request.ids if id not in set(order)]
@@ -55,6 +59,8 @@ async def complete_upstream(
 
     def edit(reply: dict[str, Any]) -> dict[str, Any]:
         recount_citations(reply, [places[id] for id in order])
+        if cites:
+            what.unknown_citations = annotate_reply(reply, prompt, conversation.documents)
         return {**reply, "fairpos": what.model_dump()}
 
     content = await beside(
@@ -97,7 +103,13 @@ def _arranged_body(body: dict[str, Any], conversation: Conversation, prompt: Pro
 
 
 async def _reply_of_votes(
-    request: Request, state: State, endpoint: Endpoint, model: str, body: dict[str, Any], ask: Ask
+    request: Request,
+    state: State,
+    endpoint: Endpoint,
+    model: str,
+    body: dict[str, Any],
+    ask: Ask,
+    conversation: Conversation,
 ) -> Response:
     """Several calls, folded into one answer; a stream gets it in one piece."""
     for name in ("tools", "functions", "response_format", "logprobs"):
@@ -110,9 +122,11 @@ async def _reply_of_votes(
     what = done(ask, found.outputs)
     spent = usage(found.outputs)
     await spend_tokens(request, spent.total_tokens)
+    annotations = annotations_of(full_text(output), output, conversation.documents)
+    annotated = {"annotations": annotations} if annotations or conversation.options.citations else {}
     tokens, text, finish = spent.model_dump(), full_text(output), found.finish or "stop"
     if not body.get("stream"):
-        message = {"role": "assistant", "content": text, "refusal": None}
+        message = {"role": "assistant", "content": text, "refusal": None, **annotated}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         shared = {"id": new_id("chatcmpl"), "object": "chat.completion", "created": int(time.time()), "model": model}
         reply = {**shared, "choices": [choice], "usage": tokens, "fairpos": what.model_dump()}
@@ -121,7 +135,7 @@ async def _reply_of_votes(
     async def chunks() -> AsyncIterator[bytes]:
         shape = ChatEvents(model, wants_usage(body))
         yield shape.chunk({"role": "assistant", "content": text})
-        yield shape.chunk({}, finish, fairpos=what.model_dump())
+        yield shape.chunk(annotated, finish, fairpos=what.model_dump())
         yield shape.last(tokens)
 
     return Relay(chunks(), headers={**HEADERS, **headers(what)}, told_end=True)

@@ -99,7 +99,7 @@ def text_of(content: Json) -> str:
 def _read_document(item: object, number: int, param: str) -> Document:
     name = f"{param}[{number - 1}]"
     if isinstance(item, str):
-        return Document(Segment(id=str(number), text=_valid_text(item, name)), item)
+        return Document(Segment(id=str(number), text=_valid_text(item, name), is_numbered=True), item)
     if not isinstance(item, dict):
         raise InvalidRequest(f"{name} must be text or an object, got {_type_name(item)}")
     block = _document_of_block(item, number)
@@ -121,9 +121,11 @@ def _read_document(item: object, number: int, param: str) -> Document:
     if not isinstance(text, str):
         raise InvalidRequest(f"{name} has no text; it may be under one of: {', '.join(_TEXT_FIELDS)}, data")
     title = fields.get("title") or fields.get("filename") or _metadata_title(fields)
+    id = fields.get("id") if fields.get("id") is not None else fields.get("file_id")
     return Document(
         Segment(
-            id=_readable_id(fields.get("id") if fields.get("id") is not None else fields.get("file_id"), number, name),
+            id=_readable_id(id, number, name),
+            is_numbered=id is None or id == "",
             text=_valid_text(text, name),
             title=_valid_text(title, name) if isinstance(title, str) else None,
             score=_readable_score(fields.get("score"), name),
@@ -151,6 +153,7 @@ def _document_of_block(block: Mapping[str, Json], number: int) -> Document | Non
     return Document(
         Segment(
             id=_readable_id(id, number, name),
+            is_numbered=id is None or id == "",
             text=_valid_text(text, name),
             title=_valid_text(title, name) if isinstance(title, str) and title else None,
         ),

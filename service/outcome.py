@@ -31,6 +31,7 @@ def done(ask: Ask, outputs: Sequence[Output]) -> Done:
         calls=sum(output.usage.calls for output in outputs),
         profile=profile_of(ask.methods),
         left_out=[id for output in outputs for id in output.left_out],
+        unknown_citations=list(dict.fromkeys(name for output in outputs for name in output.unknown_citations)),
         notes=notes,
         agreement=min((vote.agreement for vote in votes), default=None),
         votes=[Vote.model_validate(asdict(vote)) for vote in votes] if ask.tells_votes else None,

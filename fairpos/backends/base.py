@@ -259,6 +259,7 @@ class Reply:
         started: Whether the reply was made to start with the prompt's `answer_start`; some endpoints can't do that.
         key: Under which an endpoint's response is cached.
         http_status: Of an endpoint's last response; None: there was none, or a local model replied.
+        is_shared: Whether several prompts that vote continue with this text.
         retry_after_s: Seconds after which an endpoint that refused wants to be asked again; None: it didn't say.
         vote: What the orders said that voted on it; of scored replies in the words of the call.
     """
@@ -279,6 +280,7 @@ class Reply:
     retry_after_s: float | None = None
     stopped_by: str = ""
     vote: Vote | None = None
+    is_shared: bool = False
 
     @property
     def mean_log_prob(self) -> float | None:

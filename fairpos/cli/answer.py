@@ -91,6 +91,8 @@ def record_of(item: Item, output: Output) -> dict[str, object]:
         "usage": dataclasses.asdict(output.usage),
         "orders": [list(view.order) for view in output.views],
         "left_out": list(output.left_out),
+        "citations": [dataclasses.asdict(citation) for citation in output.citations],
+        "unknown_citations": list(output.unknown_citations),
         "notes": [*left_out, *output.notes],
     }
     if output.votes:

@@ -8,10 +8,10 @@ import tomllib
 from pathlib import Path
 
 from fairpos.errors import InvalidOption
-from fairpos.prompts import KEY_VALUE, SERVICE_TEMPLATES, Template
+from fairpos.prompts import CITED, KEY_VALUE, SERVICE_TEMPLATES, Template
 from fairpos.types import Task
 
-NAMES = ("service", "key_value")
+NAMES = ("service", "key_value", "cited")
 _NEEDED = {"instruction", "segment", "question"}
 
 
@@ -19,8 +19,8 @@ def find_template(name: str, task: Task) -> Template | None:
     """A template by name, or from a file.
 
     Args:
-        name: "service": what the HTTP service says for this task; "key_value": plain key-value retrieval; else the path
-            of a file.
+        name: "service": what the HTTP service says for this task; "key_value": plain key-value retrieval; "cited":
+            passages by their names, to be cited; else the path of a file.
         task: What is asked.
 
     Returns:
@@ -31,6 +31,8 @@ def find_template(name: str, task: Task) -> Template | None:
     """
     if name == "service":
         return SERVICE_TEMPLATES.get(task)
+    if name == "cited":
+        return CITED
     return KEY_VALUE if name == "key_value" else read_template(Path(name))
 
 

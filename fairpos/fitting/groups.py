@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from fairpos.fitting.base import Asked, Fit, register
 from fairpos.fitting.lengths import Lengths
 from fairpos.outputs import folded
 from fairpos.plans.packing import in_groups
+from fairpos.replies.citations import read_citations
 from fairpos.types import Output, Request, Segment, Task
 
 
@@ -65,11 +66,14 @@ def _ask_in_rounds(request: Request, asked: Asked, lengths: Lengths, parts: Sequ
         TooLong: what came of the groups is too long to be read two by two.
     """
     standing, outputs, notes = _with_groups_together(request), list[Output](), list[str]()
+    names: dict[str, list[str]] = {}  # of an answer: what may be cited in the next round
     rounds = 0
     while True:
         rounds += 1
         asks = [part for part in parts if request.task == "answer" or len(part.segments) > 1]
         found = yield from asked.start(asks)
+        found = [_cited_through(output, names) for output in found]
+        names = _names_of_round(request, found, rounds + 1)
         outputs += found
         notes += _notes_of_round(rounds, standing, parts, found)
         if request.task == "answer":
@@ -77,7 +81,7 @@ def _ask_in_rounds(request: Request, asked: Asked, lengths: Lengths, parts: Sequ
         else:
             after = _winners(standing, parts, found)
         if len(after.segments) < 2 or len(after.segments) == len(standing.segments):
-            return [_ended(request, after, outputs, notes)]
+            return [_ended(request, after, outputs, notes, found)]
         standing = after
         needed = lengths.needed(standing)
         if needed <= lengths.context:
@@ -86,6 +90,7 @@ def _ask_in_rounds(request: Request, asked: Asked, lengths: Lengths, parts: Sequ
         if sum(len(part.segments) == 1 for part in parts) > 1:
             raise lengths.refusal(standing, needed)
     [last] = yield from asked.start([standing])
+    last = _cited_through(last, names)
     return [folded(replace(last, notes=(*notes, *last.notes)), [*outputs, last])]
 
 
@@ -124,12 +129,36 @@ def _parts_of(standing: Request, lengths: Lengths) -> list[Request]:
 
 def _answers_as_segments(standing: Request, found: Sequence[Output], number: int) -> Request:
     """The next round of an answer: what the groups said, named by round and group."""
-    segments = tuple(
-        Segment(id=f"round {number} group {place}", text=output.text)
-        for place, output in enumerate(found, 1)
-        if output.text
-    )
+    answers = [output.text for output in found if output.text]
+    segments = tuple(Segment(id=_group_name(number, place), text=text) for place, text in enumerate(answers, 1))
     return replace(standing, segments=segments, labels=None)
+
+
+def _names_of_round(request: Request, found: Sequence[Output], number: int) -> dict[str, list[str]]:
+    """What the next round's answers may cite: groups, which stand for what they cited, and that itself."""
+    names: dict[str, list[str]] = {}
+    own = {segment.id: segment.name for segment in request.segments}
+    answers = [output for output in found if output.text]
+    for place, output in enumerate(answers, 1):
+        ids = list(dict.fromkeys(citation.id for citation in output.citations))
+        if ids:
+            names[_group_name(number, place)] = ids
+        for id in ids:
+            names.setdefault(own[id], [])
+            names[own[id]] = sorted({*names[own[id]], id})
+    return names
+
+
+def _group_name(number: int, place: int) -> str:
+    return f"round {number} group {place}"
+
+
+def _cited_through(output: Output, names: Mapping[str, Sequence[str]]) -> Output:
+    """An answer made from answers, its citations led back to the segments; the first round's are as they are."""
+    if not names or not output.text or not (output.citations or output.unknown_citations):
+        return output
+    found = read_citations(output.text, names)
+    return replace(output, citations=found.citations, unknown_citations=found.unknown)
 
 
 def _winners(standing: Request, parts: Sequence[Request], found: Sequence[Output]) -> Request:
@@ -157,7 +186,9 @@ def _notes_of_round(number: int, standing: Request, parts: Sequence[Request], fo
     return notes + list(dict.fromkeys(note for output in found for note in output.notes))
 
 
-def _ended(request: Request, after: Request, outputs: Sequence[Output], notes: Sequence[str]) -> Output:
+def _ended(
+    request: Request, after: Request, outputs: Sequence[Output], notes: Sequence[str], found_last: Sequence[Output]
+) -> Output:
     """The output where no further round can be asked: one is left, none is, or nothing tells them apart."""
     found = Output(request.task, notes=tuple(notes))
     if not after.segments:
@@ -165,7 +196,8 @@ def _ended(request: Request, after: Request, outputs: Sequence[Output], notes: S
     if len(after.segments) == 1:
         [only] = after.segments
         if request.task == "answer":
-            return folded(replace(found, text=only.text), outputs)
+            answer = next(output for output in found_last if output.text)
+            return folded(replace(answer, notes=found.notes), outputs)
         return folded(replace(found, winner=only.id, ranking=(only.id,)), outputs)
     note = f"fit=groups: nothing tells {len(after.segments)} of them apart, and they don't fit together"
     return folded(replace(found, status="partial", notes=(*found.notes, note)), outputs)

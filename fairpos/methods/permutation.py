@@ -25,7 +25,7 @@ from fairpos.errors import InvalidComposition
 from fairpos.methods.base import Family, Method, Steps, register
 from fairpos.options import option
 from fairpos.orders import designs
-from fairpos.outputs import comparable_text, folded, score_groups, with_groups
+from fairpos.outputs import cited_text, comparable_text, folded, score_groups, with_groups
 from fairpos.types import Output, Request, Status, Task
 
 if TYPE_CHECKING:
@@ -249,26 +249,33 @@ def _descending_scores(places: Sequence[Sequence[int]], n: int) -> list[float]:
 
 def _most_frequent(outputs: Sequence[Output], lot: str) -> Output:
     """The text that most views gave, as the first of them put it; between equals, one by lot."""
-    texts = _voting_texts(outputs)
-    if not texts:
+    voting = _voting_outputs(outputs)
+    if not voting:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
-    alike: dict[str, list[str]] = {}
-    for text in texts:
-        alike.setdefault(comparable_text(text), []).append(text)
+    alike: dict[str, list[Output]] = {}
+    for output in voting:
+        alike.setdefault(comparable_text(cited_text(output)), []).append(output)
     most = min(alike, key=lambda plain: (-len(alike[plain]), _draw_lot(lot, plain)))
     votes = len(alike[most])
     notes: tuple[str, ...] = () if len(alike) == 1 else (f"{votes} of {len(outputs)} views gave this answer",)
     rivals = sum(len(each) == votes for each in alike.values()) - 1
     if rivals:
         notes += (f"a tie: {rivals} other answers have as many views; one was drawn by the seed",)
-    return Output("answer", text=alike[most][0], notes=notes)
+    return _answer_of(alike[most][0], notes)
 
 
-def _voting_texts(outputs: Sequence[Output]) -> list[str]:
-    """The views' answers; those that were cut off count only where no view has a whole one."""
+def _answer_of(view: Output, notes: tuple[str, ...] = ()) -> Output:
+    """What a view answered, and what it cites."""
+    return Output(
+        "answer", text=view.text, notes=notes, citations=view.citations, unknown_citations=view.unknown_citations
+    )
+
+
+def _voting_outputs(outputs: Sequence[Output]) -> list[Output]:
+    """Views with an answer; those that were cut off count only where no view has a whole one."""
     found = [output for output in outputs if output.status == "ok" and output.text is not None]
     whole = [output for output in found if all(view.status != "cut_off" for view in output.views)]
-    return [str(output.text) for output in whole or found]
+    return whole or found
 
 
 def _draw_lot(lot: str, text: str) -> bytes:
@@ -278,15 +285,16 @@ def _draw_lot(lot: str, text: str) -> bytes:
 
 def _most_similar(outputs: Sequence[Output], lot: str) -> Output:
     """The text whose embedding is nearest to the others'; between equals, one by lot."""
-    texts = sorted(_voting_texts(outputs), key=lambda text: (_draw_lot(lot, text), text))
+    voting = sorted(_voting_outputs(outputs), key=lambda output: (_draw_lot(lot, str(output.text)), str(output.text)))
+    texts = [str(output.text) for output in voting]
     if not texts:
         return Output("answer", status=outputs[0].status, notes=("no view gave an answer",))
     if len(set(texts)) == 1:
-        return Output("answer", text=texts[0])
+        return _answer_of(voting[0])
     from fairpos.relevance.embedding import bi_encoder
 
     vectors = bi_encoder("minilm").encode(texts, normalize_embeddings=True, show_progress_bar=False)
     nearness = [float(total) for total in vectors @ vectors.sum(axis=0)]
     # Equal sums differ by the rounding of single precision.
     best = next(i for i, each in enumerate(nearness) if each > max(nearness) - 1e-5)
-    return Output("answer", text=texts[best], notes=(f"the most similar to the others of {len(texts)} answers",))
+    return _answer_of(voting[best], (f"the most similar to the others of {len(texts)} answers",))

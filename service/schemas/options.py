@@ -12,7 +12,7 @@ from .base import Strict, Text
 
 
 class Words(Strict):
-    """How documents are put into words; placeholders {query}, {count}, {label}, {title}, {heading}, {text}."""
+    """How documents are put into words; placeholders {query}, {count}, {label}, {id}, {title}, {heading}, {text}."""
 
     instruction: Text = ""
     segment: Text = "{text}"
@@ -37,6 +37,10 @@ class Options(Strict):
         None,
         description="What to do about more documents than the context holds: `error`, `keep` (the most relevant; the "
         "reply names those left out) or `groups` (read in groups, then what came of them).",
+    )
+    citations: bool = Field(
+        False,
+        description="Show documents by name and ask for the names; `annotations` of the message say where it has them.",
     )
     ranker: Text | None = Field(None, description="How one order is asked to rank.")
     template: Words | None = Field(None, description="How documents and question are put into words.")
@@ -78,6 +82,7 @@ class Done(BaseModel):
     calls: int = Field(0, description="Calls of the model.")
     profile: str | None = Field(None, description="The calibration that was used.")
     left_out: list[str] = Field([], description="Ids that didn't fit into the context, and were not shown.")
+    unknown_citations: list[str] = Field([], description="Names in the reply that no document has that was shown.")
     notes: list[str] = Field([], description="What a user should know of this reply.")
     agreement: float | None = Field(
         None, description="The smallest share of the orders that agreed on a token; null where none voted on tokens."
