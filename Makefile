@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two threads unless the caller says otherwise: what the figures in the documentation were measured with.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench browser-test engine-test integration-test wheel-test docs docs-site serve clean
+.PHONY: demo test check bench browser-test engine-test integration-test wheel-test client-test docs docs-site serve clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -62,6 +62,10 @@ integration-test: $(INTEGRATIONS)/installed $(LANGCHAIN)/installed
 wheel-test: .venv/installed
 	$(BIN)/python -m benchmarks.fresh_wheel
 
+# The newest clients of PyPI and npm against the service, in environments of their own (1 GB); needs node and npm.
+client-test: .venv/installed
+	$(BIN)/python -m benchmarks.clients --npm --folder .clients
+
 # Every method on every task with smollm2, under 20 minutes on two cores; writes docs/evidence.md.
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.evidence
@@ -90,4 +94,4 @@ serve: .venv/installed
 	$(BIN)/python -m fairpos serve --model smollm2
 
 clean:
-	rm -rf .venv .venv-docs .venv-langchain .venv-integrations site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs .venv-langchain .venv-integrations .clients site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -57,6 +56,7 @@ from .schemas.rerank import RerankRequest, ScoreRequest
 from .schemas.responses import ResponsesRequest
 from .settings import Settings, refuse_unknown_names
 from .state import Load, State
+from .traces import collector_is_named
 from .upstream import Upstream
 
 _ROUTES = (health, chat, completions, other_chats, rerank, score, judge, arrange, calibrations, methods, models, page)
@@ -124,7 +124,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
         redoc_url=None,
         # Exports only where the operator named a collector; no texts, whatever it asks for.
         telemetry={
-            "auto_configure": bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")),
+            "auto_configure": collector_is_named(),
             "logs": False,
             "operation_spans": False,
         },

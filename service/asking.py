@@ -32,6 +32,7 @@ CITED = replace(
     question="{query}\n\nBehind each statement, name in brackets the document that it comes from.",
 )
 PLAIN = Template(instruction="", segment="{text}", question="{query}")  # no documents
+AUTO_RANKER = "auto"  # of the settings: by what the backend can do
 _METHODS = 16  # of one request, one inside of the other
 _SHOWN = 2**26  # characters over all calls of one step: what they are put together in
 
@@ -130,9 +131,17 @@ class Ask:
         Raises:
             FairposError: what the backend or the task doesn't allow.
         """
-        asked = Asked(self.methods, backend, find_ranker(self.ranker), self.template, self.decoding)
+        asked = Asked(self.methods, backend, find_ranker(self.ranker_on(backend)), self.template, self.decoding)
         work = self.fit.start([self.request], asked)
         return _until_generation(work) if self.arrange_only else work
+
+    def ranker_on(self, backend: Backend) -> str:
+        """The ranker by name: where it is left open, the cheapest one that the backend can serve."""
+        if self.ranker != AUTO_RANKER:
+            return self.ranker
+        if self.request.task != "rank":  # it plays no part, and an endpoint needn't be asked what it can do
+            return "first_token"
+        return "first_token" if "score" in backend.capabilities else "generate"
 
     def one_text(self, backend: Backend) -> bool:
         """Whether a generated text is the answer as it is, or views that vote write it together."""
@@ -174,7 +183,7 @@ def _check_calls(
         ServiceError: 422.
     """
     asking: list[object] = [each for method in methods for each in (method, *method.inner_methods)]
-    asking += [find_ranker(ranker)] if request.task == "rank" else []
+    asking += [find_ranker(ranker)] if request.task == "rank" and ranker != AUTO_RANKER else []
     wanted = [
         getattr(each, option.name)
         for each in asking

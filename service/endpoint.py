@@ -26,6 +26,7 @@ from .control_tokens import neutral
 from .errors import ServiceError
 from .probes import Probes
 from .sizing import Limits
+from .traces import note_status, upstream_span
 from .turns import Turns
 
 _PROBE_S = 30.0  # for a few small calls
@@ -125,8 +126,11 @@ class Endpoint:
 
     async def _run_one(self, call: Call) -> Reply:
         safe = await beside(len(call.prompt.text), lambda: guarded_call(call))
+        kind = type(call).__name__.lower()
         async with self._access.turns.place(self._client):
-            [reply] = await self._access.backend(self.model).run_async([safe])
+            with upstream_span("upstream_call", kind=kind, model=self.model) as span:
+                [reply] = await self._access.backend(self.model).run_async([safe])
+                note_status(span, reply.status, reply.http_status)
         return reply
 
 

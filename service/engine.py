@@ -32,6 +32,7 @@ from .logs import log
 from .metrics import Metrics
 from .sizing import Limits, LocalBackend, check_number, sized_call
 from .tickets import Event, Finished, Job, Started, Text, Ticket
+from .traces import note_batch
 
 T = TypeVar("T")
 
@@ -235,13 +236,17 @@ class Engine:
         for job in jobs:
             self._announce_start(job)
         kind = type(batch[0].sized.call).__name__.lower()
-        started = time.perf_counter()
+        started, began_ns = time.perf_counter(), time.time_ns()
         try:
             replies = self.backend.run([item.sized.call for item in batch])
         except Exception as error:
             self._isolate_failure(batch, error)
             return
         seconds = time.perf_counter() - started
+        for job in jobs:
+            own = sum(item.job is job for item in batch)
+            told: dict[str, str | int] = {"kind": kind, "model": self.name, "calls": own, "batch_calls": len(batch)}
+            note_batch(job.ticket.context, began_ns, time.time_ns(), **told)
         self._call_seconds = 0.8 * self._call_seconds + 0.2 * seconds / len(batch)
         self._metrics.batch_calls.labels(self.name, kind).observe(len(batch))
         self._metrics.batch_seconds.labels(self.name, kind).observe(seconds)

@@ -15,12 +15,23 @@ from .errors import ServiceError
 from .metrics import Metrics
 from .schemas.base import Usage as TokenUsage
 from .schemas.options import Done, Vote
+from .traces import describe_request
 
 _LONGEST_HEADER = 4096  # of x-fairpos-order; the body always has it
 
 
 def done(ask: Ask, outputs: Sequence[Output]) -> Done:
-    """The reply's `fairpos` block."""
+    """The reply's `fairpos` block; the request's span is told the same."""
+    describe_request(
+        task=ask.request.task,
+        methods=ask.spec,
+        order_free=any(method.order_free for method in ask.methods),
+        segments=len(ask.request.segments),
+        views=sum(len(output.views) for output in outputs),
+        calls=sum(output.usage.calls for output in outputs),
+        prompt_tokens=sum(output.usage.prompt_tokens for output in outputs),
+        completion_tokens=sum(output.usage.completion_tokens for output in outputs),
+    )
     orders = [list(view.order) for output in outputs for view in output.views if view.order]
     notes = [*ask.notes, *(note for output in outputs for note in output.notes)]
     votes = [vote for output in outputs for vote in output.votes]

@@ -75,13 +75,21 @@ class Settings(BaseSettings):
     )
 
     methods: str = Field("none", description="Methods of requests with documents that name none.")
-    rerank_methods: str = Field("none", description="Methods of /rerank requests that name none.")
+    rerank_methods: str = Field(
+        "permutation:views=5",
+        description="Methods of /rerank requests that name none; their clients have no place for methods. `none` is a "
+        "fifth of the price, and favours a place in the list.",
+    )
     judge_methods: str = Field("none", description="Methods of /v1/judge requests that name none.")
     fit: str = Field(
         "error",
         description="More documents than the context holds: error, keep or groups, where a request doesn't say.",
     )
-    ranker: str = Field("first_token", description="How a view is asked to rank, where a request doesn't say.")
+    ranker: str = Field(
+        "auto",
+        description="How a view is asked to rank, where a request doesn't say; auto: first_token where the model gives "
+        "log-probabilities, else generate.",
+    )
 
     plugins: Annotated[list[str], NoDecode] = Field(
         [], description="Modules or files that register methods, rankers or relevances; installed packages need none."

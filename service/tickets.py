@@ -18,6 +18,8 @@ from fairpos.backends.base import Finish
 from fairpos.backends.work import Work
 from fairpos.types import Output
 
+from .traces import request_context
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -68,6 +70,7 @@ class Ticket:
     def __init__(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
         self.job = job
         self.cancelled = threading.Event()
+        self.context = request_context()
         self._loop = loop
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 

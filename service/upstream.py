@@ -22,6 +22,7 @@ from .errors import ServiceError
 from .logs import log
 from .metrics import Metrics
 from .settings import Settings
+from .traces import note_status, upstream_span
 
 # Of one connection, not of the message (RFC 9110, 7.6.1), and what the client library writes itself.
 _HOP = frozenset(
@@ -130,7 +131,9 @@ class Upstream:
             ServiceError: 502 it can't be reached or answers nonsense; 504 it is silent.
         """
         headers_up = self._headers_up(request, plain=edit is not None or _wants_stream(content))
-        response = await self._open_reply(request.method, self._address_of(path, root=root), content, headers_up)
+        with upstream_span("relay", path=path.partition("?")[0]) as span:
+            response = await self._open_reply(request.method, self._address_of(path, root=root), content, headers_up)
+            note_status(span, "ok" if response.status_code < 400 else "http_error", response.status_code)
         if response.status_code in (401, 403) and (self._key or self._own_keys):
             await self._give_back(response)
             raise self._noted_error("key", "the upstream refuses the key that this service was given for it")

@@ -1,5 +1,6 @@
 """One handler for everybody's rerank request."""
 
+import itertools
 import math
 
 import httpx2
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairpos.outputs import descending_scores
+from tests.service.running import running
+from tests.service.upstream import Scripted, whole
 
 TEXTS = ["aa", "bb", "cc"]
 
@@ -109,3 +112,27 @@ def test_relevance_strictly_decreases_in_single_precision_too(raw, left, shuffle
 def test_relevance_of_a_known_case():
     scores = descending_scores([1, 0], [2], {0: 0.0, 1: math.log(3)})
     assert scores == pytest.approx({1: 0.999 * 0.75 + 0.001 * 3 / 4, 0: 0.999 * 0.25 + 0.001 * 2 / 4, 2: 0.001 * 1 / 4})
+
+
+def test_without_methods_five_orders_are_asked_and_the_order_sent_does_not_count(service):
+    found = set()
+    for texts in itertools.permutations(TEXTS):
+        reply = httpx2.post(service.url + "/rerank", json={"query": "q", "documents": list(texts)}, timeout=20)
+        assert reply.json()["fairpos"]["methods"] == "permutation:views=5"
+        results = reply.json()["results"]
+        found.add(tuple((texts[r["index"]], r["raw_score"], r["relevance_score"]) for r in results))
+        assert reply.json()["fairpos"]["calls"] == 3  # of three documents all that cyclic orders have
+    assert len(found) == 1
+
+
+def test_an_upstream_is_asked_by_a_ranker_that_it_can_serve():
+    async def writes(request, connection):
+        await connection.json({"data": []} if request.method == "GET" else whole("[2] > [1] > [3]"))
+
+    with Scripted(writes) as up, running(upstream=up.url) as s:
+        reply = httpx2.post(s.url + "/rerank", json={"query": "q", "documents": TEXTS}, timeout=20)
+        assert reply.status_code == 200, reply.text
+        assert sorted(r["index"] for r in reply.json()["results"]) == [0, 1, 2]
+        assert (
+            httpx2.post(s.url + "/rerank", json={"query": "q", "documents": TEXTS[:1]}, timeout=20).status_code == 200
+        )

@@ -16,10 +16,13 @@ from tests.service.upstream import Scripted
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the tools
 
-PATHS = ["/v1/chat/completions", "/rerank", "/v1/judge", "/v1/arrange", "/v1/calibrations"]
+CHATS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v2/chat"]
+PATHS = [*CHATS, "/rerank", "/v1/judge", "/v1/arrange", "/v1/calibrations"]
 FIELDS = [
     "model", "messages", "documents", "texts", "query", "instruction", "answers", "response_a", "response_b", "fairpos",
     "top_n", "stream", "n", "stop", "temperature", "max_tokens", "records", "count", "stream_options", "seed", "tools",
+    "prompt", "echo", "logprobs", "top_logprobs", "input", "instructions", "text", "system", "stop_sequences",
+    "response_format", "output_format", "output_config", "citation_options", "max_output_tokens", "top_p", "p",
 ]  # fmt: skip
 
 
@@ -71,10 +74,14 @@ def test_every_example_in_the_schema_is_good(small):
     schema = httpx2.get(small.url + "/openapi.json").json()
     parts = schema["components"]["schemas"]
     paths = {
-        "ChatRequest": PATHS[0],
+        "ChatRequest": "/v1/chat/completions",
+        "CompletionRequest": "/v1/completions",
+        "ResponsesRequest": "/v1/responses",
+        "MessagesRequest": "/v1/messages",
+        "CohereChatRequest": "/v2/chat",
         "RerankRequest": "/v2/rerank",
-        "JudgeRequest": PATHS[2],
-        "ArrangeRequest": PATHS[3],
+        "JudgeRequest": "/v1/judge",
+        "ArrangeRequest": "/v1/arrange",
     }
     for name, path in paths.items():
         for example in parts[name]["examples"]:
@@ -100,7 +107,17 @@ messages = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "assistant", "tool"]), "content": values}),
     max_size=3,
 )
+schemas = st.fixed_dictionaries(
+    {"type": st.sampled_from(["json_schema", "json_object", "text"])},
+    optional={"schema": st.just({"type": "object"}) | values, "json_schema": values, "format": values},
+)
 likely = {
+    "prompt": st.text(max_size=8) | st.lists(st.integers(0, 300), max_size=4) | values,
+    "input": messages | values,
+    "text": st.fixed_dictionaries({"format": schemas | values}),
+    "response_format": schemas | values,
+    "output_format": schemas | values,
+    "max_tokens": st.integers(0, 4) | values,
     "messages": messages | st.just([{"role": "user", "content": "q"}]),
     "documents": st.lists(st.text(max_size=8) | values, max_size=4) | st.just(["a", "b"]),
     "query": st.just("q") | values,
@@ -112,6 +129,10 @@ likely = {
 }
 GOOD = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "q"}], "documents": ["a", "b"], "max_tokens": 2},
+    "/v1/completions": {"prompt": "q", "max_tokens": 2},
+    "/v1/responses": {"input": "q", "documents": ["a", "b"], "max_output_tokens": 2},
+    "/v1/messages": {"messages": [{"role": "user", "content": "q"}], "documents": ["a", "b"], "max_tokens": 2},
+    "/v2/chat": {"messages": [{"role": "user", "content": "q"}], "documents": ["a", "b"], "max_tokens": 2},
     "/rerank": {"query": "q", "documents": ["a", "b"]},
     "/v1/judge": {"instruction": "i", "answers": ["a", "b"]},
     "/v1/arrange": {"query": "q", "documents": ["a", "b"]},
@@ -148,13 +169,13 @@ def fuzz(url, path, body):
     return reply.status_code
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(request=requests())
 def test_fuzzed_bodies_on_a_local_model(small, request):
     fuzz(small.url, *request)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-@given(request=requests(paths=PATHS[:1]))
+@given(request=requests(paths=CHATS))
 def test_fuzzed_chats_on_an_upstream(small_proxy, request):
     fuzz(small_proxy.url, *request)
