@@ -56,6 +56,26 @@ PLAIN = "mean over plain orders"
 BETAS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 ENTROPY = Ballot("entropy", 4.0)
 FITTED = "beta fitted without labels"
+ONE = "1 base, 10 views"
+# Designs that are compared with each other: what the change is -> (changed, as it is).
+PAIRS = {
+    "a second base (half shift) for one": ("2 bases (content, half shift), 10 views", ONE),
+    "a second base (reverse) for one": ("2 bases (content, reverse), 10 views", ONE),
+    "the half shift as second base for the reverse": (
+        "2 bases (content, half shift), 10 views",
+        "2 bases (content, reverse), 10 views",
+    ),
+    "20 views of two bases for 10": (
+        "2 bases (content, half shift), 20 views",
+        "2 bases (content, half shift), 10 views",
+    ),
+    "4 bases for 2": ("4 bases, 40 views", "2 bases (content, half shift), 20 views"),
+    "weights by base in 4 bases": ("4 bases, 40 views, weights by base", "4 bases, 40 views"),
+    "10 views for 3": (ONE, "1 base, 3 views"),
+    "20 views for 10": ("1 base, 20 views", ONE),
+    "entropy weights for uniform ones": (ONE, "1 base, 10 views, uniform"),
+    "beta 16 for 4": ("1 base, 10 views, beta 16", ONE),
+}
 
 
 @dataclass(frozen=True)
@@ -176,14 +196,57 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     # Half of the lists choose, the other half is looked at.
     foretells = np.array([row["foretold"] for row in rows[::2]]).mean(axis=0)
     best = BETAS[int(foretells.argmax())]
-    kept = [row["arms"][f"1 base, 10 views, beta {best:g}"] for row in rows[1::2]]
-    usual = [row["arms"]["1 base, 10 views"] for row in rows[1::2]]
+    kept = [row["arms"][f"{ONE}, beta {best:g}"] for row in rows[1::2]]
+    usual = [row["arms"][ONE] for row in rows[1::2]]
     fitted = {
         "beta": best,
         "foretold": dict(zip(map(str, BETAS), foretells.tolist(), strict=True)),
         "gain": triple(difference_interval([x[0] for x in kept], [x[0] for x in usual])),
     }
-    return {"lists": len(rows), "designs": found, FITTED: fitted}
+    changes = {
+        words: triple(difference_interval([row["arms"][new][0] for row in rows], [row["arms"][old][0] for row in rows]))
+        for words, (new, old) in PAIRS.items()
+    }
+    return {"lists": len(rows), "designs": found, "changes": changes, FITTED: fitted}
+
+
+def section() -> list[str]:
+    """What `benchmarks.voting` writes on its page; empty where nothing was measured."""
+    path = RESULTS / "placement_designs.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    lines = [
+        "## Which placements",
+        "",
+        f"`python -m benchmarks.placement_designs`: {found['lists']} key-value lists of 10 pairs drawn from a seed of "
+        "their own, none of them",
+        "above; differences from the mean over the plain model in four orders. Log-probability is per token.",
+        "",
+        "| design | exact match | log-probability | difference |",
+        "|---|---|---|---|",
+    ]
+    for name, row in found["designs"].items():
+        gain = "" if name == PLAIN else _bracketed(row["log_prob_gain"], "+")
+        lines.append(f"| {name} | {row['exact'][0]:.3f} | {_bracketed(row['log_prob'])} | {gain} |")
+    lines += ["", "What a change alone does to the log-probability:", "", "| change | difference | |", "|---|---|---|"]
+    for words, change in found["changes"].items():
+        kept = "helps" if change[1] > 0 else "hurts" if change[2] < 0 else "can't be told"
+        lines.append(f"| {words} | {_bracketed(change, '+')} | {kept} |")
+    fitted = found[FITTED]
+    lines += [
+        "",
+        f"Beta fitted without labels (the vote of every other view foretells that of the others best, on half of the "
+        f"lists): {fitted['beta']:g};",
+        f"on the other half {_bracketed(fitted['gain'], '+')} to beta 4.",
+        "",
+    ]
+    return lines
+
+
+def _bracketed(values: Sequence[float], sign: str = "") -> str:
+    estimate, low, high = values
+    return f"{estimate:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def main() -> None:

@@ -93,6 +93,14 @@ def check_number(calls: int, limits: Limits) -> None:
         )
 
 
+def _read_in_views(call: Call, backend: LocalBackend, prompts: int, tokens: int) -> tuple[int, int]:
+    """How many views decode together, and the tokens that they read: of several prompts, padded; or of one."""
+    if prompts > 1 or call.attend is None or call.attend.pooling is None:
+        return prompts, prompts * tokens
+    cost = call.attend.cost(backend.layout(call.prompt), 1)
+    return cost.completion_tokens, cost.prompt_tokens
+
+
 def sized_call(
     call: Call, backend: LocalBackend, limits: Limits, *, fills_context: bool, given_up: Callable[[], bool]
 ) -> tuple[Call, int]:
@@ -120,14 +128,15 @@ def sized_call(
         tokens = max(tokens, len(backend.layout(prompt)))
     if tokens > limits.prompt_tokens:
         raise TooLong(f"got a prompt of {tokens} tokens; at most {limits.prompt_tokens} are allowed here{_ELSE}")
+    views, read = _read_in_views(call, backend, len(prompts), tokens)
     if fills_context and isinstance(call, Generate):
-        together = limits.vote_tokens // len(prompts) if len(prompts) > 1 else backend.context
-        new = max(1, min(new_tokens(call), min(together, backend.context) - tokens))
+        together = (limits.vote_tokens - read) // views if views > 1 else backend.context - tokens
+        new = max(1, min(new_tokens(call), together, backend.context - tokens))
         call = replace(call, decoding=replace(call.decoding, max_new_tokens=new))
-    padded = len(prompts) * (tokens + new_tokens(call))
-    if len(prompts) > 1 and padded > limits.vote_tokens:
+    padded = read + views * new_tokens(call)
+    if views > 1 and padded > limits.vote_tokens:
         raise TooLong(
-            f"{len(prompts)} views that decode together take {padded} tokens; "
+            f"{views} views that decode together take {padded} tokens; "
             f"at most {limits.vote_tokens} are allowed here: ask for fewer views or documents"
         )
     if tokens + new_tokens(call) > backend.context:

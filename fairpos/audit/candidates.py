@@ -19,7 +19,7 @@ from fairpos.runner import check
 _OF_PAIRS = ("swap:verdict=mean", "swap", "cross_labels", "swap:verdict=mean+cross_labels")
 _OF_CHOICES = ("permutation:views=3", "cross_labels", "permutation:views=3+cross_labels", "contextual")
 _OF_RANKINGS = ("permutation:views=3", "permutation:views=5")
-_OF_ANSWERS = ("permutation:views=3", "query_twice")
+_OF_ANSWERS = ("permutation:views=3", "query_twice", "placements:bases=2")
 _OF_SCORED_PASSAGES = ("descending", "ascending", "edges")
 _OF_ATTENTION = ("pine", "set_based")  # one call each, on a local model
 

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from fairpos.votes import Vote
+from tests.service.running import running
 from tests.service.test_local import DOCUMENTS, QUESTION, chat
 
 
@@ -43,3 +44,15 @@ def test_a_judge_tells_its_votes_by_id(service):
     [token] = vote["tokens"]
     assert token["text"] in ("x", "y")
     assert sorted(n for said in token["said"] for n in said["orders"]) == [0, 1]
+
+
+def test_views_of_one_prompt_are_bounded_like_those_of_several(tiny_fair):
+    with running({"tiny": tiny_fair}, max_new_tokens=64, vote_tokens=500) as it:
+        few = chat(it, fairpos={"methods": "placements:views=3"}, max_tokens=8)
+        assert few.status_code == 200, few.text
+        many = chat(it, fairpos={"methods": "placements:views=6"}, max_tokens=64)
+        assert many.status_code == 422
+        assert "6 views that decode together" in many.json()["detail"]
+        # Without a limit of its own a reply is as long as there is room.
+        body = {"messages": QUESTION, "documents": DOCUMENTS, "fairpos": {"methods": "placements:views=6"}}
+        assert httpx2.post(it.url + "/v1/chat/completions", json=body, timeout=30).status_code == 200
