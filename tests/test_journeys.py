@@ -79,5 +79,5 @@ def test_research(tmp_path, model, capsys, monkeypatch):
     from fairpos.methods.base import METHODS
 
     monkeypatch.setattr(METHODS, "_items", dict(METHODS))  # what the page registers is gone with it
-    assert play("research", tmp_path, model) == 8
+    assert play("research", tmp_path, model) == 7
     assert "('2', '3', '1')" in capsys.readouterr().out  # the best of three in the middle
