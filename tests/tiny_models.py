@@ -111,12 +111,17 @@ def tiny_model(name: str, dtype: torch.dtype = torch.float64, *, exact: bool = T
                     parameter.add_(0.3 * torch.randn_like(parameter))
     model = model.to(dtype).eval()
     if exact and dtype == torch.float64:
-        for module in model.modules():
-            kind = type(module)
-            if kind.__name__.endswith("RMSNorm"):
-                exact_forward = _gemma_norm if kind.__name__.startswith("Gemma") else _norm
-                module.__class__ = type(kind.__name__, (kind,), {"forward": exact_forward})
-        with_exact_rotation(model)
+        with_exact_norms(with_exact_rotation(model))
+    return model
+
+
+def with_exact_norms(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with RMS norms in float64."""
+    for module in model.modules():
+        kind = type(module)
+        if kind.__name__.endswith("RMSNorm"):
+            exact_forward = _gemma_norm if kind.__name__.startswith("Gemma") else _norm
+            module.__class__ = type(kind.__name__, (kind,), {"forward": exact_forward})
     return model
 
 

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from fairpos.attention.batch import Batch
-from fairpos.attention.kernel import scores, weighted
+from fairpos.attention.kernel import most_scores, scores, weighted
 from fairpos.attention.layer import Layer
-from fairpos.attention.segments import PromptTensors, visible
+from fairpos.attention.segments import BatchTensors, PromptTensors, visible
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.layout import Layout
-
-# Scores that are materialised at once, in elements.
-_CHUNK = 1 << 23
 
 
 class ApeAttention(SetBasedAttention):
@@ -29,11 +26,11 @@ class ApeAttention(SetBasedAttention):
     def __init__(self, batch: Batch, *, temperature: float, scale: float) -> None:
         super().__init__(batch)
         self.temperature, self.scale = temperature, scale
-        # Keys of segments, a row per prompt, up to the width of the batch.
-        self._segments = torch.zeros(len(batch.layouts), batch.width, dtype=torch.bool)
-        for row, layout in zip(self._segments, batch.layouts, strict=True):
-            for start, end in layout.spans:
-                row[batch.pad(layout) + start : batch.pad(layout) + end] = True
+        # Whether a key is a segment's, a row per prompt, up to the width of the batch.
+        self._segments = torch.tensor([_tokens_in_segments(batch, layout) for layout in batch.layouts])
+        # Of each prompt, the padded index of its first token after the segments.
+        self._suffixes = torch.tensor([[batch.pad(layout) + layout.suffix_start] for layout in batch.layouts])
+        self._first_suffix = min(batch.pad(layout) + layout.suffix_start for layout in batch.layouts)
 
     def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
         """Set-based up to the suffix."""
@@ -48,13 +45,34 @@ class ApeAttention(SetBasedAttention):
             out.append(self._attend_reweighted(layer, suffix, row.k, row.v, row.positions[None], in_segment[None]))
         return torch.cat(out, dim=2)
 
+    def prefill_at_once(self, layer: Layer, rows: BatchTensors) -> Tensor:
+        """Set-based for all; then anew from the first suffix on, taken where a token is in its own prompt's."""
+        out = super().prefill_at_once(layer, rows)
+        past, (n_row, n_key, _) = rows.now.past, rows.now.shape
+        first = max(self._first_suffix, past)
+        if first < n_key:
+            later = slice(first - past, None)
+            in_segment = self._in_segment(n_row, n_key, rows.k.device)
+            found = self._attend_reweighted(
+                layer, rows.q_rotated[:, :, later], rows.k, rows.v, rows.now.positions, in_segment
+            )
+            index = torch.arange(first, n_key, device=rows.k.device)
+            in_suffix = index >= self._suffixes.repeat_interleave(n_row // len(self._suffixes), dim=0)  # (B, Lq)
+            out[:, :, later] = torch.where(in_suffix[:, None, :, None], found, out[:, :, later])
+        return out
+
     def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
         """Every row at once."""
-        in_segment = torch.zeros_like(positions, dtype=torch.bool)
-        stored = self._segments[:, : positions.shape[1]]  # less than the prompt where it is read in pieces
-        own = stored.repeat_interleave(q.shape[0] // len(self._segments), dim=0)
-        in_segment[:, : own.shape[1]] = own.to(q.device)
+        in_segment = self._in_segment(*positions.shape, q.device)
         return self._attend_reweighted(layer, q_rotated, k, v, positions, in_segment)
+
+    def _in_segment(self, n_row: int, n_key: int, device: torch.device) -> Tensor:
+        """Whether a key belongs to a segment, (B, Lk)."""
+        if self._segments.device != device:
+            self._segments, self._suffixes = self._segments.to(device), self._suffixes.to(device)
+        after = n_key - self._segments.shape[1]  # less than the prompt where it is read in pieces
+        stored = torch.nn.functional.pad(self._segments, (0, after), value=False)
+        return stored.repeat_interleave(n_row // len(stored), dim=0)
 
     def _attend_reweighted(
         self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, in_segment: Tensor
@@ -73,7 +91,9 @@ class ApeAttention(SetBasedAttention):
         # A padding query sees nothing and stays finite this way. Nobody looks at it.
         hidden = (~mask & mask.any(dim=-1, keepdim=True))[:, None]
         segments = in_segment[:, None, None, :]
-        step = max(1, _CHUNK // (q.shape[0] * q.shape[1] * k.shape[2]))
+        step = max(
+            1, most_scores(few_operators=self.wants_few_operators(q.device)) // (q.shape[0] * q.shape[1] * k.shape[2])
+        )
         out = q.new_empty(*q.shape[:3], v.shape[3])  # (B, H, Lq, Dv)
         for first in range(0, q.shape[2], step):
             rows = slice(first, first + step)
@@ -85,3 +105,11 @@ class ApeAttention(SetBasedAttention):
             found = torch.where(segments, at + (self.scale * self.temperature - 1) * total, found)
             out[:, :, rows] = weighted(layer.softmax(found), v)
         return out
+
+
+def _tokens_in_segments(batch: Batch, layout: Layout) -> list[bool]:
+    """Of each token of a prompt, padding before it, whether it belongs to a segment."""
+    found, pad = [False] * batch.width, batch.pad(layout)
+    for start, end in layout.spans:
+        found[pad + start : pad + end] = [True] * (end - start)
+    return found

@@ -8,6 +8,15 @@ from torch import Tensor
 
 # Scores that are materialised at once, in elements; bounds memory where no fused kernel fits (soft caps, sinks).
 _CHUNK = 1 << 24
+# The same for attentions that make scores themselves: what fits a CPU's caches, and 1 GB of a device in float32, where
+# few operators are worth more than little memory.
+_SCORES_ON_CPU = 1 << 23
+_SCORES_ON_DEVICE = 1 << 28
+
+
+def most_scores(*, few_operators: bool) -> int:
+    """How many scores an attention materialises at once, in elements."""
+    return _SCORES_ON_DEVICE if few_operators else _SCORES_ON_CPU
 
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:

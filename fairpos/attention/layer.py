@@ -50,6 +50,9 @@ class Attention(ABC):
 
     # Whether `Layer.hidden` and `Layer.project` are used.
     needs_hidden = False
+    # Whether segments are computed at once or piece by piece, where an attention can do both (`segments`); None: piece
+    # by piece on a CPU alone.
+    at_once: bool | None = None
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -262,7 +265,7 @@ class Layer:
         if self.part.still:
             pairs = Pairs.none(like.shape[-1], like.device)
         else:
-            pairs = self._forward.rotary.pairs(like.shape[-1], table, like.device, self.part)
+            pairs = self._forward.rotary.known_pairs(like.shape[-1], table, self.kind, self.part)
         return pairs, pairs.phases(table)[:n]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:

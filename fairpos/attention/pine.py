@@ -6,8 +6,9 @@ for each segment that looks (`pine_segments`). A later token has an order of its
 each segment (`pine_suffix`). Here is what ties both together: which tokens are which, and what is kept from one forward
 pass to the next.
 
-    prefill     prefix: plain | each segment: `SegmentReader` | suffix: `SuffixReader`     one row at a time
-    decode      `SuffixReader`                                                            all rows at once
+    prefill     prefix: plain | each segment: `SegmentReader`    | suffix: `SuffixReader`     one row at a time
+    at once     prefix: plain | all segments: `AllSegments`      | suffix: `SuffixReader`     all rows at once
+    decode      `SuffixReader`                                                               all rows at once
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import torch
 from torch import Tensor
 
 from fairpos.attention.batch import Batch
-from fairpos.attention.kernel import precise
+from fairpos.attention.kernel import most_scores, precise
 from fairpos.attention.layer import Layer
+from fairpos.attention.pine_at_once import AllSegments
 from fairpos.attention.pine_segments import SegmentReader, SegmentTable
 from fairpos.attention.pine_suffix import LaterQueries, Stored, SuffixReader, TiledKeys
 from fairpos.attention.rope import Pairs
-from fairpos.attention.segments import PromptTensors, SegmentAttention, visible
+from fairpos.attention.segments import BatchTensors, PromptTensors, SegmentAttention, visible
 from fairpos.attention.threads import one_by_one, side_by_side
 from fairpos.attention.tiles import Tiles
 from fairpos.errors import InvalidLayout
@@ -52,16 +54,16 @@ class PineAttention(SegmentAttention):
         self._tiled_keys: dict[int, TiledKeys] = {}  # from then on, by layer
         self._tables: dict[int, SegmentTable] = {}  # by prompt row
         self._tiles: dict[int | None, Tiles] = {}  # by prompt row while prompts are read, None for all rows
+        self._all_segments: AllSegments | None = None  # while prompts are read so
         self._picked: tuple[Tiles, Tensor] | None = None
         self._turns: dict[object, tuple[Pairs, Tensor]] = {}  # by what turns alike
 
     def positions(self, layout: Layout) -> Tensor:
         """(N,); every segment ends where the suffix starts."""
-        positions = torch.arange(len(layout))
-        end = layout.suffix_start
+        positions, end = list(range(len(layout))), layout.suffix_start
         for start, stop in layout.spans:
-            positions[start:stop] = torch.arange(end - (stop - start), end)
-        return positions
+            positions[start:stop] = range(end - (stop - start), end)
+        return torch.tensor(positions)
 
     def prefill(self, layer: Layer, layout: Layout, row: PromptTensors) -> Tensor:
         """Prefix, then each segment, then the suffix."""
@@ -91,6 +93,30 @@ class PineAttention(SegmentAttention):
         run(pieces)
         return out
 
+    def can_read_at_once(self, n_query: int, n_key: int, past: int) -> bool:
+        """In one pass up to the suffixes, and segments in every prompt."""
+        whole = past == 0 and n_key >= self.suffix_start and all(layout.spans for layout in self.batch.layouts)
+        return whole and super().can_read_at_once(n_query, n_key, past)
+
+    def prefill_at_once(self, layer: Layer, rows: BatchTensors) -> Tensor:
+        """All prefixes, all segments, all suffixes; each where it is taken."""
+        if self._all_segments is None:
+            layouts = self.batch.rows(len(rows.q))
+            pads = [self.batch.pad(layout) for layout in layouts]
+            self._all_segments = AllSegments.of(layouts, pads, rows)
+            self._tiles[None] = Tiles.of(layouts, pads, rows.k)
+        if rows.k_new is not None:
+            tiles = self._tiles[None]
+            self._tiled_keys[layer.index] = TiledKeys.of(tiles, tiles.cut_rows(rows.k_new), rows.k)
+        segments = self._tiled_keys[layer.keys_of]
+        out = self._all_segments.attend(layer, rows, segments, *self._turns_up_to(layer, rows.k, segments.tiles.most))
+        first = self._all_segments.first_suffix
+        if first < rows.k.shape[2]:
+            reader = self._suffix_reader(layer, segments, rows.k, rows.v, rows.now.positions)
+            later = reader.attend(LaterQueries(rows.q[:, :, first:], rows.q_rotated[:, :, first:], first))
+            out[:, :, first:] = torch.where(self._all_segments.in_suffix, later, out[:, :, first:])
+        return out
+
     def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
         """Like suffix tokens at prefill, every row at once."""
         if not any(layout.spans for layout in self.batch.layouts):
@@ -100,6 +126,7 @@ class PineAttention(SegmentAttention):
             raw = [self._raw.pop((layer.keys_of, b)) for b in range(len(q))]
             pads = [self.batch.pad(layout) for layout in layouts]
             self._tiled_keys[layer.keys_of] = self._cut_to_tiles(layouts, pads, raw, k, None)
+        self._all_segments = None  # its masks are as large as the prompts' scores
         reader = self._suffix_reader(layer, self._tiled_keys[layer.keys_of], k, v, positions)
         return reader.attend(LaterQueries(q, q_rotated, k.shape[2] - q.shape[2]))
 
@@ -136,7 +163,8 @@ class PineAttention(SegmentAttention):
         """Segments of prompts behind so much padding, with their keys (Hkv, T, D) without positions."""
         if number not in self._tiles:
             self._tiles[number] = Tiles.of(layouts, pads, k)
-        return TiledKeys.of(self._tiles[number], raw, k)
+        tiles = self._tiles[number]
+        return TiledKeys.of(tiles, tiles.cut(raw, tiles.starts), k)
 
     def _suffix_reader(
         self, layer: Layer, segments: TiledKeys, k: Tensor, v: Tensor, positions: Tensor
@@ -146,7 +174,8 @@ class PineAttention(SegmentAttention):
             self._picked = tiles, tiles.among(n_key)  # once for all layers
         pairs, turns = self._turns_up_to(layer, k, tiles.most)
         stored = Stored(k, v, positions, self.padded, self._picked[1])
-        return SuffixReader(layer, segments, stored, pairs, turns)
+        most = most_scores(few_operators=self.wants_few_operators(k.device))
+        return SuffixReader(layer, segments, stored, pairs, turns, most)
 
     def _table_of(self, layout: Layout, row: PromptTensors) -> SegmentTable:
         if row.number not in self._tables:

@@ -22,14 +22,11 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from fairpos.attention.kernel import capped, precise, repeat_heads, softmax
+from fairpos.attention.kernel import capped, most_scores, precise, repeat_heads, softmax
 from fairpos.attention.layer import Layer
 from fairpos.attention.rope import Pairs
 from fairpos.attention.segments import PromptTensors
 from fairpos.layout import Layout
-
-# Scores that are materialised at once, in elements.
-_CHUNK = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -202,7 +199,7 @@ class SegmentReader:
         """
         kv, tokens = raw.shape[:2]
         total = mean.new_zeros(kv, q.shape[1] // kv, tokens)  # (Hkv, G, T)
-        for part in torch.split(q, max(1, _CHUNK // (q.shape[1] * tokens)), dim=2):
+        for part in torch.split(q, max(1, most_scores(few_operators=False) // (q.shape[1] * tokens)), dim=2):
             grouped = precise(part).reshape(kv, -1, q.shape[-1]) * self.layer.scaling  # (Hkv, G * L, D)
             # Head by head: the scores of all at once fit no cache.
             for sums, queries, keys in zip(total, grouped, raw, strict=True):

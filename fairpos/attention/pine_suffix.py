@@ -14,7 +14,6 @@ Segments of a batch lie in tiles of one size (`Tiles`), so that one product meet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,9 +24,6 @@ from fairpos.attention.layer import Layer
 from fairpos.attention.pine_segments import shifts
 from fairpos.attention.rope import Pairs
 from fairpos.attention.tiles import Tiles
-
-# Scores that are materialised at once, in elements.
-_CHUNK = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,11 @@ class TiledKeys:
     keys: Tensor
 
     @classmethod
-    def of(cls, tiles: Tiles, raw: Sequence[Tensor], k: Tensor) -> TiledKeys:
-        """From each prompt's segments (Hkv, T, D) without positions, and all keys (B, Hkv, Lk, D) at base positions."""
+    def of(cls, tiles: Tiles, raw: Tensor, k: Tensor) -> TiledKeys:
+        """From tiles without positions (B, Hkv, C * S, D), and all keys (B, Hkv, Lk, D) at base positions."""
         rows, kv, _, dim = k.shape
-        keys = tiles.cut(list(k), [0] * rows).view(rows, kv, tiles.owner.shape[1], -1, dim)  # (B, Hkv, C, S, D)
-        return cls(tiles, tiles.cut(raw, tiles.starts), keys.permute(0, 2, 1, 4, 3).contiguous())
+        keys = tiles.cut_rows(k).view(rows, kv, tiles.owner.shape[1], -1, dim)  # (B, Hkv, C, S, D)
+        return cls(tiles, raw, keys.permute(0, 2, 1, 4, 3).contiguous())
 
 
 @dataclass(frozen=True)
@@ -101,6 +97,7 @@ class SuffixReader:
         segments: Of the batch.
         stored: All keys and values.
         pairs, turns: How queries are moved: pairs of dimensions, turns by 0, 1, ... positions (>= T, D / 2).
+        most_scores: That are materialised at a time, in elements.
     """
 
     layer: Layer
@@ -108,12 +105,13 @@ class SuffixReader:
     stored: Stored
     pairs: Pairs
     turns: Tensor
+    most_scores: int
 
     def attend(self, queries: LaterQueries) -> Tensor:
         """(B, H, Lq, D of values); long suffixes a piece at a time."""
         rows, heads, n_query, dim = queries.q.shape
         columns = max(self.stored.k.shape[2], self.segments.tiles.owner.shape[1] * dim)
-        step = max(1, _CHUNK // (rows * heads * columns))
+        step = max(1, self.most_scores // (rows * heads * columns))
         if n_query <= step:
             return self._attend_piece(queries)
         parts = [self._attend_piece(queries.part(slice(i, i + step))) for i in range(0, n_query, step)]

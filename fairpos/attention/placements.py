@@ -73,6 +73,7 @@ class PlacementsAttention(Attention):
         # How far each segment is moved, by its place in the base: (P, R, K).
         storage = torch.tensor(bases)[:, None].expand_as(self._placed)
         self._moves = (self._placed - starts).gather(-1, storage)
+        self._farthest = int(self._moves.abs().max())
         self._placed = self._placed.gather(-1, storage)
         self._read: dict[int, ReadSegments] = {}  # by the layer whose keys they are
         self._tiles: Tiles | None = None
@@ -142,7 +143,7 @@ class PlacementsAttention(Attention):
         if layer.turning not in self._turns:
             assert self._tiles is not None
             moves = self._moves.to(q.device)
-            pairs, forward = layer.phases(q, int(self._moves.abs().max()) + 1)
+            pairs, forward = layer.phases(q, self._farthest + 1)
             turns = forward[moves.abs()]
             turns = torch.where((moves > 0)[..., None], turns.conj(), turns)  # a key moved up is a query turned back
             owner = self._tiles.owner[:, None, :, None].expand(-1, turns.shape[1], -1, turns.shape[3])

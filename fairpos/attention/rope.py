@@ -92,6 +92,7 @@ class Rotary:
     def __init__(self, rotation: Rotation) -> None:
         self.rotation = rotation
         self.parts: dict[int, RotatedPart] = {}
+        self._pairs: dict[tuple[object, ...], Pairs] = {}
 
     def learn_part(self, index: int, start: int, stop: int, dim: int, factors: Factors) -> None:
         """Which of a layer's `dim` channels rotate; asks the model's function whether it cuts heads by itself.
@@ -133,6 +134,21 @@ class Rotary:
             return self.rotation.apply(x, cos, sin)
         turned = self.rotation.apply(x[..., part.start : part.stop], cos, sin)
         return torch.cat([x[..., : part.start], turned, x[..., part.stop :]], dim=-1)
+
+    def known_pairs(self, dim: int, factors: Factors, kind: str | None, part: RotatedPart) -> Pairs:
+        """`pairs` on the device of the factors; found once for all calls.
+
+        Args:
+            dim: See `pairs`.
+            factors: See `pairs`.
+            kind: Of the layer, whose factors they are.
+            part: See `pairs`.
+        """
+        device = factors[0].device
+        key = dim, kind, part, device
+        if key not in self._pairs:
+            self._pairs[key] = self.pairs(dim, factors, device, part)
+        return self._pairs[key]
 
     def pairs(self, dim: int, factors: Factors, device: torch.device, part: RotatedPart) -> Pairs:
         """Finds the pairs by rotating every unit vector, and proves them on random vectors.

@@ -44,39 +44,41 @@ class Tiles:
     inner: tuple[int, int]
 
     @classmethod
-    def of(cls, layouts: Sequence[Layout], pads: Sequence[int], like: Tensor) -> Tiles:
-        """Tiles of prompts that stand behind so much padding; means in the precision of `like`, or better."""
+    def of(cls, layouts: Sequence[Layout], pads: Sequence[int], like: Tensor, size: int | None = None) -> Tiles:
+        """Tiles of prompts that stand behind so much padding.
+
+        Args:
+            layouts: The prompts.
+            pads: Tokens of padding before each.
+            like: Gives the device, and the precision of means, or a better one.
+            size: Of a tile; None: as few places stay empty.
+        """
         lengths = [[stop - start for start, stop in layout.spans] for layout in layouts]
-        size = _tile_size([n for row in lengths for n in row])
-        counts = [sum(-(-n // size) for n in row) for row in lengths]
-        rows, count, most = len(layouts), max(counts), max(map(len, lengths))
+        size = size or _tile_size([n for row in lengths for n in row])
+        most = max(map(len, lengths))
         width = max(pad + len(layout) for layout, pad in zip(layouts, pads, strict=True))
-        new = torch.zeros(rows, count * size, dtype=torch.long)
-        owner, source, empty = new[:, ::size].clone(), new.clone(), new == 0
-        mean = torch.zeros(rows, count * size, most, dtype=precise(like).dtype)
-        target, segment = torch.full((rows, width), -1), torch.full((rows, width), most)
-        for b, (layout, pad) in enumerate(zip(layouts, pads, strict=True)):
-            tile = 0
-            for j, (start, stop) in enumerate(layout.spans):
-                begin, n = tile * size, stop - start
-                places, tokens = slice(begin, begin + n), slice(pad + start, pad + stop)
-                source[b, places] = torch.arange(tokens.start, tokens.stop)
-                target[b, tokens] = torch.arange(places.start, places.stop)
-                empty[b, places], mean[b, places, j], segment[b, tokens] = False, 1 / n, j
-                after = tile + -(-n // size)
-                owner[b, tile:after] = j
-                tile = after
+        rows = [_TiledPrompt.of(layout, pad, size) for layout, pad in zip(layouts, pads, strict=True)]
+
+        def table(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
+            return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=like.device)
+
+        count = max(len(row.owner) for row in rows)
+        source = table([row.source for row in rows], count * size, -1)
+        empty = source < 0
+        owner = table([row.owner for row in rows], count, 0)
+        of_place = owner.repeat_interleave(size, dim=1).masked_fill_(empty, most)
+        members = of_place[..., None] == torch.arange(most, device=like.device)  # (B, C * S, K)
+        shares = [[1 / n for n in row] + [0.0] * (most - len(row)) for row in lengths]
         starts = tuple(pad + layout.prefix_end for layout, pad in zip(layouts, pads, strict=True))
         stop = min(pad + layout.suffix_start for layout, pad in zip(layouts, pads, strict=True))
-        device = like.device
         return cls(
-            lengths=torch.tensor([row + [0] * (most - len(row)) for row in lengths], dtype=torch.long, device=device),
-            owner=owner.to(device),
-            source=source.to(device),
-            empty=empty.to(device),
-            mean=mean.to(device),
-            target=target.to(device),
-            segment=segment.to(device),
+            lengths=table(lengths, most, 0),
+            owner=owner,
+            source=source.clamp(min=0),
+            empty=empty,
+            mean=members * torch.tensor(shares, dtype=precise(like).dtype, device=like.device)[:, None],
+            target=table([row.target for row in rows], width, -1),
+            segment=table([[most if own < 0 else own for own in row.segment] for row in rows], width, most),
             most=max(map(sum, lengths)),
             starts=starts,
             inner=(max(starts), max(*starts, stop)),
@@ -86,6 +88,10 @@ class Tiles:
         """(B, Hkv, C * S, D) from each prompt's keys (Hkv, L, D), of which the first is the `start`-th of all."""
         places = (source - start for source, start in zip(self.source, starts, strict=True))
         return torch.stack([x.index_select(1, at.clamp_(min=0)) for x, at in zip(keys, places, strict=True)])
+
+    def cut_rows(self, x: Tensor) -> Tensor:
+        """(B, heads, C * S, D) from all prompts' tokens (B, heads, Lk, D), padding before them."""
+        return x.gather(2, self.source[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
     def among(self, n_key: int) -> Tensor:
         """(B, Lk): what to pick for each of Lk keys from the places of tiles, then all keys outside of `inner`."""
@@ -102,6 +108,29 @@ class Tiles:
         """(B, Lk): the segment of each of Lk keys, K outside of segments."""
         after = n_key - self.segment.shape[1]
         return torch.nn.functional.pad(self.segment, (0, after), value=self.lengths.shape[1])
+
+
+@dataclass(frozen=True)
+class _TiledPrompt:
+    """One prompt's part of the tables, as lists; -1 where there is nothing to point to."""
+
+    owner: list[int]
+    source: list[int]
+    target: list[int]
+    segment: list[int]
+
+    @classmethod
+    def of(cls, layout: Layout, pad: int, size: int) -> _TiledPrompt:
+        owner: list[int] = []
+        source: list[int] = []
+        target, segment = ([-1] * (pad + len(layout)) for _ in range(2))
+        for number, (start, stop) in enumerate(layout.spans):
+            length, begin = stop - start, len(source)
+            tokens = slice(pad + start, pad + stop)
+            target[tokens], segment[tokens] = range(begin, begin + length), [number] * length
+            source += [*range(tokens.start, tokens.stop), *[-1] * (-length % size)]
+            owner += [number] * -(-length // size)
+        return cls(owner, source, target, segment)
 
 
 def _tile_size(lengths: Sequence[int]) -> int:

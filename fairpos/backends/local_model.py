@@ -70,6 +70,8 @@ class LocalModel:
         self._pads_exactly: bool | None = None
         self._continues_exactly: bool | None = None
         self._counts_from_zero: bool | None = None
+        # Whether attentions compute segments at once or piece by piece; None: as the device likes it (`segments`).
+        self.at_once: bool | None = None
         self.own_cache_is_exact: bool | None = None  # what `generation` found out
         # What `side_by_side` found out of this model: threads, dtype and device -> numbers of rows.
         self.row_counts: dict[tuple[int, torch.dtype, str], tuple[int, ...]] = {}
@@ -163,6 +165,7 @@ class LocalModel:
             if attention is None:  # its settings change nothing
                 yield Batch(layouts), self.new_cache()
                 return
+            attention.at_once = self.at_once
             if attention.extent + new > self.context:
                 raise TooLong(
                     f"{method.name} places a prompt on {attention.extent} positions, and up to {new} new tokens; "

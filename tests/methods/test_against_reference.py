@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 import torch
 
-from fairpos.attention import pine_segments, pine_suffix
+from fairpos.attention import kernel
 from fairpos.attention import string as string_attention
 from fairpos.attention.cache import kept_in
 from fairpos.backends.base import Decoding
@@ -184,8 +184,7 @@ def test_string_over_several_blocks_of_queries(name, block, tokenizer, monkeypat
 @pytest.mark.parametrize("suffix", [1, 2, 3, 6])
 def test_pine_with_suffixes_in_pieces_of_a_single_token(suffix, chunk, tokenizer, monkeypatch):
     """One query needs a mask, too, where it isn't the last: on a long prompt, a large model's pieces are that small."""
-    monkeypatch.setattr(pine_segments, "_CHUNK", chunk)
-    monkeypatch.setattr(pine_suffix, "_CHUNK", chunk)
+    monkeypatch.setattr(kernel, "_SCORES_ON_CPU", chunk)
     layout = random_layout(15, (5, 8, 4), suffix=suffix)
     for name in ("llama", "gemma3"):
         model = backend(name, tokenizer)
