@@ -15,6 +15,8 @@ from tests.tiny_models import TINY, tiny_model
 
 pytestmark = pytest.mark.gpu
 
+AT_ONCE = ("set_based", "ape", "graph_kv", "pine")
+
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def smollm2_cuda(request):
@@ -40,6 +42,28 @@ def test_all_orders_give_the_same_bits(method, smollm2_cuda):
     logits = [smollm2_cuda.next_token_logits(view.input_ids, view.spans, method) for view in views]
     assert all(torch.equal(logits[0], other) for other in logits[1:])
     assert len(greedy(smollm2_cuda, views, method)) == 1
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+@pytest.mark.parametrize("which", AT_ONCE)
+def test_segments_at_once_are_what_they_are_piece_by_piece(which, name, tokenizer):
+    device = HFBackend(tiny_model(name).to("cuda"), tokenizer)
+    logits = []
+    for device.at_once in (None, False):
+        logits.append(device.logits(LAYOUTS, CASES[which].ours))
+    assert worst(*logits) < TOLERANCE
+    assert not torch.equal(*logits)  # they are two computations
+
+
+@pytest.mark.parametrize("which", AT_ONCE)
+def test_no_layer_behind_the_first_waits_for_the_device(which, tokenizer):
+    """The first one copies a prompt's tables."""
+    local = HFBackend(tiny_model("llama", torch.float32).to("cuda"), tokenizer)
+    expected = local.generate(LAYOUTS, CASES[which].ours, Decoding(max_new_tokens=STEPS))  # fills what is kept
+    for layer in local.model.base_model.layers[1:]:
+        layer.register_forward_pre_hook(lambda *_: torch.cuda.set_sync_debug_mode("error"))
+        layer.register_forward_hook(lambda *_: torch.cuda.set_sync_debug_mode("default"), always_call=True)
+    assert local.generate(LAYOUTS, CASES[which].ours, Decoding(max_new_tokens=STEPS)) == expected
 
 
 def test_kept_and_fresh_segments_give_the_same_bits(tokenizer):

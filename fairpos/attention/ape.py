@@ -63,7 +63,7 @@ class ApeAttention(SetBasedAttention):
 
     def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
         """Every row at once."""
-        in_segment = self._in_segment(*positions.shape, q.device)
+        in_segment = self._in_segment(positions.shape[0], positions.shape[1], q.device)
         return self._attend_reweighted(layer, q_rotated, k, v, positions, in_segment)
 
     def _in_segment(self, n_row: int, n_key: int, device: torch.device) -> Tensor:

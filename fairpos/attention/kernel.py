@@ -71,7 +71,8 @@ def attend(
         k, v = repeat_heads(k, heads), repeat_heads(v, heads)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and n_query > 1, scale=scaling)
     k, v = repeat_heads(k, heads), repeat_heads(v, heads)
-    step = max(1, _CHUNK // (q.shape[0] * heads * n_key))
+    most = _CHUNK if q.device.type == "cpu" else _SCORES_ON_DEVICE
+    step = max(1, most // (q.shape[0] * heads * n_key))
     out = q.new_empty(*q.shape[:3], v.shape[3])  # (B, H, Lq, Dv)
     for start in range(0, n_query, step):
         rows = slice(start, start + step)
