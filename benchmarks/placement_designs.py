@@ -37,7 +37,8 @@ from fairpos.files.journal import Journal
 from fairpos.files.records import Lines
 from fairpos.layout import Layout
 from fairpos.metrics import bootstrap_interval, difference_interval
-from fairpos.prompts import KEY_VALUE, continuation, render, tokenize
+from fairpos.prompts import KEY_VALUE, render
+from fairpos.tokenizing import continuation, tokenize
 from fairpos.types import Usage
 
 RESULTS = Path(__file__).parent / "results"

@@ -43,7 +43,8 @@ from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
 from fairpos.metrics import bootstrap_interval, difference_interval
 from fairpos.orders import designs
-from fairpos.prompts import Template, continuation, render, tokenize
+from fairpos.prompts import Template, render
+from fairpos.tokenizing import continuation, tokenize
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

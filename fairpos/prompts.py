@@ -1,34 +1,20 @@
-"""Templates per task: a request becomes text in three parts, and text becomes a token layout.
+"""Templates per task: a request becomes text in three parts.
 
     instruction | segment, segment, ... | question         all of it the user's content
-    prefix      | segments              | suffix           the same inside the model's chat template, in tokens
 
-Each part is tokenised alone, so that a segment has the same tokens wherever it stands. Control tokens inside of content
-("<|im_end|>") are broken up before tokenisation: a passage can't open a new role.
+What follows a part begins with no white space in our templates, and every segment ends with as many line breaks: so a
+segment's tokens are those that it has in the prompt as one text, wherever it stands (see `tokenizing`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import re
 import string
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
-from fairpos.errors import InvalidLayout, InvalidOption, InvalidRequest
-from fairpos.layout import Layout
-from fairpos.types import Request, Task, Turn
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-_SENTINEL = "FAIRPOS-CONTENT-GOES-HERE"
+from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.types import Request, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +112,9 @@ TEMPLATES: dict[Task, Template] = {
     "choose": Template(
         instruction="Question: {query}\n\n",
         segment="{label}. {text}\n",
-        question="\nReply with the letter of the right option.",
+        question="Reply with the letter of the right option.",
         answer_start="Answer:",
-        repeat="\nQuestion: {query}\n",
+        repeat="Question: {query}\n",
     ),
 }
 
@@ -254,139 +240,3 @@ def render(request: Request, template: Template | None = None) -> Prompt:
         names=tuple(zip(called, request.ids, strict=False)),
         names_are_slots="id" not in shown and request.labels is None,
     )
-
-
-def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Layout:
-    """The prompt in the model's tokens, chat template included, answer start at the end.
-
-    Raises:
-        InvalidLayout: a part has no tokens at all.
-        InvalidRequest: `chat=True` and the tokenizer has no chat template.
-    """
-    if prompt.tokens:
-        return Layout.of(prompt.tokens, [])
-    head, tail = _chat_frame(tokenizer, prompt.chat, prompt.request.history)
-    parts = [
-        _first_tokens(tokenizer, head[0][0]) + _encode_parts(tokenizer, [*head, (prompt.instruction, False)]),
-        *(_encode_parts(tokenizer, [(segment, False)]) for segment in prompt.segments),
-        _encode_parts(tokenizer, [(prompt.question, False), (tail, True), (prompt.answer_start, False)]),
-    ]
-    for part, segment in zip(parts[1:-1], prompt.request.segments, strict=True):
-        if not part:
-            raise InvalidLayout(f"segment {segment.id!r} has no tokens")
-    bounds = [0]
-    for part in parts:
-        bounds.append(bounds[-1] + len(part))
-    tokens = [token for part in parts for token in part]
-    spans = list(itertools.pairwise(bounds[1:-1]))
-    layout = Layout.of(tokens, [spans] if spans else [], prompt.request.ids)
-    links = [segment.links for segment in prompt.request.segments]
-    if all(link is None for link in links):
-        return layout
-    shown = set(prompt.request.ids)  # a view may leave segments out
-    return replace(layout, links=tuple(tuple(id for id in link or () if id in shown) for link in links))
-
-
-def continuation(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """A reply in tokens, as it continues a prompt."""
-    return tuple(_encode_parts(tokenizer, [(text, False)]))
-
-
-def _chat_frame(
-    tokenizer: PreTrainedTokenizerBase, chat: bool | None, history: Sequence[Turn]
-) -> tuple[list[tuple[str, bool]], str]:
-    """What comes before the user's content, as (text, written by the chat template), and what comes after it.
-
-    Base models get earlier messages as paragraphs, and nothing else.
-    """
-    has = getattr(tokenizer, "chat_template", None) is not None
-    if chat and not has:
-        raise InvalidRequest("the template wants a chat model (chat=True), but the tokenizer has no chat template")
-    if not (has if chat is None else chat):
-        return [("", True), *((f"{turn.content}\n\n", False) for turn in history)], "\n"
-    roles = [*(turn.role for turn in history), "user"]
-    try:
-        rendered = tokenizer.apply_chat_template(
-            [{"role": role, "content": f"{_SENTINEL}-{i}-"} for i, role in enumerate(roles)],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,  # the first token of the reply counts; templates without it ignore it
-        )
-    except TemplateError as error:  # raised by templates that know no system message, or want roles to alternate
-        raise InvalidRequest(f"the model's chat template refuses messages of roles {roles}: {error}") from None
-    frame = re.split(f"{_SENTINEL}-(\\d+)-", str(rendered))
-    if frame[1::2] != [str(i) for i in range(len(roles))]:
-        raise InvalidRequest("the tokenizer's chat template doesn't show every message exactly once, in order")
-    head = [(frame[0], True)]
-    for turn, after in zip(history, frame[2::2], strict=False):
-        head += [(turn.content, False), (after, True)]
-    return head, frame[-1]
-
-
-def _first_tokens(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:
-    """The beginning-of-text token where the tokenizer adds one by itself and the chat template doesn't write it."""
-    bos = tokenizer.bos_token_id
-    if bos is None or (tokenizer.bos_token and head.startswith(str(tokenizer.bos_token))):
-        return []
-    return [bos] if bos in tokenizer("", add_special_tokens=True)["input_ids"] else []
-
-
-def _encode_parts(tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str, bool]]) -> list[int]:
-    """Tokens of the joined parts; control tokens are recognised only where they lie in trusted parts."""
-    text = "".join(part for part, _ in parts)
-    tokens: list[int] = []
-    for start, end in itertools.pairwise(_places_to_cut(text, parts, _control_tokens(tokenizer))):
-        if end > start:
-            tokens.extend(tokenizer(text[start:end], add_special_tokens=False)["input_ids"])
-    return tokens
-
-
-def _places_to_cut(text: str, parts: Sequence[tuple[str, bool]], control: re.Pattern[str] | None) -> list[int]:
-    """Where the joined parts are cut, ends included: inside of every control token that no trusted part wrote.
-
-    Linear in the text: matches and parts are met in the same order, each once.
-    """
-    cuts = [0]
-    spans = iter(_trusted_spans(parts))
-    first, last = next(spans, (len(text), len(text)))
-    for match in control.finditer(text) if control is not None else ():
-        start, end = match.start(1), match.end(1)
-        while last <= start:  # at the text's end there is nothing left to match
-            first, last = next(spans, (len(text), len(text) + 1))
-        if not (first <= start and end <= last):
-            cuts.append(start + 1)  # inside the control token: neither half is one
-    return [*cuts, len(text)]
-
-
-def _trusted_spans(parts: Sequence[tuple[str, bool]]) -> Iterator[tuple[int, int]]:
-    """Start and end of each part that the chat template wrote, in the joined text."""
-    end = 0
-    for part, trusted in parts:
-        start, end = end, end + len(part)
-        if trusted and part:
-            yield start, end
-
-
-@lru_cache(maxsize=16)
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """Matches every token that the tokenizer takes whole from text, overlapping ones too; runs of spaces aside."""
-    added = {token for token in tokenizer.get_added_vocab() if len(token) > 1 and token.strip()}
-    added |= {str(token) for token in tokenizer.all_special_tokens if len(str(token)) > 1}
-    if not added:
-        return None
-    return re.compile(f"(?=({_prefix_tree(added)}))")
-
-
-def _prefix_tree(words: Iterable[str]) -> str:
-    """An expression for the longest of some words at a place. Shared beginnings are tried once, so that thousands of
-    words (<unused0>, <unused1>, ...) cost no more than the longest of them.
-    """
-    tails: dict[str, set[str]] = {}
-    for word in words:
-        if word:
-            tails.setdefault(word[0], set()).add(word[1:])
-    branches = []
-    for letter in sorted(tails):
-        more = _prefix_tree(tails[letter])
-        branches.append(re.escape(letter) + (f"(?:{more})" + "?" * ("" in tails[letter]) if more else ""))
-    return "|".join(branches)

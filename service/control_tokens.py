@@ -1,6 +1,6 @@
 """Control tokens in text that goes to an upstream, whose tokenizer isn't ours to ask.
 
-A local model's own control tokens are known from its tokenizer and broken up in tokens (`fairpos.prompts`). For an
+A local model's own control tokens are known from its tokenizer and broken up in tokens (`fairpos.tokenizing`). For an
 upstream, whatever looks like a control token of a known family gets a zero-width space behind its first character, so
 that it is read as the letters that it is made of.
 """

@@ -1,6 +1,7 @@
 """A fake vLLM or llama.cpp: says who it is, tells tokens, goes on from a final assistant message, lists what is asked.
 
 Tokens are characters, a space goes with the one after it: " A" is one token. The next token's distribution is told.
+Its chat template has one mark before a user's message, one before a reply, and one behind each message, `END`.
 """
 
 import math
@@ -11,6 +12,9 @@ from tests.fake_endpoint import Error, FakeEndpoint, Json, Reply
 
 # From the conversation's last user text and the reply so far, probabilities of the next token.
 Next = Callable[[str, str], Mapping[str, float]]
+
+
+USER, REPLY, END = "\x01", "\x02", "\x03"
 
 
 def tokens(text: str) -> list[str]:
@@ -27,12 +31,20 @@ def number(token: str) -> int:
     return sum(ord(character) * 1000**i for i, character in enumerate(token))
 
 
+def conversation(messages: list[dict[str, str]]) -> str:
+    """The chat template: a final reply is gone on with, behind a user's message one begins."""
+    marks = {"user": USER, "assistant": REPLY}
+    said = "".join(f"{marks[message['role']]}{message['content']}{END}" for message in messages)
+    return said.removesuffix(END) if messages[-1]["role"] == "assistant" else said + REPLY
+
+
 class FakeEngine:
     """The script and the asides of a `FakeEndpoint`.
 
     Attributes:
         continues: Whether it goes on from a final assistant message; else that is a turn.
         tokenizes: Whether it has /tokenize.
+        completes: Whether it has /v1/completions.
         most: Longest list of alternatives (llama.cpp).
         context: Tokens of a prompt and its reply.
     """
@@ -42,6 +54,8 @@ class FakeEngine:
         self.following = following
         self.continues = True
         self.tokenizes = True
+        self.completes = True
+        self.completions: list[dict[str, Any]] = []
         self.most = 10_000
         self.context = 4096
         self.texts: dict[int, str] = {}
@@ -56,14 +70,41 @@ class FakeEngine:
         if (method, path) == ("GET", {"vllm": "/version", "llama.cpp": "/props"}[self.engine]):
             slot = {"default_generation_settings": {"n_ctx": self.context}}
             return Json({"version": "1.2"} if self.engine == "vllm" else {"build_info": "b1", **slot})
+        if path == "/apply-template" and self.tokenizes and self.engine == "llama.cpp":
+            return Json({"prompt": conversation(body["messages"])})
+        if path == "/v1/completions" and self.completes:
+            return self.complete_prompts(body)
         if path == "/tokenize" and self.tokenizes:
-            found = tokens(body["prompt" if self.engine == "vllm" else "content"])
+            text = body.get("prompt" if self.engine == "vllm" else "content")
+            found = tokens(conversation(body["messages"]) if text is None else text)
             self.texts |= {number(token): token for token in found}
             return Json({"tokens": [number(token) for token in found]})
         if path == "/detokenize" and self.tokenizes:
             text = "".join(self.texts[id] for id in body["tokens"])
             return Json({"prompt" if self.engine == "vllm" else "content": text})
         return Error(404)
+
+    def complete_prompts(self, body: dict[str, Any]) -> Reply:
+        """One token after each prompt of ids, with its most probable ones."""
+        self.completions.append(body)
+        choices = []
+        for index, ids in enumerate(body["prompt"]):
+            said = "".join(self.texts[id] for id in ids)
+            known = self.following(said.rpartition(USER)[2].partition(END)[0], said.rpartition(REPLY)[2])
+            ranked = sorted(known.items(), key=lambda pair: -pair[1])[: body["logprobs"]]
+            self.texts |= {number(token): token for token in known}
+            best = number(ranked[0][0])
+            if self.engine == "vllm":
+                top = {f"token_id:{number(token)}": math.log(p) for token, p in ranked}
+                logprobs: dict[str, Any] = {"tokens": [f"token_id:{best}"], "top_logprobs": [top]}
+            else:
+                entries = [{"id": number(token), "token": token, "logprob": math.log(p)} for token, p in ranked]
+                logprobs = {"content": [{"id": best, "top_logprobs": entries}]}
+            ended = "stop" if ranked[0][0] == END else "length"
+            choices.append({"index": index, "text": "", "finish_reason": ended, "logprobs": logprobs})
+        read = sum(map(len, body["prompt"]))
+        usage = {"prompt_tokens": read, "completion_tokens": len(choices)}
+        return Json({"choices": choices[::-1] if self.engine == "vllm" else choices, "usage": usage})
 
     def complete(self, body: dict[str, Any], nth: int) -> Reply:
         messages = body["messages"]

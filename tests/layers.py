@@ -11,7 +11,7 @@ LAYERS: list[tuple[tuple[str, ...], str]] = [
         "the vocabulary",
     ),
     (
-        ("prompts", "orders", "metrics", "aggregate", "plans", "attention", "models", "files"),
+        ("prompts", "tokenizing", "orders", "metrics", "aggregate", "plans", "attention", "models", "files"),
         "pure functions, tensors, files",
     ),
     (("backends",), "a model that can be asked"),

@@ -4,12 +4,12 @@
     python -m benchmarks.engines.agreement vllm --url http://host:8000/v1               asks one that is there
 
 Rank (NQ-open, 5 passages), judge (LLMBar) and choose (CommonsenseQA, 5 options), 30 prompts each, one call each, with
-SmolLM2-135M-Instruct in float32 here: the score of every label. Twice: against transformers on the prompt tokenised as
-one text, which is what a server does, and against fairpos's local backend, which tokenises a prompt's parts alone, so
-that a segment has the same tokens wherever it stands. For each the largest and the median difference in nats, of the
-log-probabilities and of those among the labels, and how often the best label is the same; then views that are not "ok"
-and labels without a score. Writes results/engines-NAME.json. Exit status 1 where a label has no score, a view isn't
-"ok", or the best label differs from transformers' on more than one prompt in twenty.
+SmolLM2-135M-Instruct in float32 here: the score of every label. Three times: against transformers on the prompt
+tokenised as one text, which is what a server does, against fairpos's local backend, and, of llama.cpp, against what it
+says itself of the same tokens in a plain call without fairpos. For each the largest and the median difference in nats,
+of the log-probabilities and of those among the labels, and how often the best label is the same; then views that are
+not "ok" and labels without a score. Writes results/engines-NAME.json. Exit status 1 where a label has no score, a view
+isn't "ok", or the best label differs from transformers' on more than one prompt in twenty.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import httpx
 import torch
 
 import fairpos
@@ -77,13 +78,14 @@ def compare(local: Sequence[Scores], served: Sequence[Output]) -> dict[str, obje
     }
 
 
-def figures_of(local: FairModel, requests: Sequence[Request], served: Sequence[Output]) -> dict[str, object]:
-    """The figures of one task."""
-    scores = [output.scores for output in local.run(requests)]
+def figures_of(local: FairModel, requests: Sequence[Request], served: Sequence[Output], url: str) -> dict[str, object]:
+    """The figures of one task, of the server at this base URL."""
+    plainly = [plain_scores(local, request, url) for request in requests]
     return {
         "prompts": len(requests),
         "as_one_text": compare([scored_as_one_text(local, request) for request in requests], served),
-        "as_fairpos_reads_it": compare(scores, served),
+        "as_fairpos_reads_it": compare([output.scores for output in local.run(requests)], served),
+        "plain_calls": compare([scores for scores in plainly if scores is not None], served) if all(plainly) else None,
         "not_ok": sum(output.status != "ok" for output in served),
         "labels_without_score": sum(
             len(request.ids) - len(o.scores) for request, o in zip(requests, served, strict=True)
@@ -93,20 +95,40 @@ def figures_of(local: FairModel, requests: Sequence[Request], served: Sequence[O
     }
 
 
-def scored_as_one_text(local: FairModel, request: Request) -> Scores:
-    """Scores of labels of one token each, from transformers alone: the prompt is tokenised whole, as servers do."""
+def in_tokens(local: FairModel, request: Request) -> tuple[list[int], dict[str, int]]:
+    """The prompt tokenised whole, as servers do, and each id's label, which is one token."""
     prompt, tokenizer = render(request), local.tokenizer
     messages = [{"role": "user", "content": prompt.text}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + prompt.answer_start
-    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
-    with torch.inference_mode():
-        log_probs = torch.log_softmax(local.model(ids, logits_to_keep=1).logits[0, -1].float(), dim=-1)
     space = "" if prompt.answer_start.endswith(" ") else " "
-    found = {}
+    labels = {}
     for id, label in zip(request.ids, prompt.labels, strict=True):
-        [token] = tokenizer(space + label, add_special_tokens=False)["input_ids"]
-        found[id] = float(log_probs[token])
-    return found
+        [labels[id]] = tokenizer(space + label, add_special_tokens=False)["input_ids"]
+    return tokenizer(text, add_special_tokens=False)["input_ids"], labels
+
+
+def scored_as_one_text(local: FairModel, request: Request) -> Scores:
+    """Scores from transformers alone."""
+    ids, labels = in_tokens(local, request)
+    with torch.inference_mode():
+        logits = local.model(torch.tensor([ids]), logits_to_keep=1).logits[0, -1]
+    log_probs = torch.log_softmax(logits.float(), dim=-1)
+    return {id: float(log_probs[token]) for id, token in labels.items()}
+
+
+def plain_scores(local: FairModel, request: Request, url: str) -> Scores | None:
+    """Scores from one plain call of llama.cpp's own, without fairpos; None: another server."""
+    ids, labels = in_tokens(local, request)
+    body = {"prompt": ids, "n_predict": 1, "n_probs": 5000, "temperature": 0, "cache_prompt": False}
+    try:
+        response = httpx.post(url.removesuffix("/v1") + "/completion", json=body, timeout=600)
+    except httpx.HTTPError:
+        return None
+    if response.status_code != 200:
+        return None
+    listed = response.json()["completion_probabilities"][0]["top_logprobs"]
+    known = {entry["id"]: float(entry["logprob"]) for entry in listed}
+    return {id: known[token] for id, token in labels.items() if token in known}
 
 
 def agrees(figures: Mapping[str, object]) -> bool:
@@ -161,7 +183,8 @@ def main() -> None:
         for task, requests in prompts(arguments.count).items():
             if arguments.task not in (None, task):
                 continue
-            found[task] = figures_of(local, requests, FairModel(backend).run(requests, verdicts="distribution"))
+            served = FairModel(backend).run(requests, verdicts="distribution")
+            found[task] = figures_of(local, requests, served, url)
             print(task, json.dumps(found[task]), flush=True)
     path.write_text(json.dumps(found, indent=2) + "\n")
     if not all(agrees(figures) for figures in found.values() if isinstance(figures, dict)):

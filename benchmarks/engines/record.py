@@ -18,11 +18,18 @@ from typing import Any
 
 from benchmarks.engines.agreement import opened
 from benchmarks.engines.servers import ENGINES
-from fairpos import FairModel
+from fairpos import FairModel, Template
 from fairpos.backends.openai import OpenAIBackend, connect
 from fairpos.types import Output
 
 _LABELS = "0123456789.ABC"  # what is asked for is made of these
+# The words of the recording, whatever words fairpos comes to choose.
+_CHOOSE = Template(
+    instruction="Question: {query}\n\n",
+    segment="{label}. {text}\n",
+    question="\nReply with the letter of the right option.",
+    answer_start="Answer:",
+)
 
 
 def ask_everything(fair: FairModel) -> dict[str, Any]:
@@ -36,7 +43,7 @@ def ask_everything(fair: FairModel) -> dict[str, Any]:
         "rank": _result(fair.rank("What barks?", passages)),
         "rank_twelve": _result(fair.rank("What barks?", [f"Thing {i}." for i in range(11)] + passages[1:2])),
         "judge": _result(fair.judge("Name a prime number.", ["4", "7"])),
-        "choose": _result(fair.choose("Which is a fruit?", ["an apple", "a stone"])),
+        "choose": _result(fair.choose("Which is a fruit?", ["an apple", "a stone"], template=_CHOOSE)),
         "list": _result(fair.rank("What barks?", passages, ranker="generate")),
     }
 
@@ -69,7 +76,9 @@ class _Recorder(BaseHTTPRequestHandler):
         except urllib.error.HTTPError as error:
             status, content = error.code, error.read()
         if status == 200:
-            found = _trimmed(json.loads(content))
+            found = json.loads(content)
+            if self.path != "/v1/completions":  # whose lists are the votes
+                found = _trimmed(found)
             self.calls.append({"method": method, "path": self.path, "body": body, "response": found})
             content = json.dumps(found).encode()
         self.send_response(status)

@@ -33,7 +33,7 @@ path, port = sys.argv[1:]
 params = xllamacpp.CommonParams()
 params.model.path, params.model_alias = path, "smollm2"
 params.hostnames, params.port = ["127.0.0.1"], int(port)
-params.n_parallel, params.n_ctx, params.cpuparams.n_threads = 2, 8192, 2
+params.n_parallel, params.n_ctx, params.cpuparams.n_threads = 6, 24576, 2
 params.use_jinja = params.endpoint_props = True
 server = xllamacpp.Server(params)
 time.sleep(1e6)

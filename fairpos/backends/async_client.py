@@ -10,10 +10,12 @@ Code that has an event loop and several threads to care for (the service) doesn'
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -145,6 +147,19 @@ class CallAttempt:
     asked_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What came of a call that is no chat.
+
+    Attributes:
+        call: Its status, attempts and seconds; it has no text.
+        found: The JSON of the response; None where there is none.
+    """
+
+    call: Completion
+    found: JSON = None
+
+
 @dataclass
 class Dialects:
     """What has been learnt of each model of an endpoint; outlives the loop in which it was learnt."""
@@ -238,61 +253,96 @@ class AsyncOpenAIClient:
         except (TimeoutError, httpx2.HTTPError, ValueError, RecursionError) as error:
             return 0, self.endpoint.without_secrets(f"{type(error).__name__}: {error}")
 
+    async def post(self, path: str, body: Mapping[str, JSON]) -> Posted:
+        """One call to another path of the endpoint than chat's; bounds, attempts and cache are the same."""
+        url = self.endpoint.url(path)
+        content = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        key = hashlib.sha256(f"{url}\n".encode() + content).hexdigest()
+        stored = None if self.cache is None else self.cache.get(key)
+        if stored is not None:
+            return Posted(Completion(status="ok", cached=True, latency_s=stored.latency_s), json.loads(stored.raw))
+
+        async def attempt_post() -> CallAttempt:
+            sent = await self._send(url, content)
+            return sent if isinstance(sent, CallAttempt) else _read_answer(sent)
+
+        attempt, made = await self._try_again(attempt_post)
+        if attempt.raw is not None:
+            self._store_response(key, attempt.raw, attempt.completion.latency_s)
+        found = None if attempt.raw is None else json.loads(attempt.raw)
+        return Posted(replace(attempt.completion, attempts=made), found)
+
     async def _complete_call(self, call: KeyedCall, on_completion: OnCompletion) -> None:
         """Tries one call until it succeeds, can't, or has had its attempts; hands over what came of it."""
-        made = counted = 0
+        made = 0
+
+        async def attempt_call() -> CallAttempt:
+            nonlocal made
+            made += 1
+            return await self._attempt_call(call)
+
         try:
-            while True:
-                async with self._slots:
-                    await self._pace.wait()
-                    made += 1
-                    attempt = await self._attempt_call(call)
-                counted += not attempt.at_once
-                if not attempt.again or counted == self.limits.attempts:
-                    break
-                if attempt.at_once:
-                    continue
-                wait = self.limits.backoff.seconds(counted, attempt.asked_s, self._jitter.random())
-                _LOG.debug("attempt %d failed (%s); again in %.2f s", made, attempt.completion.detail, wait)
-                await asyncio.sleep(wait)
+            attempt, made = await self._try_again(attempt_call)
         except asyncio.CancelledError:
             on_completion(call.key, Completion(status="cancelled", attempts=made, detail="cancelled on its way"))
             raise
         on_completion(call.key, replace(attempt.completion, attempts=made))
 
+    async def _try_again(self, attempt_once: Callable[[], Awaitable[CallAttempt]]) -> tuple[CallAttempt, int]:
+        """The attempt that succeeded, or the last one there may be; and how many were made."""
+        made = counted = 0
+        while True:
+            async with self._slots:
+                await self._pace.wait()
+                made += 1
+                attempt = await attempt_once()
+            counted += not attempt.at_once
+            if not attempt.again or counted == self.limits.attempts:
+                return attempt, made
+            if attempt.at_once:
+                continue
+            wait = self.limits.backoff.seconds(counted, attempt.asked_s, self._jitter.random())
+            _LOG.debug("attempt %d failed (%s); again in %.2f s", made, attempt.completion.detail, wait)
+            await asyncio.sleep(wait)
+
     async def _attempt_call(self, call: KeyedCall) -> CallAttempt:
         """One call. No exception of the transport leaves it; a good response is in the cache when it returns."""
-        import httpx2
-
         dialect = self.dialects.of(call.request)
         body = call.request.body
-        sent = dialect.adapted(body)
+        adapted = dialect.adapted(body)
         started = time.perf_counter()
-        try:
-            # The transport's own timeouts start anew with every byte: a server that trickles could hold a call forever.
-            async with asyncio.timeout(self.limits.timeout_s), self._departures.turn() as trace:
-                response = await self._http.post(
-                    self.endpoint.url("/chat/completions"),
-                    content=call.request.canonical() if sent is body else CompletionRequest(sent).canonical(),
-                    headers={"Content-Type": "application/json"},
-                    extensions={"trace": trace},
-                )
-        except (TimeoutError, httpx2.TimeoutException):
-            failed = Completion(status="timeout", detail=f"no whole response within {self.limits.timeout_s} s")
-            attempt = CallAttempt(failed, again=True)
-        except httpx2.HTTPError as error:
-            status: CompletionStatus = "malformed" if isinstance(error, httpx2.DecodingError) else "http_error"
-            attempt = CallAttempt(Completion(status=status, detail=f"{type(error).__name__}: {error}"), again=True)
+        content = call.request.canonical() if adapted is body else CompletionRequest(adapted).canonical()
+        sent = await self._send(self.endpoint.url("/chat/completions"), content)
+        if isinstance(sent, CallAttempt):
+            attempt = sent
         else:
-            attempt = _read_attempt(response)
-            message = response.text if attempt.completion.status == "http_error" else ""
-            if message and dialect.learns(body, sent, response.status_code, message):
+            attempt = _read_attempt(sent)
+            message = sent.text if attempt.completion.status == "http_error" else ""
+            if message and dialect.learns(body, adapted, sent.status_code, message):
                 attempt = replace(attempt, again=True, at_once=True)
         latency_s = time.perf_counter() - started
         if attempt.raw is not None:
             self._store_response(call.key, attempt.raw, latency_s)
         detail = self.endpoint.without_secrets(attempt.completion.detail)
         return replace(attempt, completion=replace(attempt.completion, latency_s=latency_s, detail=detail))
+
+    async def _send(self, url: str, content: bytes) -> httpx2.Response | CallAttempt:
+        """The response to a body, or the attempt that failed because there was none."""
+        import httpx2
+
+        try:
+            # The transport's own timeouts start anew with every byte: a server that trickles could hold a call forever.
+            async with asyncio.timeout(self.limits.timeout_s), self._departures.turn() as trace:
+                return await self._http.post(
+                    url, content=content, headers={"Content-Type": "application/json"}, extensions={"trace": trace}
+                )
+        except (TimeoutError, httpx2.TimeoutException):
+            failed = Completion(status="timeout", detail=f"no whole response within {self.limits.timeout_s} s")
+        except httpx2.HTTPError as error:
+            status: CompletionStatus = "malformed" if isinstance(error, httpx2.DecodingError) else "http_error"
+            detail = self.endpoint.without_secrets(f"{type(error).__name__}: {error}")
+            failed = Completion(status=status, detail=detail)
+        return CallAttempt(failed, again=True)
 
     def _store_response(self, key: str, raw: str, latency_s: float) -> None:
         # In the loop's thread on purpose: nothing can come between a response and its commit, which takes 0.1 ms.
@@ -306,15 +356,35 @@ class AsyncOpenAIClient:
 
 
 def _read_attempt(response: httpx2.Response) -> CallAttempt:
-    status = response.status_code
     if not response.is_success:
-        asked_s = retry_after_s(response.headers, time.time())
-        failed = replace(read_error(status, response.content.decode("utf-8", "replace")), retry_after_s=asked_s)
-        again = status in _RETRIED_STATUS or status >= 500
-        return CallAttempt(failed, again=again, asked_s=asked_s)
+        return _failed_attempt(response)
     try:
         raw = response.content.decode("utf-8")
-        completion = replace(read_response(raw), http_status=status)
+        completion = replace(read_response(raw), http_status=response.status_code)
     except (MalformedResponse, UnicodeDecodeError) as error:
-        return CallAttempt(Completion(status="malformed", http_status=status, detail=str(error)), again=True)
+        return _malformed_attempt(response, str(error))
     return CallAttempt(completion, raw=raw)
+
+
+def _read_answer(response: httpx2.Response) -> CallAttempt:
+    """A response that isn't a chat's: any JSON is one."""
+    if not response.is_success:
+        return _failed_attempt(response)
+    try:
+        raw = response.content.decode("utf-8")
+        json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        return _malformed_attempt(response, f"not JSON: {error}")
+    return CallAttempt(Completion(status="ok", http_status=response.status_code), raw=raw)
+
+
+def _failed_attempt(response: httpx2.Response) -> CallAttempt:
+    status = response.status_code
+    asked_s = retry_after_s(response.headers, time.time())
+    failed = replace(read_error(status, response.content.decode("utf-8", "replace")), retry_after_s=asked_s)
+    return CallAttempt(failed, again=status in _RETRIED_STATUS or status >= 500, asked_s=asked_s)
+
+
+def _malformed_attempt(response: httpx2.Response, detail: str) -> CallAttempt:
+    completion = Completion(status="malformed", http_status=response.status_code, detail=detail)
+    return CallAttempt(completion, again=True)

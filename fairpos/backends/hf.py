@@ -62,7 +62,8 @@ from fairpos.backends.scoring import (
 )
 from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decodes_side_by_side
 from fairpos.layout import Layout
-from fairpos.prompts import Prompt, continuation
+from fairpos.prompts import Prompt
+from fairpos.tokenizing import continuation
 from fairpos.types import Capability, Status, Usage
 from fairpos.votes import candidates_vote
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from fairpos.prompts import continuation
+from fairpos.tokenizing import continuation
 
 
 class HeldToListing(LogitsProcessor):  # type: ignore[misc]

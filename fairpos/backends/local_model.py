@@ -31,7 +31,8 @@ from fairpos.backends.unwrap import plain_model, refuse_unfit
 from fairpos.backends.voting import pooled
 from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.layout import Layout
-from fairpos.prompts import Prompt, tokenize
+from fairpos.prompts import Prompt
+from fairpos.tokenizing import tokenize
 
 # The same of tokens and a past that a model isn't made for, which some assert.
 MODEL_ERRORS = (*MODEL_FAILURES, AssertionError)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from fairpos.backends.endpoint_calls import (
     reply_of,
     sampling_fields,
 )
+from fairpos.backends.endpoint_voting import proves_voting, refuse_unfit, vote
 from fairpos.backends.exact_labels import ExactScores, Path, body_for, listed_by_id, score_exactly
 from fairpos.backends.openai_client import OpenAIClient
 from fairpos.backends.remembered import Remembered
@@ -57,12 +58,14 @@ class Abilities:
         exact: Whether any label's log-probability can be had.
         alternatives: How many alternatives it lists beside a token of a free reply; 0: none, or not asked.
         reasons: Whether it reasons before it replies.
+        votes: Whether prompts can vote on every token of one text (see endpoint_voting).
     """
 
     server: Server
     exact: bool = False
     alternatives: int = 0
     reasons: bool = False
+    votes: bool = False
 
     @property
     def scores(self) -> bool:
@@ -188,7 +191,8 @@ class OpenAIBackend:
         """One reply per call. Whatever fails says so in its status; nothing is raised for it.
 
         Raises:
-            UnsupportedBackend: a call wants a local model: a method that owns the attention, or transformers' objects.
+            UnsupportedBackend: a call wants a local model: a method that owns the attention, transformers' objects, a
+                vote that lists of tokens can't decide.
         """
         return self.client.wait_for(lambda core: self._run_calls(core, calls))
 
@@ -222,28 +226,44 @@ class OpenAIBackend:
         return CompletionRequest(merged(body, self.extra))
 
     async def _run_calls(self, core: AsyncOpenAIClient, calls: Sequence[Call]) -> list[Reply]:
-        server, exact_here = Server(), False
-        if any(isinstance(call, Score) or call.listing for call in calls):
+        for call in calls:
+            if isinstance(call, Generate) and call.voters:
+                refuse_unfit(call)
+        server, abilities = Server(), Abilities(Server())
+        if any(isinstance(call, Score) or call.listing or call.voters for call in calls):
             server = await self._find_server(core)
-        if server.scores_exactly and any(isinstance(call, Score) for call in calls):
-            exact_here = (await self._abilities_or_none(core)).exact
-        exactly = [isinstance(call, Score) and call.attend is None and exact_here for call in calls]
-        requests = [self.request(call, server) for call, exact in zip(calls, exactly, strict=True) if not exact]
-        completions, exact_replies = await asyncio.gather(
-            core.run(requests),
-            asyncio.gather(
-                *(
-                    self._score_exactly(core, server, call)
-                    for call, exact in zip(calls, exactly, strict=True)
-                    if exact and isinstance(call, Score)
-                )
-            ),
+        if server.scores_exactly and any(isinstance(call, Score) or call.voters for call in calls):
+            abilities = await self._abilities_or_none(core)
+        apart = {
+            place: reply
+            for place, call in enumerate(calls)
+            if (reply := self._reply_apart(core, server, abilities, call)) is not None
+        }
+        plain = [place for place in range(len(calls)) if place not in apart]
+        completions, *replies = await asyncio.gather(
+            core.run([self.request(calls[place], server) for place in plain]), *apart.values()
         )
-        plainly, exactly_scored = iter(completions), iter(exact_replies)
-        return [
-            next(exactly_scored) if exact else reply_of(call, next(plainly))
-            for call, exact in zip(calls, exactly, strict=True)
-        ]
+        found = dict(zip(apart, replies, strict=True))
+        for place, completion in zip(plain, completions, strict=True):
+            found[place] = reply_of(calls[place], completion)
+        return [found[place] for place in range(len(calls))]
+
+    def _reply_apart(
+        self, core: AsyncOpenAIClient, server: Server, abilities: Abilities, call: Call
+    ) -> Coroutine[Any, Any, Reply] | None:
+        """The reply to a call that takes more than one completion; None: it takes one.
+
+        Raises:
+            UnsupportedBackend: prompts that are to vote can't.
+        """
+        if isinstance(call, Score):
+            exactly = call.attend is None and abilities.exact
+            return self._score_exactly(core, server, call) if exactly else None
+        if not call.voters:
+            return None
+        if not abilities.votes:
+            raise UnsupportedBackend(f"{self.name!r} lists nothing that prompts could vote on token by token")
+        return vote(core, server, self.model, call, self.extra)
 
     async def _score_exactly(self, core: AsyncOpenAIClient, server: Server, call: Score) -> Reply:
         paths = [await self._path_of_label(core, server, label) for label in call.replies]
@@ -301,7 +321,7 @@ class OpenAIBackend:
         """
         server = await self._find_server(core)
         if server.scores_exactly and await self._proves_exact(core, server):
-            return Abilities(server, exact=True)
+            return Abilities(server, exact=True, votes=await proves_voting(core, server, self.model))
         if server.scores_exactly:
             _LOG.warning("%s is %s, but doesn't score labels as that does: read as any other", self.name, server.engine)
         if self._logprobs is not None:
@@ -342,7 +362,8 @@ class OpenAIBackend:
 
 
 def _capabilities_of(abilities: Abilities) -> frozenset[Capability]:
-    return frozenset({"generate", "score"} if abilities.scores else {"generate"})
+    can: dict[Capability, bool] = {"generate": True, "score": abilities.scores, "vote": abilities.votes}
+    return frozenset(ability for ability, there in can.items() if there)
 
 
 def connect(

@@ -129,10 +129,7 @@ async def tokens_of(core: AsyncOpenAIClient, engine: Engine, model: str, text: s
     if engine == "vllm":
         body = {"model": model, "prompt": text, "add_special_tokens": False}
     status, found = await core.ask_server("POST", core.endpoint.root_url("/tokenize"), body)
-    tokens = found.get("tokens") if status == 200 and isinstance(found, Mapping) else None
-    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
-        return None
-    return tuple(tokens)
+    return _tokens_in(found) if status == 200 else None
 
 
 async def text_of(core: AsyncOpenAIClient, engine: Engine, model: str, tokens: Sequence[int]) -> str | None:
@@ -145,6 +142,27 @@ async def text_of(core: AsyncOpenAIClient, engine: Engine, model: str, tokens: S
         return None
     text = found.get("prompt" if engine == "vllm" else "content")
     return text if isinstance(text, str) else None
+
+
+async def conversation_tokens(
+    core: AsyncOpenAIClient, engine: Engine, model: str, fields: Mapping[str, JSON]
+) -> tuple[int, ...] | None:
+    """A conversation's tokens, chat template included, as a completion of it reads them; None: the server doesn't tell.
+
+    Args:
+        core: The client, in its loop.
+        engine: Which server it is.
+        model: The model's name there.
+        fields: What `Server.prefilled` says of the conversation.
+    """
+    body: dict[str, JSON] = {"model": model, "add_generation_prompt": True, **fields}
+    if engine == "llama.cpp":
+        _, said = await core.ask_server("POST", core.endpoint.root_url("/apply-template"), dict(fields))
+        body = {"content": _text_of(said, "prompt"), "add_special": True, "parse_special": True}
+        if not body["content"]:
+            return None
+    status, found = await core.ask_server("POST", core.endpoint.root_url("/tokenize"), body)
+    return _tokens_in(found) if status == 200 else None
 
 
 async def shows_documents(core: AsyncOpenAIClient, model: str) -> bool:
@@ -173,6 +191,14 @@ async def _tells_tokens(core: AsyncOpenAIClient, engine: Engine, models: Sequenc
 def _whole_number(found: JSON, name: str) -> int | None:
     value = found.get(name) if isinstance(found, Mapping) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _tokens_in(found: JSON) -> tuple[int, ...] | None:
+    tokens = found.get("tokens") if isinstance(found, Mapping) else None
+    if not isinstance(tokens, list):
+        return None
+    numbers = tuple(token for token in tokens if isinstance(token, int))
+    return numbers if len(numbers) == len(tokens) else None
 
 
 def _text_of(found: JSON, name: str) -> str:

@@ -16,7 +16,7 @@ from fairpos.types import Capability, Request, Status, Usage
 
 LIKELIHOOD = Template(
     instruction="Write a question that the passage answers.\n\n",
-    segment="Passage: {heading}{text}\n\n",
+    segment="Passage: {heading}{text}",
     question="",
     answer_start="Question:",
 )

@@ -28,7 +28,7 @@ IN_WORDS: dict[Task, Template] = {
     ),
     "choose": replace(
         TEMPLATES["choose"],
-        question=f"\n{_REASONS} as [[X]], where X is the letter of the right option.",
+        question=f"{_REASONS} as [[X]], where X is the letter of the right option.",
         answer_start="",
     ),
 }

@@ -54,7 +54,7 @@ def letters(user, reply):
 def test_letters_take_one_call_after_the_answer_s_start(connected, engine):
     endpoint = FakeEngine(engine, letters).endpoint()
     backend = connected(endpoint)
-    assert backend.capabilities == {"generate", "score"}
+    assert backend.capabilities == {"generate", "score", "vote"}
     before = endpoint.total
     output = FairModel(backend).judge("q", ["x", "y"])
     assert endpoint.total == before + 1

@@ -15,10 +15,11 @@ from fairpos.backends.hf import HFBackend
 from fairpos.backends.listing import HeldToListing
 from fairpos.errors import InvalidOption, UnknownName, UnsupportedBackend
 from fairpos.passages import as_segments
-from fairpos.prompts import continuation, render
+from fairpos.prompts import render
 from fairpos.rankers.base import RANKERS
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.rankers.generate import LISTWISE
+from fairpos.tokenizing import continuation
 from fairpos.types import Usage
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from fairpos.methods.catalogue import all_methods
 from fairpos.passages import as_segments
-from fairpos.prompts import render, tokenize
+from fairpos.prompts import render
+from fairpos.tokenizing import tokenize
 from fairpos.types import Request, Turn
 from fairpos_service.asking import CHAT
 from tests.service.running import byte_tokenizer, running, tiny, until
