@@ -18,18 +18,11 @@ from typing import Any
 
 from benchmarks.engines.agreement import opened
 from benchmarks.engines.servers import ENGINES
-from fairpos import FairModel, Template
+from fairpos import FairModel
 from fairpos.backends.openai import OpenAIBackend, connect
 from fairpos.types import Output
 
 _LABELS = "0123456789.ABC"  # what is asked for is made of these
-# The words of the recording, whatever words fairpos comes to choose.
-_CHOOSE = Template(
-    instruction="Question: {query}\n\n",
-    segment="{label}. {text}\n",
-    question="\nReply with the letter of the right option.",
-    answer_start="Answer:",
-)
 
 
 def ask_everything(fair: FairModel) -> dict[str, Any]:
@@ -43,14 +36,16 @@ def ask_everything(fair: FairModel) -> dict[str, Any]:
         "rank": _result(fair.rank("What barks?", passages)),
         "rank_twelve": _result(fair.rank("What barks?", [f"Thing {i}." for i in range(11)] + passages[1:2])),
         "judge": _result(fair.judge("Name a prime number.", ["4", "7"])),
-        "choose": _result(fair.choose("Which is a fruit?", ["an apple", "a stone"], template=_CHOOSE)),
+        "choose": _result(fair.choose("Which is a fruit?", ["an apple", "a stone"])),
         "list": _result(fair.rank("What barks?", passages, ranker="generate")),
+        "vote": _result(fair.answer("What barks?", passages, methods="permutation:views=3", max_new_tokens=8)),
     }
 
 
 def _result(output: Output) -> dict[str, Any]:
     return {
         "status": output.status,
+        "text": output.text,
         "ranking": list(output.ranking),
         "scores": {id: round(score, 6) for id, score in output.scores.items()},
         "mass": [None if view.mass is None else round(view.mass, 6) for view in output.views],

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fairpos.backends.abilities import Abilities
 from fairpos.backends.async_client import AsyncOpenAIClient
 from fairpos.backends.completion import JSON
-from fairpos.backends.openai import PREFIX, Abilities, OpenAIBackend
+from fairpos.backends.openai import PREFIX, OpenAIBackend
 from fairpos.backends.openai_client import OpenAIClient
 from fairpos.backends.server import identify
 from fairpos.errors import BackendError

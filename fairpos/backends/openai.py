@@ -19,9 +19,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from fairpos.backends.abilities import Abilities, capabilities_of
 from fairpos.backends.async_client import AsyncOpenAIClient
 from fairpos.backends.base import Call, Generate, Reply, Score
 from fairpos.backends.completion import JSON, Completion, CompletionRequest
@@ -47,30 +47,6 @@ from fairpos.types import Capability
 _LOG = logging.getLogger(__name__)
 PREFIX = "openai:"
 _FAILURE_REMEMBERED_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a model at an endpoint can do, as its calls have shown.
-
-    Attributes:
-        server: What answers there.
-        exact: Whether any label's log-probability can be had.
-        alternatives: How many alternatives it lists beside a token of a free reply; 0: none, or not asked.
-        reasons: Whether it reasons before it replies.
-        votes: Whether prompts can vote on every token of one text (see endpoint_voting).
-    """
-
-    server: Server
-    exact: bool = False
-    alternatives: int = 0
-    reasons: bool = False
-    votes: bool = False
-
-    @property
-    def scores(self) -> bool:
-        """Whether replies can be scored."""
-        return self.exact or (self.alternatives > 0 and not self.reasons)
 
 
 class OpenAIBackend:
@@ -143,7 +119,7 @@ class OpenAIBackend:
             BackendError: it has to be found out, and the endpoint doesn't answer.
         """
         known = self._abilities.value
-        return _capabilities_of(self.client.wait_for(self.find_abilities) if known is None else known)
+        return capabilities_of(self.client.wait_for(self.find_abilities) if known is None else known)
 
     async def probe(self) -> frozenset[Capability]:
         """`capabilities`, found out without blocking the event loop; all who ask meanwhile share one probe.
@@ -151,7 +127,7 @@ class OpenAIBackend:
         Raises:
             BackendError: the endpoint doesn't answer; told again for some seconds without asking it.
         """
-        return _capabilities_of(self._abilities.value or await self.abilities())
+        return capabilities_of(self._abilities.value or await self.abilities())
 
     async def abilities(self) -> Abilities:
         """What the model can do there, for whoever wants to know more than the capabilities.
@@ -359,11 +335,6 @@ class OpenAIBackend:
         listed = listed_by_id(started)
         added = started.prompt_tokens - free.prompt_tokens
         return listed is not None and path[0] in listed and added == len(expected)
-
-
-def _capabilities_of(abilities: Abilities) -> frozenset[Capability]:
-    can: dict[Capability, bool] = {"generate": True, "score": abilities.scores, "vote": abilities.votes}
-    return frozenset(ability for ability, there in can.items() if there)
 
 
 def connect(

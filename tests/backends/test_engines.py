@@ -172,6 +172,8 @@ def test_recorded_replies_of_real_servers(connected, name):
 
     endpoint, results = replayed(name)
     found = ask_everything(FairModel(connected(endpoint, "smollm2")))
-    assert json.loads(json.dumps(found)) == results
+    found = json.loads(json.dumps(found))
+    for kind, result in results.items():  # what was recorded: llama.cpp's recording is older than its voting
+        assert {field: found[kind][field] for field in result} == result
     assert results["abilities"]["exact"]
     assert {result["status"] for name, result in results.items() if name != "abilities"} == {"ok"}
