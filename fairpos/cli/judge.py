@@ -120,7 +120,7 @@ class Limits:
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many records, the file's first.")] = None
     budget: Annotated[str | None, typer.Option(help="'500 calls' or '20000 tokens'; ends the run when spent.")] = None
     batch: Annotated[int | None, typer.Option(min=1, help="Records that run together.")] = None
-    calibrate_on: Annotated[int, typer.Option(help="Records that batch_calibration and pride learn from.")] = 200
+    calibrate_on: Annotated[int, typer.Option(help="Records for batch_calibration, calibraeval and pride.")] = 200
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What batch calibration and PriDe share: a learned preference for labels, subtracted from the scores.
+"""What batch calibration, PriDe and CalibraEval share: a learned preference for labels, taken out of the scores.
 
 The prior of a set of labels is a distribution; a model without label bias has 1 / k for each of k. The labels of a view
 are those of its slots, or those that travel with the segments, so that the prior is of labels AND slots where they move
@@ -113,6 +113,14 @@ class LabelPrior(Method):
         top = max(values)
         total = top + math.log(math.fsum(math.exp(v - top) for v in values))
         return label_of, {label_of[id]: output.scores[id] - total for id in shown}
+
+
+def content_rotations(request: Request) -> list[Request]:
+    """The contents turned under labels that stay in their slots, named so that an order-free method keeps to them."""
+    labels = request.labels or slot_labels(request.task, len(request.segments))
+    k = len(labels)
+    turned = [request.reordered([(i + shift) % k for i in range(k)]) for shift in range(k)]
+    return [replace(view, labels=labels) for view in turned]
 
 
 def calibrated(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from fairpos.methods.base import register
-from fairpos.methods.label_prior import Ask, LabelPrior
+from fairpos.methods.label_prior import Ask, LabelPrior, content_rotations
 from fairpos.options import option
 from fairpos.outputs import has_all_scores
 from fairpos.prompts import slot_labels
@@ -56,7 +56,7 @@ class Pride(LabelPrior):
         return found
 
     def _sample_priors(self, samples: Sequence[Request], labels: Sequence[str], ask: Ask) -> list[list[float]]:
-        views = [view for request in samples for view in _content_rotations(request)]
+        views = [view for request in samples for view in content_rotations(request)]
         outputs = ask(views)
         k = len(labels)
         priors = []
@@ -66,14 +66,6 @@ class Pride(LabelPrior):
                 logs = [self.by_label(view, output)[1] for view, output in each]
                 priors.append(_normalised_exponentials([math.fsum(log[label] for log in logs) / k for label in labels]))
         return priors
-
-
-def _content_rotations(request: Request) -> list[Request]:
-    """The contents turned under labels that stay in their slots, named so that an order-free method keeps to them."""
-    labels = request.labels or slot_labels(request.task, len(request.segments))
-    k = len(labels)
-    turned = [request.reordered([(i + shift) % k for i in range(k)]) for shift in range(k)]
-    return [replace(view, labels=labels) for view in turned]
 
 
 def _normalised_exponentials(values: Sequence[float]) -> list[float]:
