@@ -132,6 +132,15 @@ KEY_VALUE = Template(
     repeat='Key: "{query}"\n\n',
 )
 
+# Classification by examples, which are the segments: "Input: ...", "Label: ..." (`fairpos.files.examples`).
+FEW_SHOT = Template(
+    instruction="Label the last input as the examples are labelled.\n\n",
+    segment="{text}\n\n",
+    question="Input: {query}",
+    answer_start="Label:",
+    repeat="The input to label: {query}\n\n",
+)
+
 
 # What the HTTP service says where it has words of its own: the client's are the question, after the documents.
 SERVICE_TEMPLATES: dict[Task, Template] = {

@@ -29,6 +29,7 @@ _BY_TASK: Mapping[str, Sequence[str]] = {
     "rank": _OF_RANKINGS,
     "qa": _OF_ANSWERS,
     "kv": _OF_ANSWERS,
+    "shots": _OF_ANSWERS,
 }
 
 

@@ -16,12 +16,14 @@ _CODE: Mapping[str, str] = {
     "rank": 'fair.rank(query, passages, methods="{methods}", ranker="{ranker}")',
     "qa": 'fair.answer(question, passages, methods="{methods}")',
     "kv": 'fair.answer(key, pairs, methods="{methods}", template=fairpos.prompts.KEY_VALUE)',
+    "shots": 'fair.answer(text, examples, methods="{methods}", template=fairpos.prompts.FEW_SHOT)',
 }
 _SETTINGS: Mapping[str, str] = {
     "judge": 'FAIRPOS_JUDGE_METHODS="{methods}"',
     "rank": 'FAIRPOS_RERANK_METHODS="{methods}"',
     "qa": 'FAIRPOS_METHODS="{methods}"',
     "kv": 'FAIRPOS_METHODS="{methods}"',
+    "shots": 'FAIRPOS_METHODS="{methods}"',
 }
 _CHAT = """\
 from langchain_openai import ChatOpenAI
@@ -38,6 +40,7 @@ client = cohere.ClientV2("none", base_url="http://127.0.0.1:8000")  # with the s
 ranked = client.rerank(model="{model}", query=query, documents=documents)""",
     "qa": _CHAT,
     "kv": _CHAT,
+    "shots": _CHAT,
 }
 
 

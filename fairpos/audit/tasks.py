@@ -5,6 +5,7 @@
     rank    {id, query, passages, gold}, or groups (below)                      the gold passage is ranked first
     qa      {id, query, passages, answers, gold?}, or groups                    the text holds an accepted answer
     kv      {id, pairs: [[key, value], ...]}                                    the text starts with the value
+    shots   {id, query, examples: [{input, label}, ...], label}                 the text starts with the label
 
 A group is `{group, passages, questions: [{id, question, answers, gold_index}]}`: every question is asked on the
 passages of its group.
@@ -20,12 +21,23 @@ from pathlib import Path
 
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.examples import label_of, shots_item
 from fairpos.files.formats.base import FORMATS, Source
-from fairpos.files.items import TIE, Item, accepted_of, choice_item, index_of, judge_item, pairs_of, passage_item
+from fairpos.files.items import (
+    TIE,
+    Item,
+    accepted_of,
+    choice_item,
+    first_of,
+    index_of,
+    judge_item,
+    pairs_of,
+    passage_item,
+)
 from fairpos.files.items import read_items as items_from
 from fairpos.files.records import Bad, Lines, Record, objects_of, read, segments_of, text_of
 from fairpos.passages import as_segments
-from fairpos.prompts import KEY_VALUE, Template
+from fairpos.prompts import FEW_SHOT, KEY_VALUE, Template
 from fairpos.types import Output, Request, Segment, Task
 
 
@@ -116,6 +128,14 @@ def _choice_items(line: int, record: Record, segments: int | None) -> Iterator[I
     yield choice_item(line, record)
 
 
+def _shots_items(line: int, record: Record, segments: int | None) -> Iterator[Item]:
+    item = shots_item(line, record)
+    kept = list(range(min(segments or len(item.request.segments), len(item.request.segments))))
+    shown = item.request.part(kept)
+    right = tuple(id for id in item.relevant if id in shown.ids)
+    yield replace(item, request=shown, gold=first_of(right), relevant=right)
+
+
 def _passage_items(asks: Task) -> Callable[[int, Record, int | None], Iterator[Item]]:
     def items(line: int, record: Record, segments: int | None) -> Iterator[Item]:
         if "questions" not in record:
@@ -192,6 +212,27 @@ def _value_is_gold(item: Item, output: Output) -> float:
     return float(_named_value(item, output) == item.gold)
 
 
+def _starts_with(text: str, label: str) -> bool:
+    """Whether a text begins with all words of a label."""
+    return f"{_normalized_text(text)} ".startswith(f"{_normalized_text(label)} ")
+
+
+def _named_label(item: Item, output: Output) -> str | None:
+    """The first example with the label that the text starts with; the longest, where one label begins another."""
+    said = [s for s in item.request.canonical().segments if _starts_with(output.text or "", label_of(s))]
+    return max(said, key=lambda segment: len(label_of(segment))).id if said else None
+
+
+def _label_is_right(item: Item, output: Output) -> float | None:
+    if not item.accepted:
+        return None
+    named = _named_label(item, output)
+    if named is None:  # a label that no example has may be right all the same
+        return float(any(_starts_with(output.text or "", label) for label in item.accepted))
+    label = next(label_of(segment) for segment in item.request.segments if segment.id == named)
+    return float(label in item.accepted)
+
+
 _REASONED = Decoding(max_new_tokens=512)  # a verdict in words comes after its reasons
 
 TASKS: Mapping[str, AuditTask] = {
@@ -211,6 +252,16 @@ TASKS: Mapping[str, AuditTask] = {
             template=KEY_VALUE,
             decoding=Decoding(max_new_tokens=12),
         ),
+        AuditTask(
+            "shots",
+            "answer",
+            _shots_items,
+            _named_label,
+            _label_is_right,
+            chance=False,
+            template=FEW_SHOT,
+            decoding=Decoding(max_new_tokens=8),
+        ),
     )
 }
 
@@ -226,7 +277,13 @@ def guess_task(path: Path) -> AuditTask:
     accepted = "answers" in record or (
         isinstance(questions, list) and bool(questions) and isinstance(questions[0], dict) and "answers" in questions[0]
     )
-    by_field = {"instruction": "judge", "options": "choice", "pairs": "kv", "passages": "qa" if accepted else "rank"}
+    by_field = {
+        "instruction": "judge",
+        "options": "choice",
+        "pairs": "kv",
+        "examples": "shots",
+        "passages": "qa" if accepted else "rank",
+    }
     name = next((task for field, task in by_field.items() if field in record), None)
     if name is None:
         raise InvalidRequest(

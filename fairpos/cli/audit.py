@@ -38,7 +38,7 @@ from fairpos.rankers.verdict import VerdictForm
 _SPENT = 3  # exit status where the budget ended the run
 _FAILED, _UNDECIDED = 1, 4  # of a gate
 _GATE = "Gate"
-TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv"]
+TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv", "shots"]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import tomllib
 from pathlib import Path
 
 from fairpos.errors import InvalidOption
-from fairpos.prompts import CITED, KEY_VALUE, SERVICE_TEMPLATES, Template
+from fairpos.prompts import CITED, FEW_SHOT, KEY_VALUE, SERVICE_TEMPLATES, Template
 from fairpos.types import Task
 
-NAMES = ("service", "key_value", "cited")
+NAMES = ("service", "key_value", "cited", "few_shot")
+_NAMED = {"key_value": KEY_VALUE, "cited": CITED, "few_shot": FEW_SHOT}
 _NEEDED = {"instruction", "segment", "question"}
 
 
@@ -20,7 +21,7 @@ def find_template(name: str, task: Task) -> Template | None:
 
     Args:
         name: "service": what the HTTP service says for this task; "key_value": plain key-value retrieval; "cited":
-            passages by their names, to be cited; else the path of a file.
+            passages by their names, to be cited; "few_shot": classification by examples; else the path of a file.
         task: What is asked.
 
     Returns:
@@ -31,9 +32,7 @@ def find_template(name: str, task: Task) -> Template | None:
     """
     if name == "service":
         return SERVICE_TEMPLATES.get(task)
-    if name == "cited":
-        return CITED
-    return KEY_VALUE if name == "key_value" else read_template(Path(name))
+    return _NAMED[name] if name in _NAMED else read_template(Path(name))
 
 
 def read_template(path: Path) -> Template:

@@ -116,12 +116,12 @@ class Tools:
             Field(
                 description="Labelled examples. judge: {id, instruction, response_a, response_b, gold}; choice: "
                 "{id, question, options, gold_index}; rank: {id, query, passages, gold}; qa: {id, query, passages, "
-                "answers}.",
+                "answers}; shots: {id, query, examples: [{input, label}], label}.",
                 min_length=1,
             ),
         ],
         task: Annotated[
-            Literal["judge", "choice", "rank", "qa", "kv"] | None,
+            Literal["judge", "choice", "rank", "qa", "kv", "shots"] | None,
             Field(description="What the records are; seen from the first where not given."),
         ] = None,
         methods: Annotated[
