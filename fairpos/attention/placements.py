@@ -113,11 +113,11 @@ class PlacementsAttention(Attention):
             raise InvalidLayout("placements reads the segments before the rows run; `begin` was not called")
         if len(q) != len(self.batch.layouts):
             raise InvalidLayout(f"placements has a row for each of {len(self.batch.layouts)} views; got {len(q)} rows")
-        now = self._at(k.shape[2], q.shape[2], q.device)
+        now = self._tokens_of_pass(k.shape[2], q.shape[2], q.device)
         q = layer.tempered(q, now.positions[None])
         layer.rotate_new_keys(k, now.positions)
         q = layer.rotate(q, now.positions)
-        pairs, turns = self._turned(layer, q)
+        pairs, turns = self._turns_of_queries(layer, q)
         read = self._read[layer.keys_of]
         hidden = now.hidden(layer.window)
         each = max(read.values.shape[2] + k.shape[2], turns.shape[2] * q.shape[3])
@@ -129,7 +129,7 @@ class PlacementsAttention(Attention):
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
-    def _at(self, n_key: int, n_query: int, device: torch.device) -> LaterTokens:
+    def _tokens_of_pass(self, n_key: int, n_query: int, device: torch.device) -> LaterTokens:
         """What is the same in all layers of a forward pass."""
         if self._pass is None or self._pass.shape != (n_key, n_query):
             assert self._tiles is not None
@@ -138,7 +138,7 @@ class PlacementsAttention(Attention):
             self._pass = LaterTokens.of(self._tiles, stands, end, n_key, n_query)
         return self._pass
 
-    def _turned(self, layer: Layer, q: Tensor) -> tuple[Pairs, Tensor]:
+    def _turns_of_queries(self, layer: Layer, q: Tensor) -> tuple[Pairs, Tensor]:
         """How queries are turned in each view for each tile's segment: pairs of dimensions, turns (P, R, C, D / 2)."""
         if layer.turning not in self._turns:
             assert self._tiles is not None

@@ -22,7 +22,7 @@ def view_logits(
 ) -> Tensor:
     """Logits (V,) after the last token of one view; with `stored` each segment was read alone, behind the prefix."""
     n, start, end = len(ids), spans[0][0], spans[-1][1]
-    stored = [*ids[:start], *(token for j in base for token in ids[slice(*spans[j])]), *ids[end:]]
+    tokens = [*ids[:start], *(token for j in base for token in ids[slice(*spans[j])]), *ids[end:]]
     stands, seen = starts(spans, base), starts(spans, view)
     plain = torch.arange(n)
     placed = plain.clone()
@@ -38,7 +38,7 @@ def view_logits(
     def attend(layer: runner.Layer, x: Tensor) -> Tensor:
         return layer.attention(*layer.project(x), own, key_pos, sees)
 
-    return runner.run(model, stored, attend)[-1]
+    return runner.run(model, tokens, attend)[-1]
 
 
 def starts(spans: Spans, order: Order) -> dict[int, int]:
