@@ -25,8 +25,8 @@ def kept_in(cache: Cache) -> dict[str, Cache]:
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values, (B, Hkv, L, D), each the front of a buffer with room behind.
 
-    Whatever else is done to the cache (cropping, repeating and picking rows) works on `keys` and `values` as in any
-    dynamic layer; the next update notices when they are no longer the front of their buffer.
+    Whatever else is done to the cache (repeating and picking rows) works on `keys` and `values` as in any dynamic
+    layer; the next update notices when they are no longer those that it left in front of its buffers.
 
     Attributes:
         before: Tokens that are kept elsewhere; the layer's length counts them, what it returns doesn't hold them.
@@ -41,6 +41,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         super().__init__()
         self.before = 0
         self._buffers: tuple[Tensor | None, Tensor | None] = (None, None)
+        self._fronts: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Appends new tokens; returns all. What the model's attention module calls."""
@@ -50,9 +51,11 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Appends new tokens; returns all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.keys, key_buffer = _append_in_place(self.keys, key_states, self._buffers[0])
-        self.values, value_buffer = _append_in_place(self.values, value_states, self._buffers[1])
-        self._buffers = key_buffer, value_buffer
+        fronts = zip((self.keys, self.values), self._fronts, self._buffers, strict=True)
+        key_buffer, value_buffer = (buffer if now is front else None for now, front, buffer in fronts)
+        self.keys, key_buffer = _append_in_place(self.keys, key_states, key_buffer)
+        self.values, value_buffer = _append_in_place(self.values, value_states, value_buffer)
+        self._buffers, self._fronts = (key_buffer, value_buffer), (self.keys, self.values)
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
@@ -63,24 +66,22 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Cuts to `max_length` tokens, or by so many where it is negative; never into what is kept elsewhere."""
         length = self.get_seq_length()
         own = (length + max_length if max_length < 0 else min(length, max_length)) - self.before
+        ours = self.keys is self._fronts[0] and self.values is self._fronts[1]
         self.keys, self.values = self.keys[..., : max(own, 0), :], self.values[..., : max(own, 0), :]
+        if ours:
+            self._fronts = self.keys, self.values
 
     def release(self) -> None:
         """Lets go of what it holds, for whoever has it in another form by now."""
         self.keys, self.values, self._buffers = self.keys[:0], self.values[:0], (None, None)
+        self._fronts = (None, None)
 
 
 def _append_in_place(front: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The front of a buffer with `new` behind it, and the buffer."""
+    """The front of a buffer with `new` behind it, and the buffer; a new one where there is none, or no room."""
     length = front.shape[-2] if front.numel() else 0
     total = length + new.shape[-2]
-    ours = (
-        buffer is not None
-        and front.shape[:1] == buffer.shape[:1]
-        and front.data_ptr() == buffer.data_ptr()
-        and front.stride() == buffer.stride()
-    )
-    if buffer is None or not ours or total > buffer.shape[-2]:
+    if buffer is None or total > buffer.shape[-2]:
         rows, heads, _, size = new.shape
         buffer = torch.empty(rows, heads, total + max(_ROOM, total // 4), size, dtype=new.dtype, device=new.device)
         if length:

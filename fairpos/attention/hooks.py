@@ -22,7 +22,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +45,16 @@ _WITHOUT_EFFECT = re.compile(
     r"dropout|position_ids|position_embeddings|use_cache|is_causal|layer_type|logits_to_keep|(output|return)_\w+"
 )
 
-_active: ContextVar[ForwardPass | None] = ContextVar("fairpos_forward", default=None)
+
+class _ActivePass(threading.local):
+    """The forward pass that runs in this thread, innermost last; a context variable would end torch.compile's graph."""
+
+    def __init__(self) -> None:  # called in each thread
+        self.forward: ForwardPass | None = None
+        self.outer: list[ForwardPass | None] = []
+
+
+_active = _ActivePass()
 
 
 @dataclass
@@ -75,7 +83,7 @@ def _attend_for_call(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Registered with transformers: ours for a call of ours, else the model's own."""
-    forward = _active.get()
+    forward = _active.forward
     if forward is None:
         given = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap, "s_aux": s_aux}
         kwargs |= {name: value for name, value in given.items() if value is not None}
@@ -133,7 +141,7 @@ def _own_attention(module: nn.Module) -> Callable[..., Any]:
 
 def _mask_for_call(**kwargs: Any) -> Any:
     """Registered with transformers: for a call of ours the window alone (its attention knows), else the model's own."""
-    forward, config = _active.get(), kwargs["config"]
+    forward, config = _active.forward, kwargs["config"]
     if forward is None:
         return ALL_MASK_ATTENTION_FUNCTIONS[_armed[id(config)].plain](**kwargs)
     forward.masks += 1
@@ -205,25 +213,23 @@ class Hooks:
         decoder, outer = decoder_of(self.model), self.model.base_model
         rotary, family = self.rotary, self.family
         self._undo.append(_hold_configs(_attention_configs(self.model)))
-        stack = threading.local()
 
         def enter(_: nn.Module, __: object, kwargs: dict[str, Any]) -> None:
             cache = kwargs.get(CACHE)
             forward = None
             if isinstance(cache, SegmentCache):
                 forward = ForwardPass(cache, rotary, family)
-            if not hasattr(stack, "tokens"):
-                stack.tokens = []
-            stack.tokens.append(_active.set(forward))
+            _active.outer.append(_active.forward)
+            _active.forward = forward
 
         def leave(*_: object) -> None:
-            _active.reset(stack.tokens.pop())
+            _active.forward = _active.outer.pop()
 
         def neutral(_: nn.Module, __: object, output: Any) -> Any:
-            return None if _active.get() is None else family.rotation.constant(output, self.cos)
+            return None if _active.forward is None else family.rotation.constant(output, self.cos)
 
         def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            forward = _active.get()
+            forward = _active.forward
             if forward is None:
                 return None
             if family.temperature is not None:
@@ -234,7 +240,7 @@ class Hooks:
 
         def whole(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             # Layers without keys of their own would be given the last token alone, and cut a mask for it.
-            if _active.get() is None or "logits_to_keep" not in kwargs:
+            if _active.forward is None or "logits_to_keep" not in kwargs:
                 return None
             return args, kwargs | {"logits_to_keep": None}
 

@@ -217,3 +217,18 @@ def test_the_mask_of_groups_is_what_the_rules_say():
     assert seen[1, 5].tolist() == [False] * 3 + [True] * 3 + [False] * 6
     near = groups.mask(positions, 2, Window(3), torch.zeros(0))[0, 0] == 0
     assert near[1].tolist() == [False] * 9 + [True] * 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("which", ["set_based", "pine"])
+def test_a_decoded_token_is_one_graph_for_torch_compile(which):
+    layout = random_layout(3).canonical()
+    model = model_of("llama", torch.float32)
+    attention = CASES[which].ours.attend([layout])
+    attention.at_once = True
+    token = torch.tensor([[7]])
+    with torch.no_grad(), seam_of(model).call(attention) as cache:
+        for ids in (attention.batch.input_ids(0), token):
+            model(ids, **kept_in(cache), use_cache=True)
+        found = torch._dynamo.explain(lambda: model(token, **kept_in(cache), use_cache=True).logits)()
+    assert (found.graph_count, found.graph_break_count) == (1, 0)
