@@ -43,6 +43,7 @@ class EndpointReport:
             "reasons": self.abilities.reasons,
             "starts_replies": self.abilities.exact,
             "holds_lists": server.holds_lists,
+            "votes": self.abilities.votes,
             "shows_documents": self.documents,
             "adapted": dict(self.adapted),
         }
@@ -64,6 +65,7 @@ class EndpointReport:
             "its models": ", ".join(server.models) or "it doesn't say",
             "scores": scores,
             "lists": "held to [label] > [label]" if server.holds_lists else "read strictly; a reply can't be held",
+            "votes": "on every token of one text" if abilities.votes else "on whole texts",
             "documents": "its chat template shows them" if self.documents else "its chat template drops them",
             "asked otherwise": "; ".join(self.adapted.values()) or "nothing",
         }
@@ -72,7 +74,7 @@ class EndpointReport:
 def probe_endpoint(
     address: str, *, headers: Mapping[str, str], extra: Mapping[str, JSON], timeout_s: float
 ) -> EndpointReport:
-    """Asks an endpoint what it can do: some calls about it, and up to five of a few tokens.
+    """Asks an endpoint what it can do: some calls about it, and up to six of a few tokens.
 
     Args:
         address: "http://host:8000/v1" or "openai:http://host:8000/v1#model"; no model: its first.
