@@ -22,11 +22,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import numpy as np
 import platformdirs
 
+from fairpos import tables
 from fairpos.errors import InvalidRequest, NotCalibrated
 from fairpos.prompts import TEMPLATES, Template
 from fairpos.types import Task
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
     from fairpos.backends.base import Backend
 
 # What was measured at each slot. attention: the share of the question's attention that a segment gets there;
@@ -126,6 +130,18 @@ class Profile:
     def values(self) -> tuple[float, ...]:
         """First slot to last."""
         return tuple(slot.value for slot in self.slots)
+
+    def to_numpy(self) -> npt.NDArray[np.float64]:
+        """Value, low and high of each slot, first to last; of shape (slots, 3)."""
+        return np.array([[slot.value, slot.low, slot.high] for slot in self.slots])
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each slot: slot (from 1), value, low and high.
+
+        Raises:
+            MissingDependency: pandas isn't installed.
+        """
+        return tables.frame_of([{"slot": number, **asdict(slot)} for number, slot in enumerate(self.slots, 1)])
 
     @property
     def fingerprint(self) -> str:
