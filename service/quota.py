@@ -44,7 +44,9 @@ class Quota:
         try:
             self._requests = parse(requests) if requests else None
             self._tokens = parse(tokens) if tokens else None
-            kept = storage_from_string(f"async+{storage}")
+            # redis-py: what limits takes otherwise, coredis, wants a `packaging` that is older than others' oldest.
+            client = {"implementation": "redispy"} if storage.startswith("redis") else {}
+            kept = storage_from_string(f"async+{storage}", **client)
         except Exception as error:  # the library has no error of its own for each of these
             if "prerequisite not available" in str(error):
                 raise missing_extra(

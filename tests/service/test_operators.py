@@ -217,7 +217,7 @@ def test_a_quota_that_cannot_be_read():
         Quota("often")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("coredis") is not None, reason="its client is installed")
+@pytest.mark.skipif(importlib.util.find_spec("redis") is not None, reason="its client is installed")
 def test_a_quota_kept_in_redis_names_the_extra_that_brings_its_client():
     from fairpos.errors import MissingDependency
 
