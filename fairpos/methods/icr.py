@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 class Icr(AttentionRead):
     """Ranks by the attention of the query, less that of an empty query; or reorders by it before an answer.
 
-    COST: one prefill of the segments and two short passes; no generation for task "rank".
-    HURTS: small models, whose attention finds little; long segments have an advantage.
+    COST: one prefill of the segments and two short passes; no generation for task "rank". With a profile all of them
+    end at the last layer that has a chosen head: .47 of the time where that is the 15th of 30.
+    HURTS: small models, whose attention finds little as a whole (SmolLM2-135M on 5 passages: nDCG .85; its best 8 heads
+    .99); long segments have an advantage. Heads chosen on few lists, or on other kinds of questions, may find less.
 
     Attributes:
         sigmas: Tokens further below their segment's mean than this many standard deviations are dropped.
