@@ -14,6 +14,7 @@ from ..schemas.options import Done, Options
 from ..settings import Settings
 from ..wanted import Sampling, Wanted, schema_of
 from .base import Surface, named_event
+from .cited import cohere_citations
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system"}
 _REFUSED = ("tools", "tool_choice", "strict_tools", "thinking", "k", "frequency_penalty", "presence_penalty",
@@ -23,7 +24,7 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
     "tool_choice": ("NONE",),
     "safety_mode": ("OFF", "NONE"),
 }
-_NO_CITATIONS = ("off", "OFF", "disabled", "DISABLED")
+_NO_CITATIONS = (None, "off", "OFF", "disabled", "DISABLED")
 
 
 class CohereChat(Surface):
@@ -34,20 +35,15 @@ class CohereChat(Surface):
         """See `Surface`."""
         read = read_as(CohereChatRequest, body)
         refuse_fields(body, _REFUSED, _HARMLESS, "this service")
-        mode = (read.citation_options or {}).get("mode")
-        if mode is not None and mode not in _NO_CITATIONS:
-            raise ServiceError(
-                422,
-                "unsupported_parameter",
-                f"citations can't be given here; got mode {mode!r}",
-                param="citation_options",
-            )
+        options = read.fairpos or Options()
+        if (read.citation_options or {}).get("mode") not in _NO_CITATIONS:
+            options = options.model_copy(update={"citations": True})
         history = read_history(read.messages, body, settings, field="messages", roles=_ROLES)
         wanted = Wanted(
             query=history.query,
             history=history.turns,
             documents=history.documents,
-            options=read.fairpos or Options(),
+            options=options,
             sampling=Sampling(
                 max_tokens=read.max_tokens,
                 temperature=read.temperature or 0.0,
@@ -62,7 +58,10 @@ class CohereChat(Surface):
     def whole(self, told: Told) -> dict[str, Any]:
         """See `Surface`."""
         [choice] = told.choices
-        message = {"role": "assistant", "content": [{"type": "text", "text": choice.text}]}
+        message: dict[str, Any] = {"role": "assistant", "content": [{"type": "text", "text": choice.text}]}
+        citations = cohere_citations(choice, self.wanted.documents)
+        if citations:
+            message["citations"] = citations
         return {
             "id": new_id("chat"),
             "finish_reason": _finish_of(choice),
@@ -92,8 +91,12 @@ class CohereChat(Surface):
     def end(self, told: Told) -> Iterator[bytes]:
         """See `Surface`."""
         yield named_event({"type": "content-end", "index": 0})
-        delta = {"finish_reason": _finish_of(told.choices[0]), "usage": _usage_of(told)}
-        yield named_event({"type": "message-end", "delta": delta, "fairpos": told.done.model_dump()})
+        for index, citation in enumerate(cohere_citations(told.choices[0], self.wanted.documents)):
+            delta = {"message": {"citations": citation}}
+            yield named_event({"type": "citation-start", "index": index, "delta": delta})
+            yield named_event({"type": "citation-end", "index": index})
+        last = {"finish_reason": _finish_of(told.choices[0]), "usage": _usage_of(told)}
+        yield named_event({"type": "message-end", "delta": last, "fairpos": told.done.model_dump()})
 
     def failed(self, error: ServiceError) -> bytes:
         """See `Surface`."""

@@ -1,4 +1,4 @@
-"""Anthropic's Messages: text, `search_result` and `document` blocks as segments, streaming events."""
+"""Anthropic's Messages: text, `search_result` and `document` blocks as segments, citations, streaming events."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..schemas.options import Done, Options
 from ..settings import Settings
 from ..wanted import Sampling, Wanted, schema_of
 from .base import Surface, named_event
+from .cited import anthropic_citation, cited_pieces
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system"}
 _REFUSED = ("tools", "tool_choice", "thinking", "top_k", "container", "mcp_servers", "context_management")
@@ -33,15 +34,17 @@ class Messages(Surface):
         """See `Surface`."""
         read = read_as(MessagesRequest, body)
         refuse_fields(body, _REFUSED, _HARMLESS, "this service")
-        _refuse_citations(read.messages)
         history = read_history(read.messages, body, settings, field="messages", roles=_ROLES)
         system = text_of_parts(read.system, ("text",), "system")
         told = (Turn("system", system), *history.turns) if system else history.turns
+        options = read.fairpos or Options()
+        if _wants_citations(read.messages):
+            options = options.model_copy(update={"citations": True})
         wanted = Wanted(
             query=history.query,
             history=told,
             documents=history.documents,
-            options=read.fairpos or Options(),
+            options=options,
             sampling=Sampling(
                 max_tokens=read.max_tokens,
                 temperature=read.temperature or 0.0,
@@ -57,7 +60,10 @@ class Messages(Surface):
         [choice] = told.choices
         return {
             **self._message,
-            "content": [{"type": "text", "text": choice.text, "citations": None}],
+            "content": [
+                {"type": "text", "text": text, "citations": citations or None}
+                for text, citations in self._cited_texts(choice)
+            ],
             **_stop_of(choice),
             "usage": _usage_of(told),
         }
@@ -68,17 +74,25 @@ class Messages(Surface):
         usage = {"input_tokens": 0, "output_tokens": 0}
         message = {**self._message, **blank, "usage": usage, "fairpos": what.model_dump()}
         yield named_event({"type": "message_start", "message": message})
-        block = {"type": "text", "text": "", "citations": None}
-        yield named_event({"type": "content_block_start", "index": 0, "content_block": block})
+        if not self.wanted.options.citations:
+            yield from self._block_events(0)
 
     def piece(self, piece: Piece) -> Iterator[bytes]:
-        """See `Surface`."""
-        delta = {"type": "text_delta", "text": piece.text}
-        yield named_event({"type": "content_block_delta", "index": 0, "delta": delta})
+        """See `Surface`. Where citations are wanted the text waits: what a name means is known when it is whole."""
+        if not self.wanted.options.citations:
+            yield _delta_event(0, {"type": "text_delta", "text": piece.text})
 
     def end(self, told: Told) -> Iterator[bytes]:
         """See `Surface`."""
-        yield named_event({"type": "content_block_stop", "index": 0})
+        if self.wanted.options.citations:
+            for index, (text, citations) in enumerate(self._cited_texts(told.choices[0])):
+                yield from self._block_events(index)
+                yield _delta_event(index, {"type": "text_delta", "text": text})
+                for citation in citations:
+                    yield _delta_event(index, {"type": "citations_delta", "citation": citation})
+                yield named_event({"type": "content_block_stop", "index": index})
+        else:
+            yield named_event({"type": "content_block_stop", "index": 0})
         yield named_event(
             {
                 "type": "message_delta",
@@ -93,9 +107,25 @@ class Messages(Surface):
         """See `Surface`."""
         return named_event(error.body)
 
+    def _cited_texts(self, choice: Choice) -> list[tuple[str, list[dict[str, Any]]]]:
+        """The text in blocks, each with its citations."""
+        documents = self.wanted.documents
+        return [
+            (text, [anthropic_citation(citation, documents) for citation in found])
+            for text, found in cited_pieces(choice)
+        ]
+
+    def _block_events(self, index: int) -> Iterator[bytes]:
+        block = {"type": "text", "text": "", "citations": None}
+        yield named_event({"type": "content_block_start", "index": index, "content_block": block})
+
     @property
     def _message(self) -> dict[str, Any]:
         return {"id": new_id("msg"), "type": "message", "role": "assistant", "model": self.model}
+
+
+def _delta_event(index: int, delta: Mapping[str, Any]) -> bytes:
+    return named_event({"type": "content_block_delta", "index": index, "delta": delta})
 
 
 def _stop_of(choice: Choice) -> dict[str, Any]:
@@ -118,16 +148,9 @@ def _schema_of(read: MessagesRequest) -> Mapping[str, object] | None:
     return schema_of(read.output_format or output.get("format"), "output_format")
 
 
-def _refuse_citations(messages: list[dict[str, Any]]) -> None:
-    """Refuses citations where they are asked for.
-
-    Raises:
-        ServiceError: 422.
-    """
+def _wants_citations(messages: list[dict[str, Any]]) -> bool:
+    """Whether a block asks for citations; the whole text then has them."""
     contents = [message.get("content") for message in messages]
-    for block in (block for content in contents if isinstance(content, list) for block in content):
-        wanted = block.get("citations") if isinstance(block, dict) else None
-        if isinstance(wanted, dict) and wanted.get("enabled"):
-            raise ServiceError(
-                422, "unsupported_parameter", "citations can't be given here; leave them off", param="citations"
-            )
+    blocks = [block for content in contents if isinstance(content, list) for block in content]
+    wanted = [block.get("citations") for block in blocks if isinstance(block, dict)]
+    return any(isinstance(each, dict) and bool(each.get("enabled")) for each in wanted)

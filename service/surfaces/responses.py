@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Self
 
 from fairpos.types import Turn
 
+from ..annotations import annotations_of
 from ..choices import Choice, Piece, Told
 from ..errors import ServiceError
 from ..history import read_history
@@ -109,8 +110,12 @@ class Responses(Surface):
     def end(self, told: Told) -> Iterator[bytes]:
         """See `Surface`."""
         [choice] = told.choices
+        for index, annotation in enumerate(self._annotations(choice)):
+            yield self._part_event(
+                "response.output_text.annotation.added", annotation_index=index, annotation=annotation
+            )
         yield self._part_event("response.output_text.done", text=choice.text, logprobs=[])
-        yield self._part_event("response.content_part.done", part=_part_of(choice.text))
+        yield self._part_event("response.content_part.done", part=_part_of(choice.text, self._annotations(choice)))
         yield self._event("response.output_item.done", output_index=0, item=self._message(choice))
         whole = {**self.whole(told), "fairpos": told.done.model_dump()}
         yield self._event(f"response.{whole['status']}", response=whole)
@@ -121,8 +126,19 @@ class Responses(Surface):
 
     def _message(self, choice: Choice) -> dict[str, Any]:
         status = "incomplete" if choice.finish == "length" else "completed"
-        content = [_part_of(choice.text)]
+        content = [_part_of(choice.text, self._annotations(choice))]
         return {"id": self._item, "type": "message", "status": status, "role": "assistant", "content": content}
+
+    def _annotations(self, choice: Choice) -> list[dict[str, Any]]:
+        """Citations as this API writes them: flat, and of a file only where it begins."""
+        found = []
+        for annotation in annotations_of(choice.text, choice.output, self.wanted.documents):
+            kind = str(annotation["type"])
+            inner = dict(annotation[kind])
+            if kind == "file_citation":
+                inner = {"file_id": inner["file_id"], "filename": inner["filename"], "index": inner["start_index"]}
+            found.append({"type": kind, **inner})
+        return found
 
     def _part_event(self, kind: str, **fields: Any) -> bytes:
         return self._event(kind, item_id=self._item, output_index=0, content_index=0, **fields)
@@ -157,5 +173,5 @@ class Responses(Surface):
         }
 
 
-def _part_of(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part_of(text: str, annotations: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": []}

@@ -77,3 +77,86 @@ def test_a_local_model_has_an_empty_list_where_it_cites_nothing():
             assert '"annotations": []' in reply.text.replace('"annotations":[]', '"annotations": []')
         own = {**WANTED, "template": {"segment": "<{id}> {text}"}}
         assert ask(service.url, model="tiny", fairpos=own).status_code == 200
+
+
+RESULTS = {
+    "loom": {"type": "search_result", "source": "loom", "title": "Looms", "citations": {"enabled": True},
+             "content": [{"type": "text", "text": "Cards steered it."}]},
+    "page": {"type": "search_result", "source": "page", "title": "", "citations": {"enabled": True},
+             "content": [{"type": "text", "text": "Ada wrote."}]},
+}  # fmt: skip
+PLAIN = {"type": "document", "title": "P", "source": {"type": "text", "media_type": "text/plain", "data": "Nothing."}}
+
+
+def messages_with(order, **more):
+    content = [PLAIN, *(RESULTS[id] for id in order), {"type": "text", "text": "Who?"}]
+    return {"model": "m", "max_tokens": 8, "messages": [{"role": "user", "content": content}], **more}
+
+
+@pytest.mark.parametrize("order", [("loom", "page"), ("page", "loom")])
+def test_places_of_anthropics_citations_are_those_of_the_clients_order(upstream, order):
+    service, _ = upstream
+    body = messages_with(order, fairpos={"methods": "permutation:views=3"})
+    blocks = httpx2.post(service.url + "/v1/messages", json=body, timeout=60).json()["content"]
+    assert [block["text"] for block in blocks] == ["By Ada [page]", ", on cards (Doc loom)", " [nobody9]."]
+    [[page], [loom]] = [block["citations"] for block in blocks[:2]]
+    assert (page["source"], page["search_result_index"]) == ("page", order.index("page"))
+    assert (loom["source"], loom["search_result_index"]) == ("loom", order.index("loom"))
+    assert loom["cited_text"] == "Cards steered it."
+    assert blocks[2]["citations"] is None
+    events = [
+        json.loads(block.partition("data: ")[2])
+        for block in httpx2.post(service.url + "/v1/messages", json={**body, "stream": True}, timeout=60).text.split(
+            "\n\n"
+        )
+        if block
+    ]
+    deltas = [(e["index"], e["delta"]) for e in events if e["type"] == "content_block_delta"]
+    for index, block in enumerate(blocks):
+        own = [delta for place, delta in deltas if place == index]
+        assert "".join(delta.get("text", "") for delta in own) == block["text"]
+        assert [delta["citation"] for delta in own if "citation" in delta] == (block["citations"] or [])
+
+
+def test_a_plain_documents_place_counts_documents_alone(upstream):
+    service, endpoint = upstream
+    body = messages_with(("loom",))
+    httpx2.post(service.url + "/v1/messages", json=body, timeout=60)
+    shown = json.loads(list(endpoint.calls)[-1])["messages"][-1]["content"]
+    name = shown.partition("] P: Nothing.")[0].rpartition("[")[2]  # it has no id of its own
+    reply = Text(f"So says [{name}].")
+    with FakeEndpoint(lambda body, nth: reply) as endpoint, running(upstream=endpoint.url) as other:
+        [cited, _] = httpx2.post(other.url + "/v1/messages", json=body, timeout=60).json()["content"]
+    assert cited["citations"][0] == {
+        "type": "char_location", "cited_text": "Nothing.", "document_index": 0, "document_title": "P",
+        "file_id": None, "start_char_index": 0, "end_char_index": 8,
+    }  # fmt: skip
+
+
+def test_coheres_citations(upstream):
+    service, _ = upstream
+    documents = [{"id": each["id"], "data": {"text": each["text"]}} for each in DOCUMENTS]
+    body = {"model": "m", "messages": [{"role": "user", "content": "Who?"}], "documents": documents}
+    assert "citations" not in httpx2.post(service.url + "/v2/chat", json=body, timeout=60).json()["message"]
+    body |= {"citation_options": {"mode": "fast"}}
+    message = httpx2.post(service.url + "/v2/chat", json=body, timeout=60).json()["message"]
+    text = message["content"][0]["text"]
+    assert [text[each["start"] : each["end"]] for each in message["citations"]] == ["[page]", "(Doc loom)"]
+    assert [each["sources"][0]["document"]["text"] for each in message["citations"]] == [
+        "Ada wrote.",
+        "Cards steered it.",
+    ]
+    reply = httpx2.post(service.url + "/v2/chat", json={**body, "stream": True}, timeout=60)
+    events = [json.loads(block.partition("data: ")[2]) for block in reply.text.split("\n\n") if block]
+    told = [e["delta"]["message"]["citations"] for e in events if e["type"] == "citation-start"]
+    assert told == message["citations"]
+
+
+def test_annotations_of_responses(upstream):
+    service, _ = upstream
+    body = {"model": "m", "input": "Who?", "documents": DOCUMENTS, "fairpos": WANTED}
+    reply = httpx2.post(service.url + "/v1/responses", json=body, timeout=60).json()
+    [url, file] = reply["output"][0]["content"][0]["annotations"]
+    assert url == {"type": "url_citation", "url": "https://example.org/ada", "title": "page", "start_index": 7,
+                   "end_index": 13}  # fmt: skip
+    assert file == {"type": "file_citation", "file_id": "loom", "filename": "Looms", "index": 24}
