@@ -64,7 +64,7 @@ class TokenRecorder(StepGuide):
 
     def take(self, token: int) -> None:
         """Notes the token that was chosen."""
-        self.tokens.append(_noted(token, self._next, self.top))
+        self.tokens.append(_noted_token(token, self._next, self.top))
 
 
 def prompt_log_probs(local: LocalModel, tokens: Sequence[int], top: int = 0) -> list[TokenLogProb]:
@@ -83,11 +83,11 @@ def prompt_log_probs(local: LocalModel, tokens: Sequence[int], top: int = 0) -> 
         for first in range(0, len(tokens) - 1, piece):
             steps = torch.log_softmax(local.read(ids[:, first : first + piece], cache)[0], dim=-1)  # (piece, V)
             following = tokens[first + 1 : first + 1 + len(steps)]
-            found += [_noted(int(token), step, top) for token, step in zip(following, steps, strict=False)]
+            found += [_noted_token(int(token), step, top) for token, step in zip(following, steps, strict=False)]
     return found
 
 
-def _noted(token: int, log_probs: Tensor, top: int) -> TokenLogProb:
+def _noted_token(token: int, log_probs: Tensor, top: int) -> TokenLogProb:
     best = torch.topk(log_probs, min(top, len(log_probs))) if top else None
     alternatives = [] if best is None else zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return TokenLogProb(token, float(log_probs[token]), tuple(alternatives))

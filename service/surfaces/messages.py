@@ -59,7 +59,7 @@ class Messages(Surface):
         """See `Surface`."""
         [choice] = told.choices
         return {
-            **self._message,
+            **self._message_head,
             "content": [
                 {"type": "text", "text": text, "citations": citations or None}
                 for text, citations in self._cited_texts(choice)
@@ -72,7 +72,7 @@ class Messages(Surface):
         """See `Surface`. Tokens of the prompt are told at the end, where they are known."""
         blank: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
         usage = {"input_tokens": 0, "output_tokens": 0}
-        message = {**self._message, **blank, "usage": usage, "fairpos": what.model_dump()}
+        message = {**self._message_head, **blank, "usage": usage, "fairpos": what.model_dump()}
         yield named_event({"type": "message_start", "message": message})
         if not self.wanted.options.citations:
             yield from self._block_events(0)
@@ -120,7 +120,7 @@ class Messages(Surface):
         yield named_event({"type": "content_block_start", "index": index, "content_block": block})
 
     @property
-    def _message(self) -> dict[str, Any]:
+    def _message_head(self) -> dict[str, Any]:
         return {"id": new_id("msg"), "type": "message", "role": "assistant", "model": self.model}
 
 

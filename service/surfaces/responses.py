@@ -80,10 +80,10 @@ class Responses(Surface):
         [choice] = told.choices
         cut = choice.finish == "length"
         return {
-            **self._shared,
+            **self._shared_fields,
             "status": "incomplete" if cut else "completed",
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-            "output": [self._message(choice)],
+            "output": [self._message_item(choice)],
             "usage": {
                 "input_tokens": told.usage.prompt_tokens,
                 "input_tokens_details": {"cached_tokens": 0},
@@ -96,11 +96,11 @@ class Responses(Surface):
     def begin(self, what: Done) -> Iterator[bytes]:
         """See `Surface`."""
         blank: dict[str, Any] = {"status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
-        response = {**self._shared, **blank, "fairpos": what.model_dump()}
-        yield self._event("response.created", response=response)
-        yield self._event("response.in_progress", response=response)
+        response = {**self._shared_fields, **blank, "fairpos": what.model_dump()}
+        yield self._numbered_event("response.created", response=response)
+        yield self._numbered_event("response.in_progress", response=response)
         item = {"id": self._item, "type": "message", "status": "in_progress", "role": "assistant", "content": []}
-        yield self._event("response.output_item.added", output_index=0, item=item)
+        yield self._numbered_event("response.output_item.added", output_index=0, item=item)
         yield self._part_event("response.content_part.added", part=_part_of(""))
 
     def piece(self, piece: Piece) -> Iterator[bytes]:
@@ -110,26 +110,26 @@ class Responses(Surface):
     def end(self, told: Told) -> Iterator[bytes]:
         """See `Surface`."""
         [choice] = told.choices
-        for index, annotation in enumerate(self._annotations(choice)):
+        for index, annotation in enumerate(self._flat_annotations(choice)):
             yield self._part_event(
                 "response.output_text.annotation.added", annotation_index=index, annotation=annotation
             )
         yield self._part_event("response.output_text.done", text=choice.text, logprobs=[])
-        yield self._part_event("response.content_part.done", part=_part_of(choice.text, self._annotations(choice)))
-        yield self._event("response.output_item.done", output_index=0, item=self._message(choice))
+        yield self._part_event("response.content_part.done", part=_part_of(choice.text, self._flat_annotations(choice)))
+        yield self._numbered_event("response.output_item.done", output_index=0, item=self._message_item(choice))
         whole = {**self.whole(told), "fairpos": told.done.model_dump()}
-        yield self._event(f"response.{whole['status']}", response=whole)
+        yield self._numbered_event(f"response.{whole['status']}", response=whole)
 
     def failed(self, error: ServiceError) -> bytes:
         """See `Surface`."""
-        return self._event("error", code=error.code, message=error.message, param=error.param)
+        return self._numbered_event("error", code=error.code, message=error.message, param=error.param)
 
-    def _message(self, choice: Choice) -> dict[str, Any]:
+    def _message_item(self, choice: Choice) -> dict[str, Any]:
         status = "incomplete" if choice.finish == "length" else "completed"
-        content = [_part_of(choice.text, self._annotations(choice))]
+        content = [_part_of(choice.text, self._flat_annotations(choice))]
         return {"id": self._item, "type": "message", "status": status, "role": "assistant", "content": content}
 
-    def _annotations(self, choice: Choice) -> list[dict[str, Any]]:
+    def _flat_annotations(self, choice: Choice) -> list[dict[str, Any]]:
         """Citations as this API writes them: flat, and of a file only where it begins."""
         found = []
         for annotation in annotations_of(choice.text, choice.output, self.wanted.documents):
@@ -141,13 +141,13 @@ class Responses(Surface):
         return found
 
     def _part_event(self, kind: str, **fields: Any) -> bytes:
-        return self._event(kind, item_id=self._item, output_index=0, content_index=0, **fields)
+        return self._numbered_event(kind, item_id=self._item, output_index=0, content_index=0, **fields)
 
-    def _event(self, kind: str, **fields: Any) -> bytes:
+    def _numbered_event(self, kind: str, **fields: Any) -> bytes:
         return named_event({"type": kind, "sequence_number": next(self._numbers), **fields})
 
     @property
-    def _shared(self) -> dict[str, Any]:
+    def _shared_fields(self) -> dict[str, Any]:
         """What the reply repeats of the request."""
         sampling = self.wanted.sampling
         format = (self.body.get("text") or {}).get("format") or {"type": "text"}
