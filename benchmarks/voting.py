@@ -323,9 +323,11 @@ def main() -> None:
     measured = {
         row["of"]: {k: row[k] for k in ("prompt_tokens", "threads", "ratios")} for row in rows if row["part"] == "cost"
     }
-    if measured:
-        results["cost"] = measured
-    (RESULTS / "voting.json").write_text(json.dumps(results, indent=1) + "\n")
+    file = RESULTS / "voting.json"
+    before = json.loads(file.read_text()).get("cost", {}) if file.exists() else {}
+    if before or measured:
+        results["cost"] = before | measured
+    file.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(page(results))
     print(page(results))
 
