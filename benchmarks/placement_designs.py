@@ -82,8 +82,8 @@ KEPT = [
     "Kept: entropy weights; bases by content, reverse, then shifts of both (the half shift as second base can't be",
     "told from the reverse). More bases help, as far as their prefills are worth it: 4 are the first that are better",
     "than the mean over plain orders. Not kept: weights by base; more views than segments. Views beyond 3 of one base",
-    "change next to nothing, so `placements:views=3` is what one prefill buys. A larger beta helps a little; the default",
-    "stays what `permutation` has.",
+    "change next to nothing, so `placements:views=3` is what one prefill buys. A larger beta helps a little; the",
+    "default stays what `permutation` has.",
 ]
 
 
