@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import most_scores, scores, weighted
-from fairpos.attention.layer import Layer
-from fairpos.attention.segments import BatchTensors, PromptTensors, visible
+from fairpos.attention.layer import Attention, Layer
+from fairpos.attention.segments import BatchTensors, PassPositions, PromptTensors, visible
 from fairpos.attention.set_based import SetBasedAttention
 from fairpos.layout import Layout
 
@@ -26,6 +27,16 @@ class ApeAttention(SetBasedAttention):
     def __init__(self, batch: Batch, *, temperature: float, scale: float) -> None:
         super().__init__(batch)
         self.temperature, self.scale = temperature, scale
+        self._note_segments(batch)
+
+    def joined(self, others: Sequence[Attention], width: int) -> ApeAttention:
+        """See `Attention`."""
+        joint = super().joined(others, width)
+        assert isinstance(joint, ApeAttention)
+        joint._note_segments(joint.batch)
+        return joint
+
+    def _note_segments(self, batch: Batch) -> None:
         # Whether a key is a segment's, a row per prompt, up to the width of the batch.
         self._segments = torch.tensor([_tokens_in_segments(batch, layout) for layout in batch.layouts])
         # Of each prompt, the padded index of its first token after the segments.
@@ -61,10 +72,10 @@ class ApeAttention(SetBasedAttention):
             out[:, :, later] = torch.where(in_suffix[:, None, :, None], found, out[:, :, later])
         return out
 
-    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
+    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, now: PassPositions) -> Tensor:
         """Every row at once."""
-        in_segment = self._in_segment(positions.shape[0], positions.shape[1], q.device)
-        return self._attend_reweighted(layer, q_rotated, k, v, positions, in_segment)
+        in_segment = self._in_segment(now.positions.shape[0], now.positions.shape[1], q.device)
+        return self._attend_reweighted(layer, q_rotated, k, v, now.positions, in_segment)
 
     def _in_segment(self, n_row: int, n_key: int, device: torch.device) -> Tensor:
         """Whether a key belongs to a segment, (B, Lk)."""

@@ -18,11 +18,12 @@ class Batch:
 
     Args:
         layouts: One per prompt, already canonical.
+        width: Wider than the longest of them, where a row's place must not depend on it.
     """
 
-    def __init__(self, layouts: Sequence[Layout]) -> None:
+    def __init__(self, layouts: Sequence[Layout], width: int = 0) -> None:
         self.layouts = tuple(layouts)
-        self.width = max(len(layout) for layout in layouts)
+        self.width = max(width, *(len(layout) for layout in layouts))
 
     def pad(self, layout: Layout) -> int:
         """Number of padding tokens before this prompt."""

@@ -15,7 +15,7 @@ D size of a head. How a model is made to call an attention so is `seam`'s busine
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import MutableMapping
+from collections.abc import Hashable, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -77,6 +77,23 @@ class Attention(ABC):
         """
         if store is not None:
             store.fill(model, cache, self.batch.layouts[0])
+
+    def alike(self) -> Hashable | None:
+        """What prompts that were read alone must have in common for one call to attend their later tokens.
+
+        None: each is attended by itself. Else `joined` says how; everything that the shape of a computation follows
+        from is in here or in the width of the rows.
+        """
+        return None
+
+    def joined(self, others: Sequence[Attention], width: int) -> Attention:
+        """The attention of later tokens of several prompts, of which this one was read alone, and each of the others.
+
+        Args:
+            others: `alike` to this one.
+            width: Of the rows, padded on the left; at least that of each prompt.
+        """
+        raise NotImplementedError(f"{type(self).__name__} attends each prompt by itself")
 
     @abstractmethod
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ pass to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 import torch
@@ -21,14 +21,14 @@ from torch import Tensor
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.kernel import most_scores, precise
-from fairpos.attention.layer import Layer
+from fairpos.attention.layer import Attention, Layer
 from fairpos.attention.pine_at_once import AllSegments
 from fairpos.attention.pine_segments import SegmentReader, SegmentTable
 from fairpos.attention.pine_suffix import LaterQueries, Stored, SuffixReader, TiledKeys
 from fairpos.attention.rope import Pairs
-from fairpos.attention.segments import BatchTensors, PromptTensors, SegmentAttention, visible
+from fairpos.attention.segments import BatchTensors, PassPositions, PromptTensors, SegmentAttention, visible
 from fairpos.attention.threads import one_by_one, side_by_side
-from fairpos.attention.tiles import Tiles
+from fairpos.attention.tiles import Tiles, TileShape
 from fairpos.errors import InvalidLayout
 from fairpos.layout import Layout
 
@@ -55,8 +55,28 @@ class PineAttention(SegmentAttention):
         self._tables: dict[int, SegmentTable] = {}  # by prompt row
         self._tiles: dict[int | None, Tiles] = {}  # by prompt row while prompts are read, None for all rows
         self._all_segments: AllSegments | None = None  # while prompts are read so
+        self._tile_shape: TileShape | None = None  # where it isn't that which fits these prompts best
         self._picked: tuple[Tiles, Tensor] | None = None
         self._turns: dict[object, tuple[Pairs, Tensor]] = {}  # by what turns alike
+
+    def alike(self) -> Hashable | None:
+        """Prompts whose segments fill as many tiles of one size; what was read at once is in tiles of its own."""
+        [layout] = self.batch.layouts
+        if not layout.spans:
+            return ()
+        return (len(layout.spans), TileShape.of(layout)) if self._raw else None
+
+    def joined(self, others: Sequence[Attention], width: int) -> PineAttention:
+        """See `Attention`. What was kept of each prompt's segments goes with it."""
+        joint = super().joined(others, width)
+        assert isinstance(joint, PineAttention)
+        joint._raw, joint._tiled_keys, joint._tables, joint._tiles, joint._picked = {}, {}, {}, {}, None
+        for row, each in enumerate((self, *others)):
+            assert isinstance(each, PineAttention)
+            joint._raw |= {(layer, row): raw for (layer, _), raw in each._raw.items()}
+        [layout] = self.batch.layouts
+        joint._tile_shape = TileShape.of(layout) if layout.spans else None
+        return joint
 
     def positions(self, layout: Layout) -> Tensor:
         """(N,); every segment ends where the suffix starts."""
@@ -117,17 +137,17 @@ class PineAttention(SegmentAttention):
             out[:, :, first:] = torch.where(self._all_segments.in_suffix, later, out[:, :, first:])
         return out
 
-    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
+    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, now: PassPositions) -> Tensor:
         """Like suffix tokens at prefill, every row at once."""
         if not any(layout.spans for layout in self.batch.layouts):
-            return super().decode(layer, q, q_rotated, k, v, positions)
+            return super().decode(layer, q, q_rotated, k, v, now)
         if layer.keys_of not in self._tiled_keys:
             layouts = self.batch.rows(len(q))
             raw = [self._raw.pop((layer.keys_of, b)) for b in range(len(q))]
             pads = [self.batch.pad(layout) for layout in layouts]
             self._tiled_keys[layer.keys_of] = self._cut_to_tiles(layouts, pads, raw, k, None)
         self._all_segments = None  # its masks are as large as the prompts' scores
-        reader = self._suffix_reader(layer, self._tiled_keys[layer.keys_of], k, v, positions)
+        reader = self._suffix_reader(layer, self._tiled_keys[layer.keys_of], k, v, now.positions)
         return reader.attend(LaterQueries(q, q_rotated, k.shape[2] - q.shape[2]))
 
     def _write_prefix(self, layer: Layer, layout: Layout, row: PromptTensors, out: Tensor) -> None:
@@ -162,7 +182,7 @@ class PineAttention(SegmentAttention):
     ) -> TiledKeys:
         """Segments of prompts behind so much padding, with their keys (Hkv, T, D) without positions."""
         if number not in self._tiles:
-            self._tiles[number] = Tiles.of(layouts, pads, k)
+            self._tiles[number] = Tiles.of(layouts, pads, k, shape=self._tile_shape)
         tiles = self._tiles[number]
         return TiledKeys.of(tiles, tiles.cut(raw, tiles.starts), k)
 

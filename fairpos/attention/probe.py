@@ -22,7 +22,7 @@ from fairpos.attention.kernel import capped, precise, softmax
 from fairpos.attention.layer import Layer
 from fairpos.attention.reading import LayerHead, Pairs, Reading
 from fairpos.attention.seam import seam_of
-from fairpos.attention.segments import PromptTensors, SegmentAttention, visible
+from fairpos.attention.segments import PassPositions, PromptTensors, SegmentAttention, visible
 from fairpos.errors import InvalidOption, NonFiniteLogits
 from fairpos.layout import Layout
 
@@ -106,12 +106,12 @@ class ProbeAttention(SegmentAttention):
             return layer.attend(row.q_rotated, row.k, row.v, causal=True)
         return layer.attend(row.q_rotated, row.k, row.v, mask=visible(row.positions, row.q.shape[2], layer.window))
 
-    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
+    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, now: PassPositions) -> Tensor:
         """Plain attention of tokens that all stand after the segments; reads them all."""
         for b, layout in enumerate(self.batch.layouts):
             pad, one = self.batch.pad(layout), slice(b, b + 1)
-            self._note_weights(layer, b, q_rotated[one], k[one, :, pad:], positions[b, pad:])
-        return super().decode(layer, q, q_rotated, k, v, positions)
+            self._note_weights(layer, b, q_rotated[one], k[one, :, pad:], now.positions[b, pad:])
+        return super().decode(layer, q, q_rotated, k, v, now)
 
     def _note_weights(self, layer: Layer, number: int, q: Tensor, k: Tensor, positions: Tensor) -> None:
         """q (1, H, Lq, D), rotated, the last Lq of the keys k (1, Hkv, Lk, D)."""

@@ -10,7 +10,8 @@ Later tokens are always decoded at once, a row a prompt.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -96,6 +97,13 @@ class PassPositions:
         """Keys from earlier passes."""
         return self.shape[2]
 
+    def seen(self, window: Window | None) -> Tensor:
+        """Which keys each new token sees, (rows, Lq, Lk), padding left out; made once a pass."""
+        key = ("seen", window)
+        if key not in self.masks:
+            self.masks[key] = visible(self.positions, self.new.shape[1], window) & (self.positions >= 0)[:, None, :]
+        return self.masks[key]
+
 
 class SegmentAttention(Attention):
     """An attention in which every token has one base position, at which its key is rotated once.
@@ -123,6 +131,18 @@ class SegmentAttention(Attention):
         self._prompts: Tensor | None = None  # where their tokens stand, (rows, width)
         self._pass: PassPositions | None = None
 
+    def alike(self) -> Hashable | None:
+        """Whatever their segments are like."""
+        return ()
+
+    def joined(self, others: Sequence[Attention], width: int) -> SegmentAttention:
+        """See `Attention`. With its masks always, so that what is computed follows from the width."""
+        joint = copy(self)
+        layouts = [layout for each in (self, *others) for layout in each.batch.layouts]
+        SegmentAttention.__init__(joint, Batch(layouts, width))
+        joint.padded = True
+        return joint
+
     @abstractmethod
     def positions(self, layout: Layout) -> Tensor:
         """Base position of each token of the prompt, (N,). Tokens after the prompt count on from the largest."""
@@ -146,7 +166,7 @@ class SegmentAttention(Attention):
         """Whether to compute at once what can be."""
         return device.type != "cpu" if self.at_once is None else self.at_once
 
-    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
+    def decode(self, layer: Layer, q: Tensor, q_rotated: Tensor, k: Tensor, v: Tensor, now: PassPositions) -> Tensor:
         """Attention of new tokens that are all past the last segment, every row at once. (B, H, Lq, D).
 
         Args:
@@ -155,12 +175,11 @@ class SegmentAttention(Attention):
             q_rotated: The same, rotated at their base positions.
             k: Keys (B, Hkv, Lk, D), rotated at their base positions.
             v: Values.
-            positions: Base positions (B, Lk); -1 for padding.
+            now: Base positions.
         """
         if not self.padded and q.shape[2] == 1 and layer.window is None:
             return layer.attend(q_rotated, k, v)
-        mask = visible(positions, q.shape[2], layer.window) & (positions >= 0)[:, None, :]
-        return layer.attend(q_rotated, k, v, mask=mask[:, None])
+        return layer.attend(q_rotated, k, v, mask=now.seen(layer.window)[:, None])
 
     def __call__(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Rotates what is new; then decodes, or reads the prompts at once or piece by piece."""
@@ -171,7 +190,7 @@ class SegmentAttention(Attention):
         layer.rotate_new_keys(k, now.new)
         q_rotated = layer.rotate(layer.tempered(q, now.new), now.new)
         if decoding:
-            return self.decode(layer, q, q_rotated, k, v, now.positions)
+            return self.decode(layer, q, q_rotated, k, v, now)
         rows = BatchTensors(now, q, q_rotated, k, raw, v)
         if (
             self.wants_few_operators(q.device)

@@ -13,6 +13,29 @@ from fairpos.layout import Layout
 
 # Tokens of a tile where segments differ in length. A segment's last tile is half empty on average.
 _SIZE = 32
+# Tiles of a prompt that is attended with others are filled up to a multiple of so many.
+_COUNT = 4
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """How many tiles a prompt has, and of what size.
+
+    Attributes:
+        size: Tokens of a tile.
+        count: Number of tiles.
+    """
+
+    size: int
+    count: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> TileShape:
+        """That which this prompt has in any company: it follows from its own segments, and is that of many others."""
+        lengths = [stop - start for start, stop in layout.spans]
+        size = min(_SIZE, 1 << (max(lengths) - 1).bit_length())
+        count = sum(-(-length // size) for length in lengths)
+        return cls(size, -(-count // _COUNT) * _COUNT)
 
 
 @dataclass(frozen=True)
@@ -44,7 +67,14 @@ class Tiles:
     inner: tuple[int, int]
 
     @classmethod
-    def of(cls, layouts: Sequence[Layout], pads: Sequence[int], like: Tensor, size: int | None = None) -> Tiles:
+    def of(
+        cls,
+        layouts: Sequence[Layout],
+        pads: Sequence[int],
+        like: Tensor,
+        size: int | None = None,
+        shape: TileShape | None = None,
+    ) -> Tiles:
         """Tiles of prompts that stand behind so much padding.
 
         Args:
@@ -52,9 +82,11 @@ class Tiles:
             pads: Tokens of padding before each.
             like: Gives the device, and the precision of means, or a better one.
             size: Of a tile; None: as few places stay empty.
+            shape: That of each of the prompts. Then nothing but it and their width says what is computed: no keys count
+                as inner ones, since where these begin and end follows from all prompts.
         """
         lengths = [[stop - start for start, stop in layout.spans] for layout in layouts]
-        size = size or _tile_size([n for row in lengths for n in row])
+        size = shape.size if shape is not None else size or _tile_size([n for row in lengths for n in row])
         most = max(map(len, lengths))
         width = max(pad + len(layout) for layout, pad in zip(layouts, pads, strict=True))
         rows = [_TiledPrompt.of(layout, pad, size) for layout, pad in zip(layouts, pads, strict=True)]
@@ -62,7 +94,7 @@ class Tiles:
         def table(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
             return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=like.device)
 
-        count = max(len(row.owner) for row in rows)
+        count = max(len(row.owner) for row in rows) if shape is None else shape.count
         source = table([row.source for row in rows], count * size, -1)
         empty = source < 0
         owner = table([row.owner for row in rows], count, 0)
@@ -81,7 +113,7 @@ class Tiles:
             segment=table([[most if own < 0 else own for own in row.segment] for row in rows], width, most),
             most=max(map(sum, lengths)),
             starts=starts,
-            inner=(max(starts), max(*starts, stop)),
+            inner=(max(starts), max(*starts, stop)) if shape is None else (0, 0),
         )
 
     def cut(self, keys: Sequence[Tensor], starts: Sequence[int]) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 
@@ -74,8 +74,9 @@ class LocalModel:
         # Whether attentions compute segments at once or piece by piece; None: as the device likes it (`segments`).
         self.at_once: bool | None = None
         self.own_cache_is_exact: bool | None = None  # what `generation` found out
-        # What `side_by_side` found out of this model: threads, dtype and device -> numbers of rows.
+        # What `side_by_side` found out: numbers of rows by threads, dtype and device, and also by shape for attention.
         self.row_counts: dict[tuple[int, torch.dtype, str], tuple[int, ...]] = {}
+        self.company_sizes: dict[Hashable, tuple[int, ...]] = {}
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
     prompts -> each read ALONE, no padding -> steps of one token a prompt:
                  projections of all rows in one matrix, of a proven number of rows
-                 attention row by row, each in its own cache (`fairpos.attention.apart`)
+                 attention of prompts of one shape in one call, again of a proven number (`fairpos.attention.company`)
 
 How many rows a matrix may have is found out on the model, not assumed: kernels choose their order of summation by the
 number of rows (MKL's float32 product has one for 1 row, one for 2 and 3, one for 4 and more; with 2 threads 5 to 7 and
@@ -11,12 +11,13 @@ and other numbers; only numbers whose rows are always the same bits are used, an
 
 COST: prompts are read one by one, which costs a CPU nothing and a GPU most of what a batch gains there; a text alone is
 decoded as the smallest proven number of rows (1 in bfloat16 and 4 in float32 on the machine above: about 1.3 of a plain
-step); the attention of a step runs once a prompt.
+step); keys and values take up to a quarter more room than the prompt's, so that prompts of about one length share their
+attention. Attentions that know no such company run once a prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -24,8 +25,18 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from fairpos.attention.apart import ApartCache, PlainOwner, can_run_apart
-from fairpos.attention.layer import SegmentCache
+from fairpos.attention.apart import (
+    ApartCache,
+    OwnAttention,
+    PlainOwner,
+    Strand,
+    can_run_apart,
+    joint_cache,
+    shape_of,
+)
+from fairpos.attention.batch import Batch
+from fairpos.attention.company import proven_sizes
+from fairpos.attention.layer import Attention, SegmentCache
 from fairpos.backends.base import AttentionOwner, Generate
 from fairpos.backends.generation import listing_processor, row_of
 from fairpos.backends.local_model import LocalModel
@@ -39,13 +50,25 @@ ROW_COUNTS = (1, 2, 4, 8, 16)
 
 @dataclass
 class _Growth:
-    """One text as it grows: the cache of its call, what comes next, and how it is chosen."""
+    """One text as it grows.
+
+    Attributes:
+        cache: Of its call; empty once the text is in company.
+        layout: The prompt.
+        row: The text.
+        choosing: How its next token is chosen.
+        ids: Its tokens so far, (1, L).
+        logits: Of the next one, (V,).
+        stored: Tokens in the cache.
+    """
 
     cache: SegmentCache
+    layout: Layout
     row: GrowingText
     choosing: LogitsProcessorList
-    ids: Tensor  # (1, tokens so far)
-    logits: Tensor  # (V,) of the next token
+    ids: Tensor
+    logits: Tensor
+    stored: int
 
     def choose_token(self) -> int:
         """The next token; the row takes it."""
@@ -71,17 +94,15 @@ def decode_side_by_side(
             stack.enter_context(_read_alone(local, call, layout, owner))
             for call, layout in zip(calls, layouts, strict=True)
         ]
-        counts = proven_row_counts(local)
-        growing = list(texts)
+        growing = _choose_tokens(texts)
+        companies = _companies(local, growing, owner)
         while growing:
-            for text in growing:
-                text.choose_token()
-            growing = [text for text in growing if text.row.finish is None]
-            if growing:
-                tokens = [int(text.ids[0, -1]) for text in growing]
-                logits = _step(local, [text.cache for text in growing], tokens, counts)
-                for text, own in zip(growing, logits, strict=True):
-                    text.logits = own
+            strands = [strand for company in companies if (strand := company.strand(growing)) is not None]
+            tokens, stored = [int(text.ids[0, -1]) for text in growing], [text.stored for text in growing]
+            logits = _step(local, strands, tokens, stored, proven_row_counts(local))
+            for text, own in zip(growing, logits, strict=True):
+                text.logits, text.stored = own, text.stored + 1
+            growing = _choose_tokens(growing)
         return [text.row for text in texts]
 
 
@@ -128,10 +149,11 @@ def _prove_row_counts(local: LocalModel) -> tuple[int, ...]:
 
         def rows(places: Sequence[int]) -> Tensor:
             """Logits of these rows, which share a batch of just as many."""
-            own = [caches[place] for place in places]
-            logits = _step(local, own, [tokens[place] for place in places], (len(places),))
-            for cache in own:
-                cache.crop(-1)
+            strands = [Strand(caches[place], (row,)) for row, place in enumerate(places)]
+            stored = [len(prompts[place]) for place in places]
+            logits = _step(local, strands, [tokens[place] for place in places], stored, (len(places),))
+            for strand in strands:
+                strand.cache.crop(-1)
             return logits
 
         whole = rows(range(most))
@@ -163,14 +185,81 @@ def _read_alone(local: LocalModel, call: Generate, layout: Layout, owner: Attent
         row = row_of(local, decoding)
         choosing = LogitsProcessorList([] if held is None else [held])
         choosing += [EachRowGuided([row]), EachRowSamples([decoding])]
-        yield _Growth(cache, row, choosing, batch.input_ids(local.pad, local.device), logits)
+        ids = batch.input_ids(local.pad, local.device)
+        yield _Growth(cache, layout, row, choosing, ids, logits, int(cache.get_seq_length()))
 
 
-def _step(local: LocalModel, caches: Sequence[SegmentCache], tokens: Sequence[int], counts: Sequence[int]) -> Tensor:
-    """Logits (B, V) after one more token for each cache, in a batch filled up to the next of the counts."""
-    count = next(count for count in counts if count >= len(caches))
-    idle = count - len(caches)
-    lengths = [int(cache.get_seq_length()) for cache in caches]
+def _choose_tokens(texts: Sequence[_Growth]) -> list[_Growth]:
+    """Each text's next token; those that go on."""
+    for text in texts:
+        text.choose_token()
+    return [text for text in texts if text.row.finish is None]
+
+
+@dataclass(frozen=True)
+class _Company:
+    """Texts whose attention is one call: the rows of one cache, of which some may run idle."""
+
+    cache: SegmentCache
+    texts: Sequence[_Growth]
+
+    def strand(self, growing: Sequence[_Growth]) -> Strand | None:
+        """Where the rows are in a pass of those texts that still grow; None where none of its own does."""
+        places = {id(text): row for row, text in enumerate(growing)}
+        rows = [places.get(id(text)) for text in self.texts]
+        idle = len(self.cache.attention.batch.layouts) - len(rows)
+        return None if set(rows) == {None} else Strand(self.cache, (*rows, *[None] * idle))
+
+
+def _companies(local: LocalModel, texts: Sequence[_Growth], owner: AttentionOwner | None) -> list[_Company]:
+    """Texts of one shape together, in proven numbers; the others by themselves."""
+    found: list[_Company] = []
+    shapes: dict[Hashable, list[_Growth]] = {}
+    for text in texts:
+        shape = shape_of(text.cache)
+        if shape is None:
+            found.append(_Company(text.cache, [text]))
+        else:
+            shapes.setdefault(shape, []).append(text)
+    for shape, alike in shapes.items():
+        sizes = _company_sizes(local, shape, alike, owner) if len(alike) > 1 else (1,)
+        for first in range(0, len(alike), sizes[-1]):
+            some = alike[first : first + sizes[-1]]
+            size = next(size for size in sizes if size >= len(some))
+            found.append(_Company(joint_cache([text.cache for text in some], size), some))
+    return found
+
+
+def _company_sizes(
+    local: LocalModel, shape: Hashable, texts: Sequence[_Growth], owner: AttentionOwner | None
+) -> tuple[int, ...]:
+    """Numbers of texts of this shape in which attention gives each the bits that it has alone; found out once."""
+    state = (torch.get_num_threads(), local.model.dtype, str(local.device), type(texts[0].cache.attention), shape)
+    if state not in local.company_sizes:
+
+        def attend(layout: Layout) -> Attention:
+            attention = None if owner is None else owner.attend([layout.canonical() if owner.order_free else layout])
+            return attention or OwnAttention(Batch([layout]))
+
+        layouts = [text.layout for text in texts]
+        local.company_sizes[state] = proven_sizes(local.model, layouts, attend, ROW_COUNTS)
+    return local.company_sizes[state]
+
+
+def _step(
+    local: LocalModel, strands: Sequence[Strand], tokens: Sequence[int], stored: Sequence[int], counts: Sequence[int]
+) -> Tensor:
+    """Logits (B, V) after one more token for each of B texts, in a batch filled up to the next of the counts.
+
+    Args:
+        local: The model.
+        strands: Which cache serves which of the texts.
+        tokens: The next one of each.
+        stored: How many tokens of each are in its cache.
+        counts: Numbers of rows to choose from.
+    """
+    count = next(count for count in counts if count >= len(tokens))
+    idle = count - len(tokens)
     ids = torch.tensor([[token] for token in (*tokens, *[tokens[-1]] * idle)], device=local.device)
-    positions = torch.tensor([[length] for length in (*lengths, *[lengths[-1]] * idle)], device=local.device)
-    return local.read(ids, ApartCache(caches), None, positions, keep=1)[: len(caches), -1]
+    positions = torch.tensor([[length] for length in (*stored, *[stored[-1]] * idle)], device=local.device)
+    return local.read(ids, ApartCache(strands), None, positions, keep=1)[: len(tokens), -1]
