@@ -31,10 +31,8 @@ from fairpos.audit.statistics import figures_of
 from fairpos.audit.tasks import TASKS, read_items
 from fairpos.audit.trial import Trial
 from fairpos.backends.once import OnceBackend
-from fairpos.calibration.samples import samples_of
 from fairpos.files.items import Item
 from fairpos.files.journal import Journal
-from fairpos.files.records import read
 from fairpos.methods.attn_rank import AttnRank
 from fairpos.metrics import Interval, bounded_mean
 from fairpos.metrics.kendall_tau import kendall_tau
@@ -45,7 +43,7 @@ DOCS = HERE.parent / "docs" / "papers.md"
 SUMMARY = HERE / "results" / "papers.json"
 MODEL = "smollm2"
 SORTED_ITEMS = 6
-PROBES = 10  # prompts read for a profile of slots
+PROBED = 2  # lists, each read in every rotation, for a profile of slots
 
 SORT = Template(
     instruction="Sort items.\n\n",
@@ -144,7 +142,7 @@ TABLES: Mapping[str, Table] = {
         "AttnRank and Ms-PoE on key-value retrieval, 10 pairs",
         "AttnRank; Ms-PoE, arXiv 2403.04797",
         f"AttnRank: -. Ms-PoE: {_MS_POE_PUBLISHED}",
-        4,
+        2,
         "kv",
         "kv.jsonl",
         ("ascending", "descending", ATTN_RANK, "ms_poe"),
@@ -155,7 +153,7 @@ TABLES: Mapping[str, Table] = {
         "AttnRank and Ms-PoE on answering from 5 documents",
         "AttnRank; Ms-PoE, arXiv 2403.04797",
         f"AttnRank: {_ATTN_RANK_PUBLISHED}. Ms-PoE: {_MS_POE_PUBLISHED}",
-        4,
+        2,
         "qa",
         "nq_groups10.jsonl",
         ("ascending", "descending", ATTN_RANK, "ms_poe"),
@@ -172,7 +170,7 @@ def audited_rows(fair: FairModel, name: str, table: Table, count: int, folder: P
     items = everything[:count]
     specs = {"none": "none", **{method: method for method in table.methods}}
     if ATTN_RANK in specs:
-        specs[ATTN_RANK] = f"{ATTN_RANK}:profile={profile_file(fair, name, table, folder)}"
+        specs[ATTN_RANK] = f"{ATTN_RANK}:profile={profile_file(fair, name, table, everything[-PROBED:], folder)}"
     with Journal(folder / f"{name}.jsonl", resume=True, key="key") as journal:
         trials = run_trials(
             fair.backend,
@@ -202,15 +200,14 @@ def _figures(spec: str, trials: Sequence[Trial], items: Sequence[Item]) -> dict[
     return columns | {f"right one at {place + 1}": point for place, point in places}
 
 
-def profile_file(fair: FairModel, name: str, table: Table, folder: Path) -> Path:
+def profile_file(fair: FairModel, name: str, table: Table, samples: Sequence[Item], folder: Path) -> Path:
     """AttnRank's profile of slots, measured on items that are not asked about."""
     path = folder / f"{name}-profile.json"
     if not path.exists():
         assert table.segments is not None
-        samples = samples_of(read(HERE / "data" / table.file), table.segments)[-PROBES:]
         template = TASKS[table.task].template
         measured = AttnRank().calibrate(
-            fair.backend, samples, task="answer", template=template, layers="u_shape", probes=PROBES
+            fair.backend, samples, task="answer", template=template, layers="u_shape", probes=PROBED * table.segments
         )
         assert isinstance(measured.profile, tuple)
         measured.profile[0].save(path)
