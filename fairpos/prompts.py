@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fairpos.errors import InvalidOption, InvalidRequest
 from fairpos.types import Request, Task
@@ -81,12 +81,12 @@ def placeholders(text: str) -> set[str]:
             would make text of any length.
     """
     found = set()
-    for _, field, form, conversion in string.Formatter().parse(text):
-        if field is None:
+    for _, name, form, conversion in string.Formatter().parse(text):
+        if name is None:
             continue
         if form or conversion:
-            raise ValueError(f"placeholder {field!r} must be a name alone, without a format or a conversion")
-        found.add(field)
+            raise ValueError(f"placeholder {name!r} must be a name alone, without a format or a conversion")
+        found.add(name)
     return found
 
 
@@ -178,7 +178,8 @@ class Prompt:
         chat: As in the template.
         tie: The label that stands for a tie; None where ties are not allowed.
         names: (name, segment id) of each segment, where the template shows a name: {id}, or else {label}.
-        names_are_slots: Whether those are labels that belong to the slots of this view.
+        names_are_slots: Whether those are labels that belong to the slots of this view. It is for reading the reply: a
+            prompt in the same words is the same prompt.
         tokens: The prompt in tokens where it came so; nothing else of it is then read. Only for local models.
     """
 
@@ -191,7 +192,7 @@ class Prompt:
     tie: str | None = None
     tokens: tuple[int, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
-    names_are_slots: bool = False
+    names_are_slots: bool = field(default=False, compare=False)
 
     @property
     def text(self) -> str:

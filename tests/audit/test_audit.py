@@ -244,7 +244,7 @@ def test_between_equals_the_advice_says_why():
 
 def test_undecided_says_how_many_items_it_would_take():
     its = items(4, 8)
-    advice = audit_of(FakeBackend(slot_bias=[2.0], noise=2.0), its, ["none", "contextual"]).advice
+    advice = audit_of(FakeBackend(slot_bias=[2.0], noise=1.0), its, ["none", "contextual"]).advice
     assert advice.verdict == "undecided"
     [comparison] = advice.comparisons
     assert comparison.needed > 8

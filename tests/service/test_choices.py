@@ -38,7 +38,9 @@ def test_choices_differ_repeat_and_are_counted(service):
 
 
 def test_a_stream_of_choices_with_log_probs_is_what_comes_whole(service):
+    # A method whose bits don't depend on which of the choices are decoded together.
     ask = {"n": 2, "temperature": 1.0, "seed": 1, "logprobs": True, "top_logprobs": 2}
+    ask["fairpos"] = {"methods": "set_based"}
     whole = chat(service, **ask).json()["choices"]
     chunks = events(service, **ask, stream_options={"include_usage": True})
     for index in (0, 1):

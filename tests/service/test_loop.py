@@ -8,7 +8,8 @@ import time
 import httpx2
 import pytest
 
-from fairpos.prompts import Template, _places_to_cut, _prefix_tree, placeholders
+from fairpos.prompts import Template, placeholders
+from fairpos.tokenizing import _places_to_cut, _prefix_tree
 from fairpos_service.errors import ServiceError
 from fairpos_service.probes import Probes
 from fairpos_service.turns import Turns
