@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
 from fairpos.backends.base import BatchInvariance
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    name: str,
+    name: str | PathLike[str],
     *,
     dtype: str | torch.dtype = "float32",
     device: str | None = None,
@@ -44,9 +45,13 @@ def load(
         ModelUnavailable: the weights can't be found or fetched, or are none of a causal model; the message says what to
             run.
         MissingDependency: torch or transformers (for an endpoint httpx2), or what an option needs, are not installed.
-        InvalidOption: an endpoint's name that isn't complete; a dtype, a device or an option that there isn't.
+        InvalidOption: a name that is no text, or an endpoint's that isn't complete; a dtype, a device or an option that
+            there isn't.
         UnsupportedModel: weights that aren't in memory.
     """
+    if not isinstance(name, str | PathLike):
+        raise InvalidOption(f"a model is called by a name or a path, got {name!r}")
+    name = fspath(name)
     if name.startswith("openai:"):
         from fairpos.backends.openai import connect
 

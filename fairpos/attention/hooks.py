@@ -134,16 +134,23 @@ def _window_of(
 
 
 def _own_attention(module: nn.Module) -> Callable[..., Any]:
-    name = _armed[id(module.config)].plain
+    name = _plain_name(module.config)
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)  # type: ignore[no-any-return]
+
+
+def _plain_name(config: Any) -> str:
+    """The attention implementation that a config has without us; another thread's call may be ending just now."""
+    with _armed_lock:
+        held = _armed.get(id(config))
+        return str(config._attn_implementation if held is None else held.plain)
 
 
 def _mask_for_call(**kwargs: Any) -> Any:
     """Registered with transformers: for a call of ours the window alone (its attention knows), else the model's own."""
     forward, config = _active.forward, kwargs["config"]
     if forward is None:
-        return ALL_MASK_ATTENTION_FUNCTIONS[_armed[id(config)].plain](**kwargs)
+        return ALL_MASK_ATTENTION_FUNCTIONS[_plain_name(config)](**kwargs)
     forward.masks += 1
     if kwargs.get("use_vmap") or not kwargs.get("allow_is_causal_skip", True):
         raise UnsupportedModel(
@@ -212,18 +219,22 @@ class Hooks:
     def _put_hooks(self) -> None:
         decoder, outer = decoder_of(self.model), self.model.base_model
         rotary, family = self.rotary, self.family
-        self._undo.append(_hold_configs(_attention_configs(self.model)))
+        configs = _attention_configs(self.model)
+        self._undo.append(_hold_configs(configs))
 
         def enter(_: nn.Module, __: object, kwargs: dict[str, Any]) -> None:
             cache = kwargs.get(CACHE)
             forward = None
             if isinstance(cache, SegmentCache):
+                _refuse_changed(configs)
                 forward = ForwardPass(cache, rotary, family)
             _active.outer.append(_active.forward)
             _active.forward = forward
 
         def leave(*_: object) -> None:
-            _active.forward = _active.outer.pop()
+            # Another thread's pass may have begun before these hooks were there.
+            if _active.outer:
+                _active.forward = _active.outer.pop()
 
         def neutral(_: nn.Module, __: object, output: Any) -> Any:
             return None if _active.forward is None else family.rotation.constant(output, self.cos)
@@ -268,6 +279,16 @@ def _attention_configs(model: PreTrainedModel) -> list[Any]:
     return list({id(config): config for config in found if hasattr(config, "_attn_implementation")}.values())
 
 
+def _refuse_changed(configs: list[Any]) -> None:
+    """While a call runs, whoever sets another attention implementation takes ours out."""
+    for config in configs:
+        if config._attn_implementation != NAME:
+            raise UnsupportedModel(
+                f"the model's attention implementation was set to {config._attn_implementation!r} in the middle of a "
+                "call with an attention method; set it before or after"
+            )
+
+
 def _hold_configs(configs: list[Any]) -> Callable[[], None]:
     """Puts our attention into configs; returns what takes it out again, once nobody else holds them."""
     with _armed_lock:
@@ -285,7 +306,8 @@ def _hold_configs(configs: list[Any]) -> Callable[[], None]:
                 held.holders -= 1
                 if not held.holders:
                     del _armed[id(config)]
-                    config._attn_implementation = held.plain
+                    if config._attn_implementation == NAME:  # else its user has chosen another meanwhile
+                        config._attn_implementation = held.plain
             for config in configs:  # a composite config has written its parts', which others may hold
                 if id(config) in _armed:
                     config._attn_implementation = NAME

@@ -15,6 +15,7 @@ Errors are relative, the norm of the difference over the norm of what the model 
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -211,9 +212,11 @@ def _refusing_unknown_factors(hooks: Hooks) -> Iterator[None]:
 
     On a short prompt such factors may be 1, so nothing but their being there tells.
     """
-    name = type(hooks.model).__name__
+    name, own_thread = type(hooks.model).__name__, threading.get_ident()
 
     def look(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() != own_thread:
+            return
         for argument, value in kwargs.items():
             is_number = isinstance(value, Tensor) and value.is_floating_point()
             if is_number and argument not in ("hidden_states", "attention_mask", "position_embeddings"):
@@ -319,10 +322,16 @@ def _prove_layers(hooks: Hooks, ids: Tensor, modules: dict[int, nn.Module], cut:
 
 @contextmanager
 def _watch_outputs(modules: dict[int, nn.Module], seen: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
-    """Calls `seen` with each attention module's output; what it returns, if anything, takes its place."""
+    """Calls `seen` with each attention module's output; what it returns, if anything, takes its place.
+
+    Only in this thread: others may run the model meanwhile.
+    """
+    own_thread = threading.get_ident()
 
     def hook_of(index: int) -> Callable[..., Any]:
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            if threading.get_ident() != own_thread:
+                return None
             first = output[0] if isinstance(output, tuple) else output
             instead = seen(index, first)
             if instead is None:

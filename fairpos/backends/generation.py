@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,14 +11,20 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import Cache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import Cache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Ballot, Decoding
 from fairpos.backends.caches import TokensCache
-from fairpos.backends.generation_config import end_tokens, generation_config_of, until_end, without_habits
+from fairpos.backends.generation_config import (
+    end_tokens,
+    generation_config_of,
+    refuse_max_length,
+    until_end,
+    without_habits,
+)
 from fairpos.backends.in_step import PromptsInStep, orders_shown
 from fairpos.backends.listing import HeldToListing
 from fairpos.backends.local_model import MODEL_ERRORS, LocalModel, some_tokens
@@ -28,6 +35,9 @@ from fairpos.backends.voting import voting
 from fairpos.errors import FairposError, InvalidOption
 from fairpos.layout import Layout
 from fairpos.votes import Vote
+
+# Of a generation config: what looks at several sequences, or chooses a token by more than its logits.
+_SEARCHES = ("num_beams", "num_return_sequences", "penalty_alpha", "dola_layers", "force_words_ids", "constraints")
 
 # torch's generator is global: two sampled generations at once would draw from each other's stream.
 _sampling_lock = threading.Lock()
@@ -66,6 +76,7 @@ def generate_tokens(
                 logits_processor=finite,
                 stopping_criteria=decoding.stopping_criteria,
                 streamer=decoding.streamer,
+                is_callers=decoding.generation_config is not None,
             )
         each = len(rows) // len(numbers)
         new |= {number: rows[i * each : (i + 1) * each] for i, number in enumerate(numbers)}
@@ -117,14 +128,12 @@ def vote_tokens(
     Processors, stopping criteria and the streamer see one sequence, the first prompt's.
 
     Raises:
-        InvalidOption: the generation config wants several sequences.
+        InvalidOption: the generation config wants several sequences, or another way of decoding.
     """
     config = generation_config_of(local, decoding)
-    if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
-        raise InvalidOption(
-            "voting while generating follows one sequence; "
-            f"got num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}"
-        )
+    wanted = {name: getattr(config, name, None) for name in _SEARCHES}
+    if beyond := [f"{name}={value}" for name, value in wanted.items() if value not in (None, 1)]:
+        raise InvalidOption(f"voting while generating follows one sequence, token by token; got {', '.join(beyond)}")
     with ExitStack() as stack:
         parts, tally = [], Tally()
         orders: list[tuple[str, ...]] = []
@@ -144,6 +153,7 @@ def vote_tokens(
             logits_processor=decoding.logits_processor,
             stopping_criteria=decoding.stopping_criteria,
             custom_generate=voting(ballot, parts, tally, decoding.streamer),
+            is_callers=decoding.generation_config is not None,
         )
     tokens = until_end(output[0, seen.width :].tolist(), config)
     return Voted(tokens, tally.vote(orders, tokens, local.tokenizer))
@@ -244,23 +254,35 @@ def _own_cache_is_exact(local: LocalModel) -> bool:
 
 
 def _generate(
-    local: LocalModel, batch: Batch, config: GenerationConfig, *, tells_positions: bool = True, **settings: object
+    local: LocalModel,
+    batch: Batch,
+    config: GenerationConfig,
+    *,
+    tells_positions: bool = True,
+    is_callers: bool = False,
+    **settings: object,
 ) -> Tensor:
     """All tokens, (rows, L).
 
     Raises:
         InvalidOption: the caller's generation config isn't one that transformers can run.
     """
+    refuse_max_length(config, batch.width)
     model = without_habits(local.model, tells_positions=tells_positions)
     if "attention_mask" in inspect.signature(local.model.forward).parameters:
         settings["attention_mask"] = batch.attention_mask(local.device)
-    if config.stop_strings is not None:
-        settings["tokenizer"] = local.tokenizer
+    if config.stop_strings is not None:  # `generate` would hand the tokenizer on to every layer
+        criteria = StopStringCriteria(local.tokenizer, config.stop_strings)
+        settings["stopping_criteria"] = StoppingCriteriaList([*(settings.get("stopping_criteria") or ()), criteria])  # type: ignore[misc]
+        config = copy.copy(config)
+        config.stop_strings = None
     try:
         output = model.generate(batch.input_ids(local.pad, local.device), generation_config=config, **settings)
-    except FairposError:
+    except (FairposError, torch.OutOfMemoryError):
         raise
-    except ValueError as error:
+    except MODEL_ERRORS as error:
+        if not (is_callers or isinstance(error, ValueError)):
+            raise
         raise InvalidOption(f"transformers can't generate as it is asked to: {error}") from error
     return output if isinstance(output, Tensor) else output.sequences
 

@@ -47,6 +47,23 @@ def generation_config_of(local: LocalModel, decoding: Decoding) -> GenerationCon
     return config
 
 
+def refuse_max_length(config: GenerationConfig, prompt: int) -> None:
+    """Refuses a limit on prompt and text together that ends a text before its own limit: they contradict each other.
+
+    Args:
+        config: Of the call, whose `max_new_tokens` is set.
+        prompt: Tokens of the longest prompt.
+
+    Raises:
+        InvalidOption: it does.
+    """
+    if config.max_length is not None and prompt + config.max_new_tokens > config.max_length:
+        raise InvalidOption(
+            f"max_length={config.max_length} counts the prompt, too, which has {prompt} tokens, and "
+            f"max_new_tokens={config.max_new_tokens} may follow; leave max_length out"
+        )
+
+
 def without_habits(model: PreTrainedModel, *, tells_positions: bool = True) -> PreTrainedModel:
     """The same modules as a model whose generation config says nothing.
 

@@ -61,6 +61,7 @@ from fairpos.backends.scoring import (
     vote_score,
 )
 from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decodes_side_by_side
+from fairpos.backends.unwrap import refuse_dropout
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt
 from fairpos.tokenizing import continuation
@@ -146,6 +147,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         """
         from fairpos.attention.probe import read
 
+        refuse_dropout(self.model)
         layouts = [self.layout(prompt) for prompt in prompts]
         tokens = [continuation(reply, self.tokenizer) for reply in replies]
         for i, layout in enumerate(layouts):

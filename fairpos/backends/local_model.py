@@ -27,7 +27,7 @@ from fairpos.backends.base import WHAT_FITS, AttentionOwner, Ballot
 from fairpos.backends.caches import StatesCache, TokensCache, new_plain_cache
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
-from fairpos.backends.unwrap import plain_model, refuse_unfit
+from fairpos.backends.unwrap import plain_model, plain_tokenizer, refuse_dropout, refuse_unfit
 from fairpos.backends.voting import pooled
 from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.layout import Layout
@@ -43,13 +43,14 @@ class LocalModel:
 
     Args:
         model: Any causal model with a `generate` method; what is wrapped around it (PEFT, torch.compile) is taken off.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, or the processor that has it.
         store: Keeps what methods read in segments, from one prompt to the next; for methods where a segment's keys
             depend on the prefix and itself alone. Such prompts then run one by one.
         name: What it is called in reports and profiles; None: as its config says, or its class.
 
     Raises:
-        UnsupportedModel: the model is an encoder-decoder, or has an adapter of virtual tokens.
+        UnsupportedModel: it is no model of transformers, an encoder-decoder, or has an adapter of virtual tokens.
+        InvalidOption: what is given for a tokenizer is none.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class LocalModel:
         model = plain_model(model)
         refuse_unfit(model)
         self.model = model
-        self.tokenizer = tokenizer
+        self.tokenizer = plain_tokenizer(tokenizer)
         self.store = store
         self._name = name
         self._revision: str | None = None
@@ -153,8 +154,9 @@ class LocalModel:
 
         Raises:
             TooLong: a prompt and `new` tokens after it are more than the model can hold.
-            UnsupportedModel: the method can't work on this model.
+            UnsupportedModel: the method can't work on this model, or the model is being trained.
         """
+        refuse_dropout(self.model)
         for layout in layouts:
             self.check_length(layout, new)
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.

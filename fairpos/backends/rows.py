@@ -135,7 +135,7 @@ class EachRowSamples(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, decodings: Sequence[Decoding]) -> None:
         self._rows = {i: d for i, d in enumerate(decodings) if d.temperature > 0}
-        self._generators = {i: torch.Generator().manual_seed(d.seed or 0) for i, d in self._rows.items()}
+        self._generators = {i: torch.Generator("cpu").manual_seed(d.seed or 0) for i, d in self._rows.items()}
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
         """scores (B, V)."""
@@ -149,7 +149,7 @@ class EachRowSamples(LogitsProcessor):  # type: ignore[misc]
                 probs = ordered.exp()
                 # A token stays while those before it don't reach top_p; the first always does.
                 log_probs[index[probs.cumsum(-1) - probs >= decoding.top_p]] = -torch.inf
-            uniform = torch.rand(log_probs.shape, generator=self._generators[i], dtype=torch.float64)
+            uniform = torch.rand(log_probs.shape, generator=self._generators[i], dtype=torch.float64, device="cpu")
             token = int((log_probs - torch.log(-torch.log(uniform.clamp_min(1e-300)))).argmax())
             scores[i] = -torch.inf
             scores[i, token] = 0.0

@@ -1,13 +1,17 @@
-"""The transformers model inside of what users have around it (adapters, parallel wrappers), if it is fit."""
+"""The transformers model inside of what users have around it (adapters, parallel wrappers), if fit; and a tokenizer."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fairpos.errors import UnsupportedModel
+from fairpos.errors import InvalidOption, UnsupportedModel
+
+# Attributes that hold a rate of dropout or noise, which modules apply by functions.
+_CHANCE = re.compile(r"drop|jitter")
 
 
 def plain_model(model: nn.Module) -> PreTrainedModel:
@@ -20,7 +24,8 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
         model: A model or a wrapper, or a wrapper around a wrapper.
 
     Raises:
-        UnsupportedModel: the adapter puts virtual tokens before every prompt, which no method could place.
+        UnsupportedModel: it is no model of transformers, or its adapter puts virtual tokens before every prompt, which
+            no method could place.
     """
     current: Any = model
     while not isinstance(current, PreTrainedModel):
@@ -28,8 +33,9 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
         if inner is None:
             break
         current = inner
-    found: PreTrainedModel = current
-    return found
+    if not isinstance(current, PreTrainedModel):
+        raise UnsupportedModel(f"fairpos wraps models of transformers (PreTrainedModel), got {_kind_of(model)}")
+    return current
 
 
 def _inside_of(wrapper: Any) -> nn.Module | None:
@@ -48,6 +54,45 @@ def _inside_of(wrapper: Any) -> nn.Module | None:
         if isinstance(inner, nn.Module):
             return inner
     return None
+
+
+def plain_tokenizer(tokenizer: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer, or the one inside of a processor of images and text.
+
+    Raises:
+        InvalidOption: it is neither.
+    """
+    for found in (tokenizer, getattr(tokenizer, "tokenizer", None)):
+        if hasattr(found, "pad_token_id") and hasattr(found, "eos_token_id"):
+            return found  # type: ignore[no-any-return]
+    raise InvalidOption(f"tokenizer must be one of transformers, got {_kind_of(tokenizer)}")
+
+
+def refuse_dropout(model: PreTrainedModel) -> None:
+    """Refuses a model whose parts forget at random: every answer would be another one, and no order free of chance.
+
+    Raises:
+        UnsupportedModel: some part of it is in training mode, and has dropout or noise.
+    """
+    for name, module in model.named_modules():
+        if module.training and (rate := _rate_of_chance(module)):
+            raise UnsupportedModel(
+                f"{type(model).__name__} is in training mode, where {name or 'it'} has {rate}; call model.eval() first"
+            )
+
+
+def _rate_of_chance(module: nn.Module) -> str:
+    """What a module does at random while it is trained; "" for nothing."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return f"a dropout of {module.p}" if module.p else ""
+    settings = vars(module).items()
+    return next(
+        (f"{name}={rate}" for name, rate in settings if _CHANCE.search(name) and isinstance(rate, float) and rate), ""
+    )
+
+
+def _kind_of(thing: object) -> str:
+    return "None" if thing is None else f"a {type(thing).__name__}"
 
 
 def refuse_unfit(model: PreTrainedModel) -> None:

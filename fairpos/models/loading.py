@@ -14,9 +14,10 @@ from fairpos.models import embedded
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 # Where weights and tokenizer come from: options that both take.
-_WHERE_FROM = ("revision", "token", "subfolder", "trust_remote_code", "cache_dir", "proxies")
+_WHERE_FROM = ("revision", "token", "subfolder", "trust_remote_code", "cache_dir", "proxies", "local_files_only")
 _SHORT_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "fp64": "float64"}
 
 # The hub is asked once whether it is there; left to itself, a download tries for almost a minute.
@@ -25,14 +26,19 @@ _PATIENCE_S = 5.0
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Without transformers' own progress bar: reading local weights takes seconds, and it would break ours."""
+    """Without transformers' own progress bar, which would break ours, and its table of weights that don't fit.
+
+    What doesn't fit is an error of ours, in one line.
+    """
     from transformers.utils import logging
 
-    bars = logging.is_progress_bar_enabled()
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(max(verbosity, logging.ERROR))
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
 
@@ -58,7 +64,8 @@ def load_local(
     """A causal model and its tokenizer, in evaluation mode and in its place.
 
     Args:
-        name: An embedded model, a folder or a hub id.
+        name: An embedded model, a folder or a hub id; of a causal model, or of an image-text model, whose text half is
+            asked.
         dtype: See `dtype_named`.
         device: Where it is put; None: a CUDA device where there is one, else the CPU; with `device_map` or a
             quantization config, where transformers puts it.
@@ -70,7 +77,7 @@ def load_local(
         InvalidOption: a dtype, device or option that there isn't.
     """
     try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
     except ImportError as error:
         raise missing_extra("a local model needs torch and transformers", "local", error) from None
     number = dtype_named(dtype)
@@ -79,19 +86,23 @@ def load_local(
         raise InvalidOption(f"device and device_map both say where the model goes; got {device!r} and a device_map")
     where = None if placed and device is None else device_named(device)
     path = str(embedded.path(name)) if name in embedded.EMBEDDED else name
-    shared = {key: options[key] for key in _WHERE_FROM if key in options}
     try:
         with quiet_loading():
-            local = here_alone(path)
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local, **shared)
-            model, report = AutoModelForCausalLM.from_pretrained(
-                path, dtype=number, local_files_only=local, output_loading_info=True, **options
+            # Left to itself, transformers asks at the terminal whether to run a model's own code.
+            where_from: dict[str, object] = {"trust_remote_code": False, "local_files_only": here_alone(path)}
+            where_from |= {key: options[key] for key in _WHERE_FROM if key in options}
+            tokenizer = AutoTokenizer.from_pretrained(path, **where_from)
+            model, report = _auto_class(path, where_from).from_pretrained(
+                path,
+                dtype=number,
+                output_loading_info=True,
+                **{"ignore_mismatched_sizes": True, **options, **where_from},
             )
     except ImportError as error:
         raise MissingDependency(f"loading {name!r} so needs another package: {_first_line(error)}") from error
-    except TypeError as error:
-        raise InvalidOption(f"{name!r} can't be loaded with {sorted(options)}: {_first_line(error)}") from error
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, AssertionError) as error:
+    except Exception as error:  # configs, weights and tokenizers are read by libraries with errors of their own
+        if isinstance(error, TypeError) and options:
+            raise InvalidOption(f"{name!r} can't be loaded with {sorted(options)}: {_first_line(error)}") from error
         raise ModelUnavailable(_unavailable(name, error)) from error
     missing = sorted(report["missing_keys"])
     if missing:
@@ -99,7 +110,28 @@ def load_local(
             f"{name!r} is no causal language model as it is stored: {len(missing)} of its weights are missing and "
             f"would be random, {', '.join(missing[:3])}"
         )
+    misfits = [
+        f"{key} {tuple(stored)} for {tuple(wanted)}" for key, stored, wanted in sorted(report["mismatched_keys"])
+    ]
+    if misfits and not options.get("ignore_mismatched_sizes"):
+        raise ModelUnavailable(
+            f"{name!r} has a config that doesn't fit its weights: {len(misfits)} have other sizes, "
+            f"{', '.join(misfits[:3])}"
+        )
     return (model if where is None else model.to(where)).eval(), tokenizer
+
+
+def _auto_class(path: str, where_from: Mapping[str, object]) -> type[_BaseAutoModelClass]:
+    """What loads such a model, by its config: as a causal model, or else with its head for images and text."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
+    kind = AutoConfig.from_pretrained(path, **where_from).model_type
+    of_images = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return AutoModelForImageTextToText if of_images else AutoModelForCausalLM
 
 
 def dtype_named(dtype: str | torch.dtype) -> str | torch.dtype:
@@ -110,9 +142,10 @@ def dtype_named(dtype: str | torch.dtype) -> str | torch.dtype:
     """
     import torch
 
-    if isinstance(dtype, torch.dtype) or dtype == "auto":
+    if dtype == "auto":
         return dtype
-    found = getattr(torch, _SHORT_DTYPES.get(dtype, dtype), None)
+    name = str(dtype).removeprefix("torch.")
+    found = getattr(torch, _SHORT_DTYPES.get(name, name), None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise InvalidOption(
             f"dtype must be float32, bfloat16, float16, float64, a short form (bf16, fp16, ...) or auto, got {dtype!r}"
@@ -151,4 +184,7 @@ def _unavailable(name: str, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """And the second, where the first announces it."""
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"nothing is called {said}." if isinstance(error, KeyError) else said

@@ -154,6 +154,69 @@ def test_two_threads_with_different_attentions_on_one_model():
             assert all(torch.equal(a, b) for a, b in zip(alone[i], found[i], strict=True))
 
 
+def in_another_thread(run):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_plain_passes_of_other_threads_stay_plain_while_the_seam_is_proved():
+    """At every layer of every pass of the proof, another thread runs the whole model."""
+    model, ids, own = tiny_model("llama", torch.float32), list(random_layout(0).input_ids), threading.get_ident()
+    expected, beside = plain(model, ids), []
+
+    def run_beside(*_):
+        if threading.get_ident() == own and len(beside) < 12:
+            beside.append(in_another_thread(lambda: plain(model, ids)))
+
+    model.model.layers[1].self_attn.register_forward_hook(run_beside)
+    seam_of(model).verify()
+    assert len(beside) > 6
+    assert all(torch.equal(each, expected) for each in beside)
+
+
+def test_a_plain_pass_may_begin_before_a_call_and_end_in_it_or_the_other_way_round():
+    model, ids = tiny_model("llama", torch.float32), list(random_layout(0).input_ids)
+    seam_of(model).verify()
+    expected, main = plain(model, ids), threading.get_ident()
+    reached, may_go_on, found = threading.Event(), threading.Event(), []
+
+    def stop_halfway(*_):
+        if threading.get_ident() != main:
+            reached.set()
+            assert may_go_on.wait(30)
+
+    def start():
+        reached.clear()
+        may_go_on.clear()
+        thread = threading.Thread(target=lambda: found.append(plain(model, ids)))
+        thread.start()
+        assert reached.wait(30)
+        return thread
+
+    model.model.layers[1].self_attn.register_forward_hook(stop_halfway)
+    before = start()
+    with seam_of(model).call(PlainAttention(Batch([random_layout(0)]))):
+        may_go_on.set()
+        before.join()
+        within = start()
+    may_go_on.set()
+    within.join()
+    assert len(found) == 2
+    assert all(torch.equal(each, expected) for each in found)
+
+
+def test_another_attention_set_in_the_middle_of_a_call_is_refused_and_stays():
+    model, batch = tiny_model("llama", torch.float32), Batch([random_layout(0)])
+    with seam_of(model).call(PlainAttention(batch)) as cache:
+        model.set_attn_implementation("eager")
+        with pytest.raises(UnsupportedModel, match="'eager' in the middle of a call"):
+            model(batch.input_ids(0), **kept_in(cache), use_cache=True)
+    assert model.config._attn_implementation == "eager"
+
+
 def test_seam_is_one_per_model_and_does_not_keep_it_alive():
     model = tiny_model("llama", torch.float32)
     assert seam_of(model) is seam_of(model)

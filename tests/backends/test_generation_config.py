@@ -7,6 +7,7 @@ from transformers import GenerationConfig
 import fairpos
 from fairpos import Decoding
 from fairpos.errors import InvalidOption
+from fairpos.testing.tiny import tiny_backend
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import tiny_model
 
@@ -105,3 +106,35 @@ def test_the_models_end_of_text_ends_it_where_the_caller_names_none(fair):
     assert fair.generate_ids(layout.input_ids, layout.spans, max_new_tokens=8) == new[:end]
     own = Decoding(generation_config=GenerationConfig(do_sample=False))
     assert fair.generate_ids(layout.input_ids, layout.spans, max_new_tokens=8, decoding=own) == new[:end]
+
+
+@pytest.mark.parametrize("method", [*METHODS, "placements:views=2"])
+def test_stop_strings_that_a_caller_asks_for_end_a_text_under_every_method(method):
+    fair = fairpos.wrap(
+        tiny_model("llama", torch.float32), tiny_backend().tokenizer
+    )  # few tokens, so stopping is quick
+    layout = random_layout(3)
+
+    def text_of(**wanted):
+        decoding = Decoding(generation_config=GenerationConfig(**wanted))
+        return fair.generate_ids(layout.input_ids, layout.spans, method, max_new_tokens=16, decoding=decoding)
+
+    whole = text_of()
+    texts = [fair.tokenizer.decode([token]) for token in whole]
+    first = next(i for i, text in enumerate(texts) if i and text.isascii() and text not in texts[:i])
+    assert text_of(stop_strings=[texts[first]]) == whole[: first + 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "method", "words"),
+    [
+        ({"max_length": 20}, "none", "max_length=20 counts the prompt, too, which has 37 tokens"),
+        ({"max_length": 20}, "placements:views=2", "max_length=20 counts"),
+        ({"exponential_decay_length_penalty": (1, 2.0)}, "set_based", "can't generate as it is asked"),
+        ({"penalty_alpha": 0.6, "top_k": 4}, "placements:views=2", "follows one sequence, .*penalty_alpha=0.6"),
+    ],
+)
+def test_what_can_not_be_done_as_a_caller_asks_is_refused(wanted, method, words, fair):
+    layout, decoding = random_layout(3), Decoding(generation_config=GenerationConfig(**wanted))
+    with pytest.raises(InvalidOption, match=words):
+        fair.generate_ids(layout.input_ids, layout.spans, method, max_new_tokens=4, decoding=decoding)

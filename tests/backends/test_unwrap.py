@@ -3,10 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import fairpos
 from fairpos.backends.unwrap import plain_model
-from fairpos.errors import UnsupportedModel
+from fairpos.errors import InvalidOption, UnsupportedModel
 from tests.architectures import random_prompt, small_model
 from tests.attention.test_families import Tokens
 
@@ -76,3 +77,51 @@ def test_a_wrapped_model_is_the_same_model_however_often_it_is_wrapped():
 def test_virtual_tokens_are_refused():
     with pytest.raises(UnsupportedModel, match="virtual tokens"):
         fairpos.wrap(WithAdapters(small_model("llama"), is_prompt_learning=True), Tokens())
+
+
+@pytest.mark.parametrize("thing", [None, "smollm2", nn.Linear(2, 2), object()])
+def test_what_is_no_model_or_no_tokenizer_is_refused(thing):
+    with pytest.raises(UnsupportedModel, match="wraps models of transformers"):
+        fairpos.wrap(thing, Tokens())
+    with pytest.raises(InvalidOption, match="tokenizer must be"):
+        fairpos.wrap(small_model("llama"), thing)
+
+
+def test_a_processor_has_the_tokenizer_inside():
+    class Processor:
+        tokenizer = Tokens()
+
+    assert fairpos.wrap(small_model("llama"), Processor()).tokenizer is Processor.tokenizer
+
+
+SIZES = {
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+FORGETFUL = {
+    "a module": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=16, n_layer=2, n_head=2, attn_pdrop=0.0)),
+    "a rate": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.3)),
+}
+
+
+@pytest.mark.parametrize("kind", FORGETFUL)
+@pytest.mark.parametrize("methods", ["none", "pine"])
+def test_a_model_that_forgets_at_random_is_refused_until_it_is_evaluated(kind, methods):
+    """A model that is being trained may be right at first, when the seam is proved."""
+    model = FORGETFUL[kind]().eval()
+    fair, prompt = fairpos.wrap(model, Tokens()), random_prompt()
+    expected = fair.next_token_logits(*prompt, methods="none")
+    model.train()
+    with pytest.raises(UnsupportedModel, match=r"training mode, where .* has .*0\.\d; call model\.eval\(\) first"):
+        fair.next_token_logits(*prompt, methods=methods)
+    model.eval()
+    assert torch.equal(fair.next_token_logits(*prompt, methods="none"), expected)
+
+
+def test_a_model_in_training_mode_without_dropout_answers():
+    prompt, model = random_prompt(), small_model("llama")
+    expected = fairpos.wrap(model, Tokens()).next_token_logits(*prompt, methods="pine")
+    assert torch.equal(fairpos.wrap(model.train(), Tokens()).next_token_logits(*prompt, methods="pine"), expected)

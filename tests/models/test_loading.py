@@ -1,8 +1,20 @@
 """Loading with transformers' options; every failure is one of fairpos's errors."""
 
+import json
+import shutil
+
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 import fairpos
 from fairpos.errors import FairposError, InvalidOption, ModelUnavailable, UnsupportedModel
@@ -22,13 +34,19 @@ def folder(tmp_path_factory, tokenizer):
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("bf16", torch.bfloat16), ("bfloat16", torch.bfloat16), ("fp16", torch.float16), ("float64", torch.float64)],
+    [
+        ("bf16", torch.bfloat16),
+        ("torch.bfloat16", torch.bfloat16),
+        ("bfloat16", torch.bfloat16),
+        ("fp16", torch.float16),
+        ("float64", torch.float64),
+    ],
 )
 def test_dtypes_by_name(name, dtype, folder):
     assert fairpos.load(str(folder), dtype=name, device="cpu").model.dtype == dtype == dtype_named(dtype)
 
 
-@pytest.mark.parametrize("name", ["float33", "int8", "nn", "float32 "])
+@pytest.mark.parametrize("name", ["float33", "int8", "nn", "float32 ", "", None, 5, torch.int8])
 def test_a_dtype_that_there_is_not(name, folder):
     with pytest.raises(InvalidOption, match="dtype must be float32, bfloat16"):
         fairpos.load(str(folder), dtype=name)
@@ -94,3 +112,59 @@ def test_weights_that_are_not_in_memory(folder, tmp_path):
 def test_options_of_local_models_are_refused_for_endpoints():
     with pytest.raises(InvalidOption, match="device, device_map: for local models"):
         fairpos.load("openai:http://localhost:1/v1#m", device="cpu", device_map="auto")
+
+
+@pytest.mark.parametrize("name", [None, 5, b"tiny"])
+def test_a_name_that_is_none(name):
+    with pytest.raises(InvalidOption, match="by a name or a path"):
+        fairpos.load(name)
+
+
+def test_a_path_is_a_name(folder):
+    assert fairpos.load(folder, device="cpu", local_files_only=True).model.config.model_type == "llama"
+
+
+BROKEN = {
+    "weights cut off": ("model.safetensors", lambda stored: stored[:4000]),
+    "no weights": ("model.safetensors", lambda _: b""),
+    "a config that is none": ("config.json", lambda _: b"[]"),
+    "a config that contradicts itself": ("config.json", lambda stored: stored.replace(b'heads": 2', b'heads": 5')),
+    "a config of other sizes": ("config.json", lambda stored: stored.replace(b'e_size": 48', b'e_size": 40')),
+    "a rotation that there isn't": ("config.json", lambda stored: stored.replace(b'"default"', b'"magic"')),
+    "a kind that needs its own code": (
+        "config.json",
+        lambda _: json.dumps({"model_type": "z", "auto_map": {"AutoConfig": "z.Z"}}).encode(),
+    ),
+    "a tokenizer cut off": ("tokenizer.json", lambda stored: stored[:400]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_folder_is_said_to_be_broken_in_one_line(what, folder, tmp_path, capfd):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    file, damage = BROKEN[what]
+    changed = damage((broken / file).read_bytes())
+    assert changed != (broken / file).read_bytes()
+    (broken / file).write_bytes(changed)
+    with pytest.raises(ModelUnavailable) as raised:
+        fairpos.load(broken, device="cpu")
+    assert len(str(raised.value).splitlines()) == 1
+    assert capfd.readouterr() == ("", "")  # nor is anything asked
+
+
+def test_weights_of_other_sizes_are_named(folder, tmp_path):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    file, damage = BROKEN["a config of other sizes"]
+    (broken / file).write_bytes(damage((broken / file).read_bytes()))
+    with pytest.raises(ModelUnavailable, match=r"6 have other sizes, .*mlp.down_proj.weight \(32, 48\) for \(32, 40\)"):
+        fairpos.load(broken, device="cpu")
+
+
+def test_the_text_half_of_an_image_text_model(tmp_path, tokenizer):
+    vision = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, **SIZES}
+    text = {"model_type": "llama", "vocab_size": len(tokenizer), **SIZES}
+    config = LlavaConfig(text_config=text, vision_config=vision, image_token_index=3)
+    LlavaForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    fair = fairpos.load(tmp_path, device="cpu")
+    assert fair.choose("Which?", ["a stone", "an apple"], methods="pine").winner in ("1", "2")
