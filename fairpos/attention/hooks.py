@@ -16,6 +16,7 @@ dropped. What is special to a family of models stands in `families`.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import threading
@@ -251,7 +252,7 @@ class Hooks:
 
         def whole(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             # Layers without keys of their own would be given the last token alone, and cut a mask for it.
-            if _active.forward is None or "logits_to_keep" not in kwargs:
+            if _active.forward is None:
                 return None
             return args, kwargs | {"logits_to_keep": None}
 
@@ -264,7 +265,7 @@ class Hooks:
                 for module in attention_modules(decoder).values()
             ),
         ]
-        if family.key_sources:
+        if family.key_sources and "logits_to_keep" in inspect.signature(decoder.forward).parameters:
             handles.append(decoder.register_forward_pre_hook(whole, with_kwargs=True))
         self._undo.extend(handle.remove for handle in handles)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairpos.errors import InvalidOption, MissingDependency, ModelUnavailable
 from fairpos.extras import missing_extra
@@ -104,6 +104,12 @@ def load_local(
         if isinstance(error, TypeError) and options:
             raise InvalidOption(f"{name!r} can't be loaded with {sorted(options)}: {_first_line(error)}") from error
         raise ModelUnavailable(_unavailable(name, error)) from error
+    _refuse_misfits(name, report, bool(options.get("ignore_mismatched_sizes")))
+    return (model if where is None else model.to(where)).eval(), tokenizer
+
+
+def _refuse_misfits(name: str, report: Mapping[str, Any], may_differ: bool) -> None:
+    """Refuses a model some of whose weights would be random, by transformers' report of how it was loaded."""
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelUnavailable(
@@ -113,12 +119,11 @@ def load_local(
     misfits = [
         f"{key} {tuple(stored)} for {tuple(wanted)}" for key, stored, wanted in sorted(report["mismatched_keys"])
     ]
-    if misfits and not options.get("ignore_mismatched_sizes"):
+    if misfits and not may_differ:
         raise ModelUnavailable(
             f"{name!r} has a config that doesn't fit its weights: {len(misfits)} have other sizes, "
             f"{', '.join(misfits[:3])}"
         )
-    return (model if where is None else model.to(where)).eval(), tokenizer
 
 
 def _auto_class(path: str, where_from: Mapping[str, object]) -> type[_BaseAutoModelClass]:

@@ -9,11 +9,15 @@ import torch
 import transformers
 
 from benchmarks.architectures import METHODS, check_method
+from fairpos.attention.cache import kept_in
+from fairpos.attention.placements import PlacementsAttention, reordered
+from fairpos.attention.probe import read
+from fairpos.attention.seam import seam_of
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import UnsupportedModel
 from fairpos.layout import Layout
 from fairpos.methods.catalogue import parse
-from tests.architectures import random_prompt, small_config, small_model, with_random_weights
+from tests.architectures import plain_logits, random_prompt, small_config, small_model, with_random_weights
 from tests.prompts_in_tokens import orders
 from tests.reference import pine, rotor, set_based
 from tests.tiny_models import with_exact_rotation
@@ -97,6 +101,20 @@ def test_all_orders_give_the_same_bits_in_bfloat16(name):
         [method] = parse(text)
         logits = [local.logits([view], method)[0] for view in views[::4]]
         assert all(torch.equal(logits[0], other) for other in logits[1:]), text
+
+
+def test_layers_without_keys_of_their_own_are_read_below_the_head_too():
+    """The decoder alone would cut masks for them: that is how placements and readings of the attention call it."""
+    model, layout, order = backend("gemma4_text").model, Layout.of(*random_prompt()), (2, 0, 3, 1)
+    attention = PlacementsAttention(layout, [order], [[order]])
+    with torch.no_grad(), seam_of(model).call(attention) as cache:
+        attention.begin(model, cache)
+        suffix = torch.tensor([layout.input_ids[layout.suffix_start :]])
+        found = model(suffix, **kept_in(cache), use_cache=True).logits[0, -1]
+    expected = plain_logits(model, list(reordered(layout, order).input_ids))[-1]
+    assert (found - expected).norm() < 1e-4 * expected.norm()
+    [reading] = read(model, [layout])
+    assert reading.weights.shape == (4, layout.suffix_start - layout.prefix_end)
 
 
 IMAGE_TEXT = {
