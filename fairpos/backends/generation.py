@@ -215,14 +215,21 @@ def _row_processors(
 
 
 def _run_generate(
-    local: LocalModel, batch: Batch, cache: Cache, config: GenerationConfig, **settings: object
+    local: LocalModel,
+    batch: Batch,
+    cache: Cache,
+    config: GenerationConfig,
+    *,
+    is_callers: bool = False,
+    **settings: object,
 ) -> list[list[int]]:
     """The new tokens of every row, by transformers' own decoding. A plain prompt's cache is transformers' own too."""
     kept = kept_in(cache) if isinstance(cache, SegmentCache) else {}
     if isinstance(cache, TokensCache) and not _own_cache_is_exact(local):
         config.use_cache = False
     # An attention of ours places tokens itself.
-    output = _generate(local, batch, config, tells_positions=bool(kept) or local.counts_from_zero(), **kept, **settings)
+    tells = bool(kept) or local.counts_from_zero()
+    output = _generate(local, batch, config, tells_positions=tells, is_callers=is_callers, **kept, **settings)
     rows: list[list[int]] = output[:, batch.width :].tolist()
     return rows
 

@@ -64,7 +64,7 @@ def plain_tokenizer(tokenizer: Any) -> PreTrainedTokenizerBase:
     """
     for found in (tokenizer, getattr(tokenizer, "tokenizer", None)):
         if hasattr(found, "pad_token_id") and hasattr(found, "eos_token_id"):
-            return found  # type: ignore[no-any-return]
+            return found
     raise InvalidOption(f"tokenizer must be one of transformers, got {_kind_of(tokenizer)}")
 
 

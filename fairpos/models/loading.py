@@ -136,7 +136,8 @@ def _auto_class(path: str, where_from: Mapping[str, object]) -> type[_BaseAutoMo
 
     kind = AutoConfig.from_pretrained(path, **where_from).model_type
     of_images = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    return AutoModelForImageTextToText if of_images else AutoModelForCausalLM
+    found: type[_BaseAutoModelClass] = AutoModelForImageTextToText if of_images else AutoModelForCausalLM
+    return found
 
 
 def dtype_named(dtype: str | torch.dtype) -> str | torch.dtype:
