@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -113,11 +114,11 @@ class Voted:
 
     Attributes:
         tokens: New ones, without end-of-text.
-        vote: What each order said; None where there was one alone.
+        vote: Says what each order said, in words of the tokenizer; None where there was one alone.
     """
 
     tokens: list[int]
-    vote: Vote | None
+    vote: Callable[[], Vote | None]
 
 
 def vote_tokens(
@@ -156,7 +157,7 @@ def vote_tokens(
             is_callers=decoding.generation_config is not None,
         )
     tokens = until_end(output[0, seen.width :].tolist(), config)
-    return Voted(tokens, tally.vote(orders, tokens, local.tokenizer))
+    return Voted(tokens, partial(tally.vote, orders, tokens, local.tokenizer))
 
 
 def vote_row(

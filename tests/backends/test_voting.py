@@ -1,6 +1,7 @@
 """Voting while generating: its law, its invariance, and that it is transformers' own generation underneath."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from transformers import LogitsProcessor, LogitsProcessorList
 import fairpos
 from fairpos.aggregate import entropy_weighted
 from fairpos.backends.base import Ballot, Decoding
+from fairpos.backends.hf import HFBackend
 from fairpos.backends.voting import pooled
 from fairpos.errors import InvalidComposition, InvalidOption
+from fairpos.methods.placements import Placements
 from tests.prompts_in_tokens import orders, random_layout
 from tests.tiny_models import tiny_model
 
@@ -177,3 +180,11 @@ def test_the_answer_most_similar_to_the_others_wins():
     assert again.text == found.text
     with pytest.raises(InvalidComposition, match="aggregation=similar is for answers; got the task 'rank'"):
         fair.rank("Where?", answers, "permutation:views=3,aggregation=similar")
+
+
+def test_a_vote_in_tokens_needs_no_words(tokenizer):
+    """Whoever asks in tokens may have no more of a tokenizer than its special tokens."""
+    model, layout, decoding = tiny_model("llama"), random_layout(1), Decoding(max_new_tokens=3)
+    special = SimpleNamespace(pad_token_id=0, eos_token_id=None)
+    [tokens] = HFBackend(model, special).generate([layout], Placements(views=3), decoding)
+    assert [tokens] == HFBackend(model, tokenizer).generate([layout], Placements(views=3), decoding)
