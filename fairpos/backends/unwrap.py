@@ -56,12 +56,27 @@ def _inside_of(wrapper: Any) -> nn.Module | None:
     return None
 
 
+class NoTokenizer:
+    """Stands for the tokenizer of a model that is asked in tokens alone; whatever text needs is refused."""
+
+    pad_token_id = eos_token_id = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python itself looks for
+            raise AttributeError(name)
+        raise InvalidOption(
+            f"this model was wrapped without a tokenizer, which text needs ({name}); give wrap(model, tokenizer) one"
+        )
+
+
 def plain_tokenizer(tokenizer: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer, or the one inside of a processor of images and text.
+    """The tokenizer, or the one inside of a processor of images and text; None stands for `NoTokenizer`.
 
     Raises:
         InvalidOption: it is neither.
     """
+    if tokenizer is None:
+        return NoTokenizer()
     for found in (tokenizer, getattr(tokenizer, "tokenizer", None)):
         if hasattr(found, "pad_token_id") and hasattr(found, "eos_token_id"):
             return found

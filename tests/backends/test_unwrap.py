@@ -80,11 +80,22 @@ def test_virtual_tokens_are_refused():
 
 
 @pytest.mark.parametrize("thing", [None, "smollm2", nn.Linear(2, 2), object()])
-def test_what_is_no_model_or_no_tokenizer_is_refused(thing):
+def test_what_is_no_model_is_refused(thing):
     with pytest.raises(UnsupportedModel, match="wraps models of transformers"):
         fairpos.wrap(thing, Tokens())
+
+
+@pytest.mark.parametrize("thing", ["smollm2", nn.Linear(2, 2), object()])
+def test_what_is_no_tokenizer_is_refused(thing):
     with pytest.raises(InvalidOption, match="tokenizer must be"):
         fairpos.wrap(small_model("llama"), thing)
+
+
+def test_without_a_tokenizer_a_model_is_asked_in_tokens_alone():
+    fair = fairpos.wrap(small_model("llama"), None)
+    assert fair.next_token_logits([1, 2, 3], [], methods="none").ndim == 1
+    with pytest.raises(InvalidOption, match="without a tokenizer"):
+        fair.answer("why?", ["because"])
 
 
 def test_a_processor_has_the_tokenizer_inside():
