@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -47,12 +48,21 @@ class Strand:
 
     def attend(self, layer: Layer, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
         """Writes what the strand's rows of q, k, v (B, ., 1, .) see to those of `out`."""
-        busy = [row for row in self.rows if row is not None]
-        taken = torch.tensor([busy[0] if row is None else row for row in self.rows], device=q.device)
+        taken = self._taken.to(q.device)
         keys, values = self.cache.update(k[taken], v[taken], layer.index)
         found = self.cache.attention(layer, q[taken], keys, values)
-        places = [place for place, row in enumerate(self.rows) if row is not None]
-        out[busy] = found[places]
+        out[taken[self._busy]] = found[self._busy]
+
+    @cached_property
+    def _busy(self) -> list[int]:
+        """Which of its rows don't run idle; found out once for all layers."""
+        return [place for place, row in enumerate(self.rows) if row is not None]
+
+    @cached_property
+    def _taken(self) -> Tensor:
+        """The row of the forward pass that each of its rows computes; an idle one repeats another."""
+        first = self.rows[self._busy[0]]
+        return torch.tensor([first if row is None else row for row in self.rows])
 
 
 class ApartAttention(Attention):

@@ -23,7 +23,8 @@ import numpy as np
 import platformdirs
 
 from fairpos import tables
-from fairpos.errors import InvalidRequest, NotCalibrated
+from fairpos.errors import InvalidRequest
+from fairpos.files.saved import read_saved, write_saved
 from fairpos.prompts import TEMPLATES, Template
 from fairpos.types import Task
 
@@ -173,7 +174,6 @@ class Profile:
     def save(self, path: Path | None = None) -> Path:
         """Writes it; None: into the shared directory. Returns the file."""
         path = path or directory() / self.file_name
-        path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "format": _FORMAT,
             "fingerprint": self.fingerprint,
@@ -188,10 +188,7 @@ class Profile:
                 for i, slot in enumerate(self.slots, 1)
             ],
         }
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(path)
-        return path
+        return write_saved(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Profile:
@@ -201,14 +198,7 @@ class Profile:
             NotCalibrated: there is no such file.
             InvalidRequest: it is no profile, or was changed since it was written.
         """
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise NotCalibrated(f"there is no profile {path}") from None
-        except (OSError, ValueError) as error:
-            raise InvalidRequest(f"can't read the profile {path}: {error}") from None
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise InvalidRequest(f"{path} is no profile (its format must be {_FORMAT!r})")
+        record = read_saved(path, _FORMAT, "profile", missing=f"there is no profile {path}", other="is no profile")
         try:
             profile = cls(
                 Setting(*(record[name] for name in ("model", "revision", "task", "template", "count"))),

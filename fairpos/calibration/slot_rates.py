@@ -11,7 +11,6 @@ rate a slot; the table keeps apart where a false one comes from, since exactly o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from fairpos.backends.base import Backend
 from fairpos.backends.work import finish, together
 from fairpos.calibration.profile import Setting
 from fairpos.calibration.samples import cyclic_views, fingerprint
-from fairpos.errors import InvalidRequest, NotCalibrated
+from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item
+from fairpos.files.saved import read_saved, write_saved
 from fairpos.prompts import Template
 from fairpos.rankers.base import Asking, find_ranker
 from fairpos.rankers.heard import heard
@@ -67,11 +67,7 @@ class SlotRates:
 
     def save(self, path: Path) -> Path:
         """Writes it, whole or not at all. Returns the file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(self.to_json(), encoding="utf-8")
-        draft.replace(path)
-        return path
+        return write_saved(path, self.to_json())
 
     def to_json(self) -> str:
         """The file's text."""
@@ -85,16 +81,14 @@ class SlotRates:
             NotCalibrated: there is no such file.
             InvalidRequest: it holds something else.
         """
-        try:
-            record = json.loads(path.expanduser().read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise NotCalibrated(
-                f"there are no slot rates {path}. Make them with: fairpos calibrate gold_panning --data FILE -o {path}"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise InvalidRequest(f"can't read the slot rates {path}: {error}") from None
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise InvalidRequest(f"{path} holds no slot rates (its format must be {_FORMAT!r})")
+        record = read_saved(
+            path.expanduser(),
+            _FORMAT,
+            "slot rates",
+            missing=f"there are no slot rates {path}. "
+            f"Make them with: fairpos calibrate gold_panning --data FILE -o {path}",
+            other="holds no slot rates",
+        )
         try:
             rows = tuple(tuple(map(float, row)) for row in record["rows"])
             return cls(Setting(**record["setting"]), rows, str(record["data"]), int(record["samples"]))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from fairpos.methods.base import register
 from fairpos.methods.label_prior import Ask, LabelPrior, content_rotations
-from fairpos.outputs import has_all_scores, ranked_by_score
+from fairpos.outputs import has_all_scores
 from fairpos.prompts import slot_labels
-from fairpos.types import Output, Request
+from fairpos.types import Request
 
 _KNOTS = 101  # quantiles that are kept of each label, at most
 _SURE = 30.0  # log-odds beyond which a probability is as good as 0 or 1
@@ -63,26 +63,17 @@ class CalibraEval(LabelPrior):
             for labels, told in found.items()
         }
 
-    def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
-        """The scores as mapped log-odds, normalised."""
-        [output] = outputs
-        if not output.scores:
-            return output
-        if not has_all_scores(output, request.ids):
-            note = f"{self.name} needs a score for every label; {len(output.scores)} of {len(request.ids)} have one"
-            return replace(output, scores={}, ranking=(), winner=None, notes=(*output.notes, note))
-        label_of, logs = self.by_label(request, output)
+    def without_bias(self, logs: Mapping[str, float]) -> dict[str, float]:
+        """The mapped log-odds, as log-probabilities that sum to 1."""
         labels = tuple(sorted(logs))
         knots = np.array(dict(self.prior)[labels]).reshape(len(labels), -1)
-        mapped = {
-            label: mapped_log_odds(log_odds(logs, label), knots[number], knots.mean(axis=0))
+        mapped = [
+            mapped_log_odds(log_odds(logs, label), knots[number], knots.mean(axis=0))
             for number, label in enumerate(labels)
-        }
-        shares = {id: -math.log1p(math.exp(-mapped[label])) for id, label in label_of.items()}
-        total = math.log(math.fsum(map(math.exp, shares.values())))
-        scores = {id: share - total for id, share in shares.items()}
-        found = ranked_by_score(request, scores, output.resolution, tie=output.tie)
-        return replace(found, status=output.status, usage=output.usage, views=output.views, notes=output.notes)
+        ]
+        shares = [-math.log1p(math.exp(-odds)) for odds in mapped]
+        total = math.log(math.fsum(map(math.exp, shares)))
+        return {label: share - total for label, share in zip(labels, shares, strict=True)}
 
 
 def log_odds(logs: Mapping[str, float], label: str) -> float:

@@ -80,7 +80,7 @@ class LabelPrior(Method):
         return [request]
 
     def combine(self, request: Request, views: Sequence[Request], outputs: Sequence[Output]) -> Output:
-        """The scores without the prior."""
+        """The scores as `without_bias` makes them of what was asked."""
         [output] = outputs
         if not output.scores:
             return output
@@ -88,12 +88,16 @@ class LabelPrior(Method):
             note = f"{self.name} needs a score for every label; {len(output.scores)} of {len(request.ids)} have one"
             return replace(output, scores={}, ranking=(), winner=None, notes=(*output.notes, note))
         label_of, logs = self.by_label(request, output)
-        labels = tuple(sorted(logs))
-        prior = dict(zip(labels, dict(self.prior)[labels], strict=True))
-        k = len(labels)
-        scores = {id: logs[label] - math.log(k * prior[label]) for id, label in label_of.items()}
+        corrected = self.without_bias(logs)
+        scores = {id: corrected[label] for id, label in label_of.items()}
         found = ranked_by_score(request, scores, output.resolution, tie=output.tie)
         return replace(found, status=output.status, usage=output.usage, views=output.views, notes=output.notes)
+
+    def without_bias(self, logs: Mapping[str, float]) -> dict[str, float]:
+        """The score of each label, from the log-probability that it was given: here less the prior."""
+        labels = tuple(sorted(logs))
+        prior = dict(zip(labels, dict(self.prior)[labels], strict=True))
+        return {label: logs[label] - math.log(len(labels) * prior[label]) for label in labels}
 
     def by_label(self, request: Request, output: Output) -> tuple[dict[str, str], dict[str, float]]:
         """The label of each id in the view that was asked, and the log-probability of each label among them.

@@ -6,13 +6,13 @@ A JSON file that people can read. It belongs to one model and its weights; the p
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairpos.attention.reading import LayerHead
 from fairpos.errors import InvalidRequest, NotCalibrated
+from fairpos.files.saved import read_saved, write_saved
 
 if TYPE_CHECKING:
     from fairpos.backends.base import Backend
@@ -76,11 +76,7 @@ class HeadProfile:
 
     def save(self, path: Path) -> Path:
         """Writes it, whole or not at all. Returns the file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(self.to_json(), encoding="utf-8")
-        draft.replace(path)
-        return path
+        return write_saved(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> HeadProfile:
@@ -90,16 +86,13 @@ class HeadProfile:
             NotCalibrated: there is no such file.
             InvalidRequest: it is no profile of heads.
         """
-        try:
-            record = json.loads(path.expanduser().read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise NotCalibrated(
-                f"there is no head profile {path}. Make one with: fairpos calibrate icr --data FILE -o {path}"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise InvalidRequest(f"can't read the head profile {path}: {error}") from None
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise InvalidRequest(f"{path} is no head profile (its format must be {_FORMAT!r})")
+        record = read_saved(
+            path.expanduser(),
+            _FORMAT,
+            "head profile",
+            missing=f"there is no head profile {path}. Make one with: fairpos calibrate icr --data FILE -o {path}",
+            other="is no head profile",
+        )
         try:
             return cls(
                 str(record["model"]),
