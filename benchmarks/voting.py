@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import SuppressTokensLogitsProcessor
 
 import fairpos
-from benchmarks import placement_designs
+from benchmarks import placement_designs, second_look
 from benchmarks.attention_family import parts, triple
 from fairpos import Request, Segment
 from fairpos.backends.base import Ballot
@@ -258,6 +258,7 @@ def page(results: dict[str, Any]) -> str:
             lines.append(f"| {arm} | " + " | ".join(cells) + " |")
         lines += ["", *verdict(found, what), ""]
     lines += placement_designs.section()
+    lines += second_look.section()
     if "cost" in results:
         lines += [f"## Cost of an answer of {WRITTEN} tokens, relative to one plain order", ""]
         lines += ["| | " + " | ".join(results["cost"]) + " |", "|---|" + "---|" * len(results["cost"])]
