@@ -43,7 +43,7 @@ time.sleep(1e6)
 @contextlib.contextmanager
 def llama_cpp(folder: Path) -> Iterator[str]:
     """llama.cpp's server with the embedded model, 4-bit as it is. Yields its base URL."""
-    python = _environment(folder / "llama.cpp", LLAMA_CPP)
+    python = environment(folder / "llama.cpp", LLAMA_CPP)
     model = embedded.EMBEDDED["smollm2"]
     weights = folder / model.member
     if not weights.exists():
@@ -59,7 +59,7 @@ def llama_cpp(folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def vllm(folder: Path) -> Iterator[str]:
     """vLLM on CPUs with the embedded model in float32. Yields its base URL."""
-    python = _environment(folder / "vllm", VLLM, patch=_rename_vllm)
+    python = environment(folder / "vllm", VLLM, patch=_rename_vllm)
     weights = embedded.path("smollm2")
     options = {"--dtype": "float32", "--max-model-len": "4096", "--max-num-seqs": "8", "--host": "127.0.0.1"}
     flags = [word for pair in options.items() for word in pair]
@@ -78,13 +78,15 @@ def vllm(folder: Path) -> Iterator[str]:
 ENGINES = {"llama.cpp": llama_cpp, "vllm": vllm}
 
 
-def _environment(folder: Path, requirement: str, patch: object = None) -> str:
-    """The python of an environment with one package and what it needs; made once."""
+def environment(folder: Path, *requirements: str, alone: Sequence[str] = (), patch: object = None) -> str:
+    """The python of an environment with packages and what they need, and with others `alone`; made once."""
     python = folder / "bin" / "python"
     if not (folder / "installed").exists():
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", requirement], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
+        if alone:
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", *alone], check=True)
         if callable(patch):
             patch(folder, str(python))
         (folder / "installed").touch()
