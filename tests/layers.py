@@ -21,6 +21,7 @@ LAYERS: list[tuple[tuple[str, ...], str]] = [
     (("runner", "fitting"), "requests in, outputs out"),
     (("judging", "ranking"), "whole files"),
     (("model", "opening"), "load, wrap, FairModel"),
+    (("engines",), "a model in several processes"),
     (("audit",), "what position does to a model"),
     (("fairpos",), "the package itself: what users import"),
     (("testing",), "contracts for plugins"),

@@ -33,7 +33,7 @@ from fairpos.backends.completion import (
 from fairpos.backends.dialect import Dialect
 from fairpos.backends.endpoint import Endpoint
 from fairpos.backends.pacing import Departures, Pace
-from fairpos.backends.response_cache import ResponseCache
+from fairpos.backends.response_cache import Responses
 from fairpos.errors import BackendError, InvalidOption
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ class Batch:
         cache: What is in there is not asked for again.
     """
 
-    def __init__(self, requests: Sequence[CompletionRequest], endpoint: Endpoint, cache: ResponseCache | None) -> None:
+    def __init__(self, requests: Sequence[CompletionRequest], endpoint: Endpoint, cache: Responses | None) -> None:
         self.requests = requests
         self._places: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
-            self._places.setdefault(request.key(endpoint.base_url), []).append(index)
+            self._places.setdefault(request.key(endpoint.kept_under), []).append(index)
         self._found: list[Completion | None] = [None] * len(requests)
         stored = {key: read_stored(cache, key) for key in self._places}
         self.stored = {key: completion for key, completion in stored.items() if completion is not None}
@@ -125,7 +125,7 @@ class Batch:
         return [cancelled if found is None else found for found in self._found]
 
 
-def read_stored(cache: ResponseCache | None, key: str) -> Completion | None:
+def read_stored(cache: Responses | None, key: str) -> Completion | None:
     """The completion that a cache has under a key, or None."""
     stored = None if cache is None else cache.get(key)
     if stored is None:
@@ -189,7 +189,7 @@ class AsyncOpenAIClient:
         endpoint: Endpoint,
         limits: Limits,
         *,
-        cache: ResponseCache | None = None,
+        cache: Responses | None = None,
         dialects: Dialects | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -257,7 +257,7 @@ class AsyncOpenAIClient:
         """One call to another path of the endpoint than chat's; bounds, attempts and cache are the same."""
         url = self.endpoint.url(path)
         content = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-        key = hashlib.sha256(f"{url}\n".encode() + content).hexdigest()
+        key = hashlib.sha256(f"{self.endpoint.key_url(path)}\n".encode() + content).hexdigest()
         stored = None if self.cache is None else self.cache.get(key)
         if stored is not None:
             return Posted(Completion(status="ok", cached=True, latency_s=stored.latency_s), json.loads(stored.raw))

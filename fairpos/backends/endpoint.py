@@ -25,6 +25,8 @@ class Endpoint:
         api_key: Sent as a bearer token; never logged, cached, or part of a cache key. None: the environment variable
             OPENAI_API_KEY (of Azure first AZURE_OPENAI_API_KEY); "": none, whatever the environment says.
         headers: Further headers of every call; they replace ours of the same name, and aren't shown either.
+        stands_for: The address under which responses are kept, where several servers hold the same model; empty: its
+            own.
 
     Raises:
         InvalidOption: an address, a key or a header that can't be used.
@@ -34,6 +36,7 @@ class Endpoint:
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stands_for: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
@@ -58,8 +61,16 @@ class Endpoint:
 
     def url(self, path: str) -> str:
         """The address of a path below the base URL: "/chat/completions"."""
-        base, mark, query = self.base_url.partition("?")
-        return base + path + mark + query
+        return _joined_url(self.base_url, path)
+
+    @property
+    def kept_under(self) -> str:
+        """The address in the keys of responses."""
+        return self.stands_for or self.base_url
+
+    def key_url(self, path: str) -> str:
+        """`url`, as it is in the keys of responses."""
+        return _joined_url(self.kept_under, path)
 
     def root_url(self, path: str) -> str:
         """The address of a path beside the API's: servers have "/version" and "/props" there, not below "/v1"."""
@@ -79,6 +90,11 @@ class Endpoint:
             if len(secret) > 3:
                 text = text.replace(secret, "***")
         return text
+
+
+def _joined_url(base_url: str, path: str) -> str:
+    base, mark, query = base_url.partition("?")
+    return base + path + mark + query
 
 
 def _checked_url(base_url: str) -> str:

@@ -38,8 +38,9 @@ from fairpos.backends.endpoint_voting import proves_voting, refuse_unfit, vote
 from fairpos.backends.exact_labels import ExactScores, Path, body_for, listed_by_id, score_exactly
 from fairpos.backends.openai_client import OpenAIClient
 from fairpos.backends.remembered import Remembered
-from fairpos.backends.response_cache import ResponseCache
+from fairpos.backends.response_cache import Responses
 from fairpos.backends.server import Server, count_tokens, identify, shows_documents, text_of, tokens_of
+from fairpos.backends.stored import Stored, look_up
 from fairpos.errors import BackendError, InvalidOption, UnsupportedBackend
 from fairpos.prompts import Prompt
 from fairpos.types import Capability
@@ -89,6 +90,12 @@ class OpenAIBackend:
         self.extra = dict(extra or {})
         self._logprobs = logprobs
         self._forget_abilities()
+
+    def with_client(self, client: OpenAIClient) -> OpenAIBackend:
+        """The same model through another client."""
+        return OpenAIBackend(
+            client, self.model, logprobs=self._logprobs, alternatives=self.alternatives, extra=self.extra
+        )
 
     def _forget_abilities(self) -> None:
         self._abilities: Remembered[Abilities] = Remembered(_FAILURE_REMEMBERED_S)
@@ -175,6 +182,10 @@ class OpenAIBackend:
     async def run_async(self, calls: Sequence[Call]) -> list[Reply]:
         """`run` for code with an event loop. Cancelling it breaks off its calls, and no others."""
         return await self.client.do(lambda core: self._run_calls(core, calls))
+
+    def run_stored(self, calls: Sequence[Call]) -> list[Stored]:
+        """What the client's cache has of each call, without making any."""
+        return self.client.wait_for(lambda core: look_up(core, calls, self._run_calls))
 
     def forget(self, keys: Collection[str]) -> None:
         """Drops these responses from the cache, so that the calls are made again: what came of them was of no use."""
@@ -340,7 +351,7 @@ class OpenAIBackend:
 def connect(
     name: str,
     *,
-    cache: ResponseCache | None = None,
+    cache: Responses | None = None,
     concurrency: int = 16,
     timeout_s: float = 120.0,
     attempts: int = 6,

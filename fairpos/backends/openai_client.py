@@ -29,7 +29,7 @@ from fairpos.backends.backoff import Backoff
 from fairpos.backends.completion import Completion, CompletionRequest
 from fairpos.backends.endpoint import Endpoint
 from fairpos.backends.loop_thread import LoopThread
-from fairpos.backends.response_cache import ResponseCache
+from fairpos.backends.response_cache import Responses
 
 __all__ = ["Backoff", "OpenAIClient"]
 
@@ -77,7 +77,7 @@ class OpenAIClient:
         timeout_s: float = 120.0,
         attempts: int = 6,
         backoff: Backoff | None = None,
-        cache: ResponseCache | None = None,
+        cache: Responses | None = None,
         headers: Mapping[str, str] | None = None,
         rpm: float | None = None,
     ) -> None:
@@ -101,6 +101,12 @@ class OpenAIClient:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r}, concurrency={self.limits.concurrency})"
+
+    def rebuilt(self, endpoint: Endpoint, limits: Limits, cache: Responses | None) -> OpenAIClient:
+        """A client of the same model at another address, with other bounds, or with another cache."""
+        other = object.__new__(OpenAIClient)
+        other.__setstate__({"endpoint": endpoint, "limits": limits, "cache": cache})
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {"endpoint": self.endpoint, "limits": self.limits, "cache": self.cache}

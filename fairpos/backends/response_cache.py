@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from fairpos.errors import BackendError, InvalidOption
 
@@ -32,6 +32,19 @@ class CachedResponse:
 
     raw: str
     latency_s: float
+
+
+class Responses(Protocol):
+    """Where a client looks responses up and stores them. The first response to a key stays."""
+
+    def get(self, key: str) -> CachedResponse | None:
+        """The response stored under `key`, or None."""
+
+    def put(self, key: str, raw: str, latency_s: float) -> None:
+        """Stores a response."""
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Forgets responses; keys that aren't there don't matter."""
 
 
 class ResponseCache:

@@ -23,6 +23,7 @@ from fairpos.cli.app import app
 from fairpos.cli.audit import Design, TaskName, items_of, method_names, refuse_other_run
 from fairpos.cli.audit_table import print_audit
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
+from fairpos.cli.engine import EngineOptions, together
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption
 from fairpos.cli.terminal import Column, console, errors, print_table, progress
@@ -42,6 +43,7 @@ def advise(
     words: options.Words,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     model: options.Model = "smollm2",
     task: Annotated[
         TaskName | None, typer.Option(help="What the records are; seen from the first where not given.")
@@ -64,7 +66,7 @@ def advise(
     items, bad = items_of(kind, data, design, on_error)
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     trials = None if output is None else output / "trials.jsonl"
-    fair = open_model(model, local=local, output=trials, endpoint=endpoint, uses_price=True)
+    fair = open_model(model, local=local, output=trials, endpoint=endpoint, engine=engine, uses_price=True)
     backend = fair.backend
     names = method_names(methods) if methods else _names_tried(kind, items, backend, plan)
     if endpoint.dry_run:
@@ -76,7 +78,8 @@ def advise(
         refuse_other_run(output, design.identity(kind, backend, local.dtype, source, plan), resume=resume)
     journal = nullcontext() if trials is None else Journal(trials, resume=resume, key="key")
     with journal as kept, progress("auditing") as show:
-        size, budget = design.batch_size(model, endpoint.concurrency), design.what_may_be_spent()
+        size = design.batch or together(backend, endpoint.records_at_once(model, 4))
+        budget = design.what_may_be_spent()
         run = AuditRun(backend, kind, plan, size, budget, kept, progress=show, read_attention=False)
         run.keep_going, run.on_lost = on_error is not OnError.STOP, on_error.value
         recipe = Recipe(run.audit(items, names, source=source, skipped=bad), endpoint.price_given)

@@ -17,6 +17,7 @@ from fairpos.backends.base import Decoding
 from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
+from fairpos.cli.engine import EngineOptions, together
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
 from fairpos.cli.terminal import print_end, progress, write_line
@@ -107,10 +108,11 @@ def answer(
     words: options.Words,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     model: options.Model = "smollm2",
     methods: options.Methods = "none",
     fit: options.FitName = "error",
-    batch: Annotated[int | None, typer.Option(min=1, help="Records that run together.")] = None,
+    batch: options.Batch = None,
     output: options.Out = None,
     resume: options.Resume = False,
     on_error: OnErrorOption = OnError.KEEP,
@@ -128,18 +130,13 @@ def answer(
     written = endpoint.written(output, resume=resume)
     with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
-        fair: FairModel = open_model(
-            model,
-            local=local,
-            output=output,
-            endpoint=endpoint,
-        )
+        fair: FairModel = open_model(model, local=local, output=output, endpoint=endpoint, engine=engine)
         if endpoint.dry_run:
             requests = [item.request for item in todo]
             report_cost(fair, endpoint, lambda: ask(fair, requests))
             return
         run = Answering(partial(ask, fair), fair.forget, on_error, journal)
-        size = batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
+        size = batch or together(fair.backend, endpoint.records_at_once(model, 8))
         with progress("answering") as show:
             for start in range(0, len(todo), size):
                 run.answer(todo[start : start + size])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fairpos.plugins import load_plugins
+
+_named: list[str] = []  # by --plugin, in this process
 
 app = typer.Typer(
     name="fairpos",
@@ -25,4 +28,10 @@ def load_named_plugins(
     ] = None,
 ) -> None:
     """Answers, rankings and verdicts of language models that do not depend on the order of what they are shown."""
+    _named.extend(name for name in plugin or () if name not in _named)
     load_plugins(plugin or ())
+
+
+def plugins_named() -> tuple[str, ...]:
+    """What --plugin named, for other processes of the same run; files by their whole path."""
+    return tuple(str(Path(name).absolute()) if name.endswith(".py") else name for name in _named)

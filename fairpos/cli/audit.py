@@ -23,6 +23,7 @@ from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.audit_table import print_audit
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
+from fairpos.cli.engine import EngineOptions, together
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
 from fairpos.cli.terminal import console, errors, progress
@@ -57,7 +58,7 @@ class Design:
     ] = "auto"
     ranker: Annotated[str, typer.Option(help="How a view of task rank is asked.")] = "first_token"
     verdicts: Annotated[VerdictForm, typer.Option(help="distribution over labels, text, or auto.")] = "auto"
-    batch: Annotated[int | None, typer.Option(min=1, help="Items that run together.")] = None
+    batch: options.Batch = None
     budget: Annotated[str | None, typer.Option(help="'500 calls' or '20000 tokens'; ends the run when spent.")] = None
 
     def crosses(self, task: AuditTask, slots: int) -> bool:
@@ -83,10 +84,6 @@ class Design:
             max_new_tokens=words.max_new_tokens,
             seed=seed,
         )
-
-    def batch_size(self, model: str, concurrency: int) -> int:
-        """Items that run together: few on a local model, what keeps an endpoint busy."""
-        return self.batch or (4 * concurrency if model.startswith("openai:") else 4)
 
     def what_may_be_spent(self) -> Budget | None:
         """The budget, where there is one."""
@@ -144,6 +141,7 @@ def audit(
     words: options.Words,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     gating: GateOptions,
     model: options.Model = "smollm2",
     methods: Annotated[
@@ -167,7 +165,7 @@ def audit(
     plan = design.plan(kind, len(items[0].request.segments), words, seed)
     budget = design.what_may_be_spent()
     trials = output / "trials.jsonl"
-    fair = open_model(model, local=local, output=trials, endpoint=endpoint)
+    fair = open_model(model, local=local, output=trials, endpoint=endpoint, engine=engine)
     backend = fair.backend
     if endpoint.dry_run:
         run = AuditRun(backend, kind, plan, len(items), keep_going=True, read_attention=False)
@@ -180,7 +178,7 @@ def audit(
             backend,
             kind,
             plan,
-            design.batch_size(model, endpoint.concurrency),
+            design.batch or together(backend, endpoint.records_at_once(model, 4)),
             budget,
             journal,
             keep_going=on_error is not OnError.STOP,

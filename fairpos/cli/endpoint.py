@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fairpos.backends.dry_run import DryRunBackend, Price
+from fairpos.cli.engine import EngineOptions
 from fairpos.cli.options import LocalOptions
 from fairpos.cli.terminal import errors
 from fairpos.errors import InvalidOption
@@ -28,7 +29,9 @@ Cache = Annotated[
         rich_help_panel=_ENDPOINT,
     ),
 ]
-Concurrency = Annotated[int, typer.Option(help="Calls at once.", rich_help_panel=_ENDPOINT)]
+Concurrency = Annotated[
+    int, typer.Option(help="Calls at once; of each actor with --engine ray.", rich_help_panel=_ENDPOINT)
+]
 Timeout = Annotated[float, typer.Option(help="Seconds for one call.", rich_help_panel=_ENDPOINT)]
 Attempts = Annotated[int, typer.Option(help="Calls per request, at the most.", rich_help_panel=_ENDPOINT)]
 Body = Annotated[
@@ -97,6 +100,10 @@ class EndpointOptions:
             raise InvalidOption(f"--body must be a JSON object, got {text[:100]!r}")
         return found
 
+    def records_at_once(self, name: str, local: int) -> int:
+        """Records that run together in one process: what keeps an endpoint busy, or so many on a local model."""
+        return 4 * self.concurrency if name.startswith(_PREFIX) else local
+
     def written(self, output: Path | None, *, resume: bool) -> Path | None:
         """Where results go, and what is there already is read: nowhere in a dry run that doesn't go on with a file."""
         return None if self.dry_run and not resume else output
@@ -114,7 +121,13 @@ class EndpointOptions:
 
 
 def open_model(
-    name: str, *, local: LocalOptions, output: Path | None, endpoint: EndpointOptions, uses_price: bool = False
+    name: str,
+    *,
+    local: LocalOptions,
+    output: Path | None,
+    endpoint: EndpointOptions,
+    engine: EngineOptions = EngineOptions(),
+    uses_price: bool = False,
 ) -> FairModel:
     """The model of that name. An endpoint's responses are kept beside the output file, unless it is said where.
 
@@ -123,6 +136,7 @@ def open_model(
         local: Of a local model.
         output: Where results go.
         endpoint: How an endpoint is called.
+        engine: Where the model runs, or an endpoint is called from.
         uses_price: The command reckons with --price whether it is a dry run or not.
 
     Raises:
@@ -140,7 +154,7 @@ def open_model(
     if endpoint.dry_run:
         return FairModel(DryRunBackend(name))
     if not remote:
-        return local.load(name)
+        return engine.open_local(name, local)
     if local.device is not None:
         raise InvalidOption(f"--device is where a local model runs; {name!r} is behind an endpoint")
     from fairpos.backends.openai import connect
@@ -149,18 +163,17 @@ def open_model(
     cache = endpoint.cache
     if cache is None and output is not None:
         cache = output.with_name(output.name + ".responses.sqlite")
-    return FairModel(
-        connect(
-            name,
-            cache=None if cache is None else ResponseCache(cache),
-            concurrency=endpoint.concurrency,
-            timeout_s=endpoint.timeout,
-            attempts=endpoint.attempts,
-            headers=headers,
-            rpm=endpoint.rpm,
-            extra=fields,
-        )
+    connected = connect(
+        name,
+        cache=None if cache is None else ResponseCache(cache),
+        concurrency=endpoint.concurrency,
+        timeout_s=endpoint.timeout,
+        attempts=endpoint.attempts,
+        headers=headers,
+        rpm=endpoint.rpm,
+        extra=fields,
     )
+    return engine.around_endpoint(FairModel(connected))
 
 
 def report_cost(fair: FairModel, endpoint: EndpointOptions, work: Callable[[], object]) -> None:

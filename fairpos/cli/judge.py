@@ -15,6 +15,7 @@ from fairpos.backends.base import Backend, Decoding
 from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
+from fairpos.cli.engine import EngineOptions, together
 from fairpos.cli.groups import grouped
 from fairpos.cli.leaderboard import print_table
 from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
@@ -119,7 +120,7 @@ class Limits:
 
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many records, the file's first.")] = None
     budget: Annotated[str | None, typer.Option(help="'500 calls' or '20000 tokens'; ends the run when spent.")] = None
-    batch: Annotated[int | None, typer.Option(min=1, help="Records that run together.")] = None
+    batch: options.Batch = None
     calibrate_on: Annotated[int, typer.Option(help="Records for batch_calibration, calibraeval and pride.")] = 200
 
 
@@ -135,6 +136,7 @@ def judge(
     limits: Limits,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     model: options.Model = "smollm2",
     methods: options.Methods = "swap",
     output: options.Out = None,
@@ -157,12 +159,7 @@ def judge(
         written = endpoint.written(output, resume=resume)
         journal = stack.enter_context(Journal(written, resume=resume)) if written is not None else None
         todo = [item for item in items if journal is None or item.id not in journal.done]
-        fair = open_model(
-            model,
-            local=local,
-            output=output,
-            endpoint=endpoint,
-        )
+        fair = open_model(model, local=local, output=output, endpoint=endpoint, engine=engine)
         # What an endpoint can do isn't asked where nothing is left to do.
         asks = bool(todo) or files.export is not None
         asker = _judge_of(fair.backend, methods, questions, words, seed, asks=asks)
@@ -173,7 +170,7 @@ def judge(
         if endpoint.dry_run:
             report_cost(fair, endpoint, lambda: list(asker.verdicts_on(todo, batch=len(todo))))
             return
-        size = limits.batch or (4 * endpoint.concurrency if model.startswith("openai:") else 8)
+        size = limits.batch or together(fair.backend, endpoint.records_at_once(model, 8))
         tally, found = _write_verdicts(asker, todo, journal, size, budget, on_error, already=len(items) - len(todo))
     _print_summary(tally, len(items) - len(todo), output)
     if files.export is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fairpos.backends.base import batch_invariance_named
+from fairpos.backends.base import BatchInvariance, batch_invariance_named
 from fairpos.files.template import NAMES, find_template
 from fairpos.files.text import read_text
 from fairpos.model import FairModel
@@ -33,6 +33,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Out = Annotated[Path | None, typer.Option("-o", "--output", help="Results as JSONL; the terminal where not given.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an output file that is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Records that run together.")]
 FitName = Annotated[
     str,
     typer.Option(
@@ -69,14 +70,22 @@ class LocalOptions:
         ),
     ] = "order_free"
 
+    @property
+    def invariance(self) -> BatchInvariance:
+        """--batch-invariance.
+
+        Raises:
+            InvalidOption: there is no such setting.
+        """
+        return batch_invariance_named(self.batch_invariance)
+
     def load(self, name: str) -> FairModel:
-        """The local model of that name.
+        """The local model of that name, in this process.
 
         Raises:
             FairposError: it can't be loaded so.
         """
-        invariance = batch_invariance_named(self.batch_invariance)
-        return load(name, dtype=self.dtype, device=self.device, batch_invariance=invariance)
+        return load(name, dtype=self.dtype, device=self.device, batch_invariance=self.invariance)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from fairpos.backends.base import Decoding
 from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
+from fairpos.cli.engine import EngineOptions, together
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnRankError, OnRankErrorOption, is_written, refuse_nothing, report_bad
 from fairpos.cli.terminal import Column, errors, print_table, progress, tokens_in_words, write_line
@@ -124,7 +125,7 @@ class How:
         "first_token"
     )
     fit: options.FitName = "error"
-    batch: Annotated[int, typer.Option(min=1, help="Records that run together.")] = 16
+    batch: options.Batch = None
     seed: Annotated[int | None, typer.Option(help="Of everything random in the methods.")] = None
 
     def applied(self, words: options.Words) -> Callable[[FairModel, Sequence[Request]], list[Output]]:
@@ -155,6 +156,7 @@ def rank(
     words: options.Words,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     model: options.Model = "smollm2",
     output: options.Out = None,
     resume: options.Resume = False,
@@ -171,13 +173,13 @@ def rank(
     written = endpoint.written(output, resume=resume)
     with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
-        fair = open_model(model, local=local, output=output, endpoint=endpoint)
+        fair = open_model(model, local=local, output=output, endpoint=endpoint, engine=engine)
         ask = partial(rankings, fair)
         if endpoint.dry_run:
             report_cost(fair, endpoint, lambda: list(rank_items(todo, ask, batch=len(todo) or 1)))
             return
         run = Ranking(fair.forget, on_error, journal)
-        run.rank(todo, ask, how.batch)
+        run.rank(todo, ask, how.batch or together(fair.backend, 16))
         results = run.results(items)
     if files.trec is not None:
         write_run(files.trec, {result.id: result.groups for result in results})

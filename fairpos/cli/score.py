@@ -14,6 +14,7 @@ import typer
 from fairpos.cli import options
 from fairpos.cli.app import app
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
+from fairpos.cli.engine import EngineOptions, together
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, OnErrorOption, is_written, refuse_nothing, report_bad
 from fairpos.cli.terminal import print_end, progress, write_line
@@ -127,6 +128,7 @@ def score(
     file: Annotated[Path, typer.Argument(help="JSONL: id, instruction, answer.")],
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     criterion: Annotated[list[str], typer.Option(help="What is scored, in words; as often as there are criteria.")],
     scale: Annotated[str, typer.Option(help="The scores that can be given: 1-5, or 0,0.5,1.")] = "1-5",
     views: Annotated[
@@ -134,7 +136,7 @@ def score(
     ] = None,
     model: options.Model = "smollm2",
     methods: options.Methods = "none",
-    batch: Annotated[int | None, typer.Option(min=1, help="Records that run together.")] = None,
+    batch: options.Batch = None,
     output: options.Out = None,
     resume: options.Resume = False,
     on_error: OnErrorOption = OnError.KEEP,
@@ -148,7 +150,7 @@ def score(
     written = endpoint.written(output, resume=resume)
     with Journal(written, resume=resume) if written is not None else nullcontext() as journal:
         todo = [item for item in items if journal is None or item.id not in journal.done]
-        fair: FairModel = open_model(model, local=local, output=output, endpoint=endpoint)
+        fair: FairModel = open_model(model, local=local, output=output, endpoint=endpoint, engine=engine)
         if endpoint.dry_run:
             pairs = [pair_of(item) for item in todo]
             report_cost(
@@ -163,7 +165,7 @@ def score(
             on_error,
             journal,
         )
-        size = batch or (endpoint.concurrency if model.startswith("openai:") else 4)
+        size = batch or together(fair.backend, endpoint.concurrency if model.startswith("openai:") else 4)
         with progress("scoring") as show:
             for start in range(0, len(todo), size):
                 run.score(todo[start : start + size])

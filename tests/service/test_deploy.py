@@ -19,7 +19,7 @@ DEPLOYMENT = next(each for each in MANIFEST if each["kind"] == "Deployment")
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 # Not in the service: what frameworks bring themselves, files of the command line, data frames, another server.
-ELSEWHERE = {"langchain", "llama-index", "haystack", "inspect-ai", "lm-eval", "inspect", "frames", "mcp"}
+ELSEWHERE = {"langchain", "llama-index", "haystack", "inspect-ai", "lm-eval", "inspect", "frames", "mcp", "ray"}
 
 
 def extras_with(name: str) -> set[str]:

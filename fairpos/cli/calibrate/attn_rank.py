@@ -19,6 +19,7 @@ from fairpos.calibration.samples import chosen, samples_of
 from fairpos.cli import options
 from fairpos.cli.calibrate.group import group
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
+from fairpos.cli.engine import EngineOptions
 from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import Column, console, errors, print_table, progress
 from fairpos.errors import InvalidOption, InvalidRequest
@@ -173,6 +174,7 @@ def attn_rank(
     words: options.Words,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     model: options.Model = "smollm2",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The profile's file; the shared directory where not given.")
@@ -196,7 +198,7 @@ def attn_rank(
         raise InvalidOption(
             "--dry-run counts calls of --signal accuracy or logprob; attention is read in a local model"
         )
-    fair = open_model(model, local=local, output=output, endpoint=endpoint)
+    fair = open_model(model, local=local, output=output, endpoint=endpoint, engine=engine)
     measure = partial(measuring.profile, fair.backend, samples, asked, template)
     if endpoint.dry_run:  # a width that is never reached: what it would cost at most
         report_cost(fair, endpoint, lambda: measure(Until(_NEVER, measuring.budget), words.max_new_tokens))

@@ -13,6 +13,7 @@ from fairpos.cli import options
 from fairpos.cli.calibrate.attn_rank import task_of
 from fairpos.cli.calibrate.group import group
 from fairpos.cli.endpoint import EndpointOptions, open_model
+from fairpos.cli.engine import EngineOptions
 from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import Column, errors, print_table, progress
 from fairpos.errors import InvalidRequest
@@ -41,6 +42,7 @@ def gold_panning(
     words: options.Words,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
+    engine: EngineOptions,
     model: options.Model = "smollm2",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The profile's file; else only shown.")] = None,
     task: Annotated[str, typer.Option(help="What will be asked: rank, choose or judge.")] = "rank",
@@ -58,7 +60,7 @@ def gold_panning(
         found = [with_system(item, system) for item in samples_of(read(data), count)]
     except InvalidRequest as error:
         raise InvalidRequest(f"{data}: {error}") from None
-    fair = open_model(model, local=local, output=output, endpoint=endpoint)
+    fair = open_model(model, local=local, output=output, endpoint=endpoint, engine=engine)
     with progress("calibrating") as show:
         rates = measured_rates(
             fair.backend,

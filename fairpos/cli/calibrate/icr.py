@@ -11,6 +11,7 @@ import typer
 from fairpos.calibration.heads import KEPT, WITHIN, choose_heads
 from fairpos.cli import options
 from fairpos.cli.calibrate.group import group
+from fairpos.cli.engine import EngineOptions
 from fairpos.cli.groups import grouped
 from fairpos.cli.terminal import Column, errors, print_table, progress
 from fairpos.errors import InvalidRequest
@@ -38,6 +39,7 @@ def print_heads(profile: HeadProfile) -> None:
 def icr(
     data: Annotated[Path, typer.Option("--data", help="JSONL: id, query, passages, gold (an id or several).")],
     local: options.LocalOptions,
+    engine: EngineOptions,
     model: options.Model = "smollm2",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The profile's file; else only shown.")] = None,
     keep: Annotated[int, typer.Option(help="How many heads.")] = KEPT,
@@ -54,7 +56,7 @@ def icr(
     items, bad = read_items(read(data), lambda line, record: [passage_item(line, record, task="answer")])
     if bad:
         raise InvalidRequest(f"{data}: line {bad[0].line}: {bad[0].reason}")
-    fair = local.load(model)
+    fair = engine.open_local(model, local)
     choose = partial(choose_heads, fair.backend, items, keep=keep, within=within, temperature=temperature, lists=lists)
     with progress("reading") as show:
         found = choose(measure=measure, seed=seed, progress=show)  # type: ignore[arg-type]  # checked there
