@@ -6,7 +6,7 @@ answered once: by a result, by an error in JSON, by a stream that ends or says t
 passed on breaks off in its middle, by a connection that is closed there. What is lost is a request without any of
 these. The service is a process of its own, whose memory may not grow.
 
-Writes results/service_mixed.json.
+10,000 take about three minutes of one core. Writes results/service_mixed.json.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def answers(request: Received, connection: Connection) -> None:
     elif request.body.get("stream"):
         await completion(request, connection)
     else:
-        await connection.json(whole("[1] > [2] > [3]" if b"Passage" in request.content else "[[A]]"))
+        await connection.json(whole("[1] > [2] > [3]" if b"Rank passages" in request.content else "[[A]]"))
 
 
 FAULTS = (is_late, is_busy, fails, dies_before, speaks_garbage, answers_garbage, dies_in_body, dies_in_stream)
@@ -77,8 +77,10 @@ REQUESTS: dict[str, tuple[str, dict[str, object]]] = {
     "rerank": ("/rerank", {"query": "q", "documents": DOCUMENTS}),
     "judge": ("/v1/judge", {"instruction": "i", "answers": ["x", "y"]}),
     "messages": ("/v1/messages", {"messages": QUESTION, "documents": DOCUMENTS, "max_tokens": 4}),
+    "messages stream": ("/v1/messages", {"messages": QUESTION, "documents": DOCUMENTS, "max_tokens": 4, "stream": True}),
     "responses stream": ("/v1/responses", {"input": "q", "documents": DOCUMENTS, "stream": True}),
     "cohere": ("/v2/chat", {"messages": QUESTION, "documents": DOCUMENTS}),
+    "cohere stream": ("/v2/chat", {"messages": QUESTION, "documents": DOCUMENTS, "stream": True}),
     "models": ("/v1/models", {}),
 }  # fmt: skip
 
@@ -95,18 +97,29 @@ def unreliable(seed: int, share: float) -> Callable[[Received, Connection], Awai
 
 
 def outcome_of(reply: httpx2.Response, body: dict[str, object]) -> str:
-    """What a whole reply is; "lost" if it is nothing that a client can read."""
-    if not body.get("stream") or reply.status_code >= 400:
-        try:
-            found = reply.json()
-        except ValueError:
-            return "garbage of the upstream" if reply.status_code < 400 else "lost"
-        return f"{reply.status_code}" if isinstance(found, dict) else "lost"
-    text = reply.text.rstrip()
-    if '"error"' in text.rsplit("data:", 1)[-1] or "event: error" in text:
+    """What a reply is; "lost: ..." if it is nothing that a client can read."""
+    if reply.headers.get("content-type", "").startswith("text/event-stream"):
+        return stream_outcome(reply.text, wanted=bool(body.get("stream")))
+    try:
+        found = reply.json()
+    except ValueError:  # passed on as it came, for the client to judge
+        return "garbage of the upstream" if reply.status_code < 400 else f"lost: {reply.status_code} without JSON"
+    return str(reply.status_code) if isinstance(found, dict) else f"lost: {reply.status_code} with {reply.text[:40]!r}"
+
+
+def stream_outcome(text: str, *, wanted: bool) -> str:
+    """What a stream is, by its last event."""
+    *_, last = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")] or [""]
+    try:
+        event = json.loads(last) if last != "[DONE]" else {"type": "[DONE]"}
+    except ValueError:
+        return "lost: a stream that ends with no event"
+    kind = event.get("type")
+    if kind == "error":
         return "stream with an error at its end"
-    ends = ("[DONE]", "response.completed", "response.incomplete", "message_stop")
-    return "stream" if any(end in text for end in ends) else "garbage of the upstream"
+    if kind in ("[DONE]", "response.completed", "response.incomplete", "message_stop", "message-end"):
+        return "stream" if wanted else "stream that wasn't asked for"
+    return "lost: a stream that ends in its middle"
 
 
 async def ask_all(url: str, process_id: int, count: int, seed: int) -> tuple[Counter[str], list[float]]:
@@ -124,8 +137,9 @@ async def ask_all(url: str, process_id: int, count: int, seed: int) -> tuple[Cou
                 try:
                     reply = await (client.get(url + path) if not body else client.post(url + path, json=body))
                     seen[outcome_of(reply, body)] += 1
-                except httpx2.RemoteProtocolError:
-                    seen["cut off in the middle"] += 1
+                except httpx2.RemoteProtocolError as error:
+                    begun = "incomplete" in str(error) or "received" in str(error)
+                    seen["cut off in the middle" if begun else f"lost: {error}"] += 1
                 except httpx2.TransportError as error:
                     seen[f"lost: {type(error).__name__}"] += 1
                 if sum(seen.values()) % max(1, count // 100) == 0:

@@ -101,6 +101,7 @@ async def _run_on_endpoint(endpoint: Endpoint, ask: Ask) -> tuple[Ask, Finished]
         while True:
             calls = await asyncio.to_thread(_next_calls, work, replies)
             if isinstance(calls, Finished):
+                endpoint.check_outputs(calls.outputs)
                 return ready, Finished(calls.outputs, finish)
             check_number(len(calls), endpoint.limits)
             replies = await endpoint.run_async(calls)

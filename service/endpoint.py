@@ -19,7 +19,7 @@ from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import OpenAIClient
 from fairpos.errors import BackendError
 from fairpos.prompts import Prompt
-from fairpos.types import Capability
+from fairpos.types import Capability, Output
 
 from .bodies import beside
 from .control_tokens import neutral
@@ -56,6 +56,7 @@ class Endpoint:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._given_up = False
+        self._failed: Reply | None = None  # the last call that did
 
     @property
     def name(self) -> str:
@@ -110,6 +111,15 @@ class Endpoint:
             raise refused(replies[-1], own_key=self._access.own_key)
         return replies
 
+    def check_outputs(self, outputs: Sequence[Output]) -> None:
+        """Looks whether there is no result where calls failed.
+
+        Raises:
+            ServiceError: there is none; with what the upstream said.
+        """
+        if self._failed is not None and any(output.status not in ("ok", "partial") for output in outputs):
+            raise refused(self._failed, own_key=self._access.own_key)
+
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """The same for the library's own code, in a thread; the calls are made in the event loop.
 
@@ -131,6 +141,8 @@ class Endpoint:
             with upstream_span("upstream_call", kind=kind, model=self.model) as span:
                 [reply] = await self._access.backend(self.model).run_async([safe])
                 note_status(span, reply.status, reply.http_status)
+        if reply.status in _FAILED:
+            self._failed = reply
         return reply
 
 

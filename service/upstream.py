@@ -11,13 +11,17 @@ import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import httpx2
 from starlette.requests import Request
 
+from fairpos.backends.backoff import retry_after_s
+from fairpos.backends.base import Reply
+
 from .connection import Broken, Relay
 from .encoding import Decoder
-from .endpoint import Access, Endpoint
+from .endpoint import Access, Endpoint, refused
 from .errors import ServiceError
 from .logs import log
 from .metrics import Metrics
@@ -46,6 +50,7 @@ _EVENT = re.compile(rb"^data: ?(\{.*\})\r?\n\r?\n", re.MULTILINE)
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _LONGEST_HEAD = 65536
 _STALE_S = 0.25  # a connection that ends later had its request read
+_OLD_CONNECTIONS = 4  # that are tried for one request: all that are open may have been closed together
 _POOLS = 16
 
 Edit = Callable[[dict[str, object]], dict[str, object]]
@@ -154,12 +159,15 @@ class Upstream:
         """The upstream's own list of models.
 
         Raises:
-            ServiceError: it can't be reached, or answers nonsense.
+            ServiceError: it can't be reached, refuses, or answers nonsense.
         """
         headers = [(b"authorization", f"Bearer {self._key}".encode())] if self._key else []
         response = await self._open_reply("GET", self._address_of("/models"), b"", headers)
         try:
-            found = json.loads(await response.aread())["data"]
+            content = await response.aread()
+            if response.status_code >= 400:
+                raise _list_refused(response, own_key=self.access.own_key)
+            found = json.loads(content)["data"]
             return [model for model in found if isinstance(model, dict) and isinstance(model.get("id"), str)]
         except (ValueError, KeyError, TypeError, httpx2.TransportError):
             raise self._noted_error("garbage", "the upstream's list of models can't be read") from None
@@ -172,11 +180,11 @@ class Upstream:
     async def _open_reply(
         self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]
     ) -> httpx2.Response:
-        """Sends a request, and once more where the connection was an old one that the upstream closed meanwhile."""
-        try:
-            return await self._send_once(method, url, content, headers)
-        except _StaleConnection:
-            return await self._send_once(method, url, content, headers)
+        """Sends a request, and again where the connection was an old one that the upstream closed meanwhile."""
+        for _ in range(_OLD_CONNECTIONS):
+            with suppress(_StaleConnection):
+                return await self._send_once(method, url, content, headers)
+        raise self._noted_error("broken", "the upstream closed one connection after the other without an answer")
 
     async def _send_once(
         self, method: str, url: str, content: bytes, headers: list[tuple[bytes, bytes]]
@@ -273,6 +281,15 @@ class Upstream:
         self._metrics.upstream_errors.labels(kind).inc()
         log.warning("upstream failed", extra={"kind": kind, "reason": message})
         return ServiceError(status, f"upstream_{kind}", message)
+
+
+def _list_refused(response: httpx2.Response, *, own_key: bool) -> ServiceError:
+    """What is told of an upstream that doesn't list its models: its status and wait."""
+    status = response.status_code
+    said = {name.lower(): value for name, value in response.headers.items()}
+    wait = retry_after_s(said, time.time())
+    reply = Reply("http_error", detail=f"HTTP {status}", http_status=status, retry_after_s=wait)
+    return refused(reply, own_key=own_key)
 
 
 class _StaleConnection(Exception):
