@@ -51,7 +51,7 @@ from .schemas.chat import ChatRequest
 from .schemas.cohere_chat import CohereChatRequest
 from .schemas.completions import CompletionRequest
 from .schemas.judge import ArrangeRequest, JudgeRequest
-from .schemas.messages import MessagesRequest
+from .schemas.messages import MessagesRequest, TokenCountRequest
 from .schemas.rerank import RerankRequest, ScoreRequest
 from .schemas.responses import ResponsesRequest
 from .settings import Settings, refuse_unknown_names
@@ -66,6 +66,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     CompletionRequest,
     ResponsesRequest,
     MessagesRequest,
+    TokenCountRequest,
     CohereChatRequest,
     RerankRequest,
     ScoreRequest,

@@ -84,22 +84,9 @@ def _annotated(choice: Choice, conversation: Conversation) -> dict[str, Any]:
 
 def log_probs_shown(tokens: Sequence[TokenLogProb], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Log-probabilities as OpenAI's chat shows them."""
-    from .token_text import token_bytes
+    from .token_text import shown_log_probs
 
-    def shown(token: int, log_prob: float) -> dict[str, Any]:
-        content = token_bytes(tokenizer, token)
-        return {"token": content.decode(errors="replace"), "logprob": log_prob, "bytes": list(content)}
-
-    return {
-        "content": [
-            {
-                **shown(each.token, 0.0 if each.log_prob is None else each.log_prob),
-                "top_logprobs": [shown(token, log_prob) for token, log_prob in each.top],
-            }
-            for each in tokens
-        ],
-        "refusal": None,
-    }
+    return {"content": shown_log_probs(tokenizer, tokens), "refusal": None}
 
 
 def _wanted_of(body: ChatRequest, conversation: Conversation) -> Wanted:

@@ -50,7 +50,8 @@ class Keys:
         if not self.any:
             return Client(where, may_use=True, may_administer=True)
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        key = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key") or headers.get("api-key") or ""
+        bearer = given.strip() if scheme.lower() == "bearer" else ""
+        key = bearer or headers.get("x-api-key") or headers.get("api-key") or ""
         is_admin = _matches_one(key.encode(), self._admins)
         is_user = _matches_one(key.encode(), self._users) or is_admin
         name = f"key {hashlib.sha256(key.encode()).hexdigest()[:12]}" if is_user else where

@@ -13,6 +13,29 @@ from .schemas.base import ErrorReply
 
 M = TypeVar("M", bound=BaseModel)
 
+# How other servers let a text be sampled, which no API here has: value by value what asks for nothing.
+_SAMPLING_OF_OTHERS: dict[str, tuple[object, ...]] = {
+    "top_k": (-1,),
+    "min_p": (),
+    "typical_p": (1,),
+    "repetition_penalty": (1,),
+    "length_penalty": (1,),
+    "min_tokens": (),
+    "ignore_eos": (),
+    "bad_words": (),
+    "stop_token_ids": (),
+    "use_beam_search": (),
+    "prompt_logprobs": (),
+    "structured_outputs": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "chat_template": (),
+    "continue_final_message": (),
+    "modalities": (["text"],),
+}
+
 # For OpenAPI: every route may give these.
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorReply, "description": words}
@@ -62,16 +85,17 @@ def refuse_fields(
 
     Args:
         given: The body.
-        names: Of what is refused.
+        names: Of what is refused, beside how other servers let a text be sampled.
         harmless: Values of these that ask for nothing, beside null, 0, false and what is empty.
         who: Can't do it.
 
     Raises:
         ServiceError: 422.
     """
-    for name in names:
+    asks_nothing = _SAMPLING_OF_OTHERS | dict(harmless or {})
+    for name in (*names, *_SAMPLING_OF_OTHERS):
         value = given.get(name)
-        if value and value not in (harmless or {}).get(name, ()):
+        if value and value not in asks_nothing.get(name, ()):
             raise ServiceError(422, "unsupported_parameter", f"{who} can't do {name!r}", param=name)
 
 

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
             "/v1/embeddings",
             "/v1/responses",
             "/v1/messages",
+            "/v1/messages/count_tokens",
             "/v1/models/*",
             "/v1/audio/*",
             "/v1/images/*",

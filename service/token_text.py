@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -32,6 +33,22 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """The same as text; what is no whole character shows as a replacement character."""
     return token_bytes(tokenizer, token).decode(errors="replace")
+
+
+def shown_log_probs(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[TokenLogProb]) -> list[dict[str, Any]]:
+    """Log-probabilities as OpenAI's chats show them: each token's own, and those of its likeliest alternatives."""
+
+    def shown(token: int, log_prob: float) -> dict[str, Any]:
+        content = token_bytes(tokenizer, token)
+        return {"token": content.decode(errors="replace"), "logprob": log_prob, "bytes": list(content)}
+
+    return [
+        {
+            **shown(each.token, 0.0 if each.log_prob is None else each.log_prob),
+            "top_logprobs": [shown(token, log_prob) for token, log_prob in each.top],
+        }
+        for each in tokens
+    ]
 
 
 def tokens_within(

@@ -70,6 +70,10 @@ class Wanted:
     sampling: Sampling = field(default_factory=Sampling)
     notes: tuple[str, ...] = ()
 
+    def with_options(self, options: Options) -> Wanted:
+        """The same with other options."""
+        return replace(self, options=options)
+
 
 @dataclass(frozen=True, slots=True)
 class TokensAsk(Ask):

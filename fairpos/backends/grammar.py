@@ -105,4 +105,8 @@ def _compiled_schema(schema: Mapping[str, object], tokenizer: LLTokenizer) -> st
     wrong = LLMatcher.validate_grammar(grammar, tokenizer)
     if wrong:
         raise InvalidOption(f"the schema can't be enforced: {wrong}")
+    matcher = LLMatcher(tokenizer, grammar)
+    matcher.compute_bitmask()
+    if matcher.is_stopped():  # a reference to itself, say: nothing may be written, nor may the text be empty
+        raise InvalidOption("the schema can't be enforced: no text of this model meets it")
     return grammar

@@ -1,4 +1,5 @@
-"""POST /v1/responses, /v1/messages, /v2/chat: chats of OpenAI's newer clients, of Anthropic's and of Cohere's.
+"""POST /v1/responses, /v1/messages, /v2/chat: chats of OpenAI's newer clients, of Anthropic's and of Cohere's; and how
+many tokens one of Anthropic's has.
 
 By a local model, or by an upstream, where documents are to be arranged; other requests to an upstream pass as they are.
 """
@@ -14,6 +15,7 @@ from ..surfaces.base import serve
 from ..surfaces.cohere_chat import CohereChat
 from ..surfaces.messages import Messages
 from ..surfaces.responses import Responses
+from ..surfaces.token_count import count_message_tokens
 
 router = APIRouter(tags=["chat"], responses=ERRORS)
 
@@ -35,6 +37,17 @@ async def responses(request: Request) -> Response:
 async def messages(request: Request) -> Response:
     """Anthropic's Messages."""
     return await serve(request, Messages)
+
+
+@router.post(
+    "/v1/messages/count_tokens",
+    response_class=Response,
+    responses={200: {"description": "`{input_tokens}`, of one prompt.", "content": {"application/json": {}}}},
+    openapi_extra=body_of("TokenCountRequest"),
+)
+async def count_tokens(request: Request) -> Response:
+    """Tokens that a request of Anthropic's Messages has."""
+    return await count_message_tokens(request)
 
 
 @router.post("/v2/chat", response_class=Response, responses=_REPLY, openapi_extra=body_of("CohereChatRequest"))

@@ -53,3 +53,9 @@ class MessagesRequest(Loose):
     stream: bool | None = False
     output_format: dict[str, Any] | None = Field(None, description="json_schema; also as output_config.format.")
     output_config: dict[str, Any] | None = None
+
+
+class TokenCountRequest(MessagesRequest):
+    """The same request, whose tokens are to be counted: nothing is written, so that `max_tokens` may be missing."""
+
+    max_tokens: int = Field(1, ge=1)

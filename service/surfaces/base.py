@@ -12,7 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -33,6 +33,9 @@ from ..sizing import check_messages
 from ..state import State, asked_by, state_of
 from ..wanted import Wanted, asks_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 class Surface(ABC):
     """One request of one API.
@@ -44,9 +47,13 @@ class Surface(ABC):
         body: The request.
         model: The name of who answers.
         wanted: What the body asks for.
+
+    Attributes:
+        tokenizer: Of who answers, where that is a local model.
     """
 
     messages_field: ClassVar[str] = "messages"
+    tokenizer: PreTrainedTokenizerBase | None = None
 
     def __init__(self, body: Mapping[str, Any], model: str, wanted: Wanted) -> None:
         self.body = body
@@ -103,6 +110,8 @@ async def serve(request: Request, surface: type[Surface]) -> Response:
 
 
 async def _reply_of(request: Request, state: State, target: Any, surface: Surface) -> Response:
+    if isinstance(target, Engine):
+        surface.tokenizer = target.backend.tokenizer
     asks = await asks_of(surface.wanted, target, state.settings)
     if surface.body.get("stream"):
         opened = await open_stream(request, state, target, asks)
@@ -120,7 +129,7 @@ async def _chunks_of(surface: Surface, opened: OpenStream) -> AsyncIterator[byte
             for chunk in surface.begin(opened.done):
                 yield chunk
             async for found in events:
-                if isinstance(found, Piece) and found.text:
+                if isinstance(found, Piece) and (found.text or found.log_probs):
                     for chunk in surface.piece(found):
                         yield chunk
                 elif isinstance(found, StreamEnd):

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from fairpos.backends.token_log_probs import TokenLogProb
 
 _REFUSED = ("suffix", "frequency_penalty", "presence_penalty", "logit_bias", "documents", "fairpos", "response_format",
-            "prompt_embeds", "prompt_logprobs", "top_k", "min_p", "repetition_penalty", "min_tokens")  # fmt: skip
-_HARMLESS: dict[str, tuple[object, ...]] = {"top_k": (-1,), "repetition_penalty": (1,), "fairpos": ({},)}
+            "prompt_embeds")  # fmt: skip
+_HARMLESS: dict[str, tuple[object, ...]] = {"fairpos": ({},)}
 
 
 @dataclass(frozen=True, slots=True)

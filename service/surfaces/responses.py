@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fairpos.types import Turn
 
@@ -20,15 +20,22 @@ from ..settings import Settings
 from ..wanted import Sampling, Wanted, schema_of
 from .base import Surface, named_event
 
+if TYPE_CHECKING:
+    from fairpos.backends.token_log_probs import TokenLogProb
+
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXTS = ("input_text", "output_text", "text")
 _REFUSED = ("tools", "tool_choice", "previous_response_id", "conversation", "background", "prompt", "reasoning",
-            "truncation", "max_tool_calls", "context_management", "include", "top_logprobs")  # fmt: skip
+            "truncation", "max_tool_calls", "context_management")  # fmt: skip
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "tool_choice": ("none", "auto"),
     "truncation": ("disabled",),
     "reasoning": ({"effort": None, "summary": None}, {"effort": "none"}, {"effort": None}, {"summary": None}),
 }
+
+
+_LOG_PROBS = "message.output_text.logprobs"
+_INCLUDED = (_LOG_PROBS, "reasoning.encrypted_content")  # there is no reasoning, so that nothing of it is missing
 
 
 class Responses(Surface):
@@ -46,6 +53,7 @@ class Responses(Surface):
         """See `Surface`."""
         read = read_as(ResponsesRequest, body)
         refuse_fields(body, _REFUSED, _HARMLESS, "this service")
+        _check_included(read)
         text = read.text or {}
         for name in text.keys() - {"format"}:
             if text[name] not in (None, "medium"):
@@ -69,6 +77,7 @@ class Responses(Surface):
                 max_tokens=read.max_output_tokens,
                 temperature=read.temperature or 0.0,
                 top_p=read.top_p or 1.0,
+                log_probs=(read.top_logprobs or 0) if _LOG_PROBS in (read.include or ()) else None,
                 schema=schema_of(text.get("format"), "text.format"),
             ),
             notes=notes,
@@ -101,11 +110,13 @@ class Responses(Surface):
         yield self._numbered_event("response.in_progress", response=response)
         item = {"id": self._item, "type": "message", "status": "in_progress", "role": "assistant", "content": []}
         yield self._numbered_event("response.output_item.added", output_index=0, item=item)
-        yield self._part_event("response.content_part.added", part=_part_of(""))
+        yield self._part_event("response.content_part.added", part=_text_part(""))
 
     def piece(self, piece: Piece) -> Iterator[bytes]:
         """See `Surface`."""
-        yield self._part_event("response.output_text.delta", delta=piece.text, logprobs=[])
+        yield self._part_event(
+            "response.output_text.delta", delta=piece.text, logprobs=self._shown_log_probs(piece.log_probs)
+        )
 
     def end(self, told: Told) -> Iterator[bytes]:
         """See `Surface`."""
@@ -114,8 +125,9 @@ class Responses(Surface):
             yield self._part_event(
                 "response.output_text.annotation.added", annotation_index=index, annotation=annotation
             )
-        yield self._part_event("response.output_text.done", text=choice.text, logprobs=[])
-        yield self._part_event("response.content_part.done", part=_part_of(choice.text, self._flat_annotations(choice)))
+        shown = self._shown_log_probs(choice.log_probs)
+        yield self._part_event("response.output_text.done", text=choice.text, logprobs=shown)
+        yield self._part_event("response.content_part.done", part=self._part_of(choice))
         yield self._numbered_event("response.output_item.done", output_index=0, item=self._message_item(choice))
         whole = {**self.whole(told), "fairpos": told.done.model_dump()}
         yield self._numbered_event(f"response.{whole['status']}", response=whole)
@@ -126,8 +138,19 @@ class Responses(Surface):
 
     def _message_item(self, choice: Choice) -> dict[str, Any]:
         status = "incomplete" if choice.finish == "length" else "completed"
-        content = [_part_of(choice.text, self._flat_annotations(choice))]
+        content = [self._part_of(choice)]
         return {"id": self._item, "type": "message", "status": status, "role": "assistant", "content": content}
+
+    def _part_of(self, choice: Choice) -> dict[str, Any]:
+        return _text_part(choice.text, self._flat_annotations(choice), self._shown_log_probs(choice.log_probs))
+
+    def _shown_log_probs(self, log_probs: Sequence[TokenLogProb]) -> list[dict[str, Any]]:
+        """Log-probabilities, where they are wanted."""
+        if not log_probs or self.tokenizer is None:
+            return []
+        from ..token_text import shown_log_probs
+
+        return shown_log_probs(self.tokenizer, log_probs)
 
     def _flat_annotations(self, choice: Choice) -> list[dict[str, Any]]:
         """Citations as this API writes them: flat, and of a file only where it begins."""
@@ -165,6 +188,7 @@ class Responses(Surface):
             "reasoning": {"effort": None, "summary": None},
             "store": False,
             "temperature": sampling.temperature,
+            "top_logprobs": sampling.log_probs or 0,
             "text": {"format": format},
             "tool_choice": "auto",
             "tools": [],
@@ -173,5 +197,22 @@ class Responses(Surface):
         }
 
 
-def _part_of(text: str, annotations: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": []}
+def _check_included(read: ResponsesRequest) -> None:
+    """Refuses what can't be told along with the text.
+
+    Raises:
+        ServiceError: 422.
+    """
+    for name in read.include or ():
+        if name not in _INCLUDED:
+            raise ServiceError(422, "unsupported_parameter", f"this service can't do include {name!r}", param="include")
+    if read.top_logprobs and _LOG_PROBS not in (read.include or ()):
+        raise ServiceError(
+            422, "invalid_request", f"top_logprobs needs {_LOG_PROBS!r} in include", param="top_logprobs"
+        )
+
+
+def _text_part(
+    text: str, annotations: Sequence[dict[str, Any]] = (), log_probs: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": list(log_probs)}

@@ -82,6 +82,35 @@ def test_a_schema_is_kept_and_order_free_methods_stay_order_free(service, method
     assert replies[0]["choices"][0]["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [{"$ref": "#"}, {"anyOf": [{"$ref": "#"}]}, {"anyOf": []}, {"$ref": "#/none"}, {"type": "string", "pattern": "("},
+     {"$defs": {"x": {"$ref": "#/$defs/x"}}, "$ref": "#/$defs/x"}, {"type": "integer", "minimum": 3, "maximum": 2}],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_schema_that_no_text_meets_is_refused(service, schema, stream):
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    refused = chat(service, response_format=wanted, stream=stream)
+    assert refused.status_code == 422, refused.text  # not an empty text
+    assert "schema" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"top_k": 5}, {"min_p": 0.1}, {"repetition_penalty": 1.2}, {"guided_json": {"type": "object"}},
+     {"ignore_eos": True}, {"stop_token_ids": [3]}, {"prompt_logprobs": 1}, {"modalities": ["audio"]}],
+)  # fmt: skip
+def test_how_other_servers_sample_is_refused_by_its_name_everywhere(service, more):
+    from tests.service.test_other_chats import PATHS, body_for, post
+
+    replies = [chat(service, **more), *(post(service, path, body_for(path, **more)) for path in PATHS)]
+    for reply in replies:
+        assert reply.status_code == 422
+        assert repr(next(iter(more))) in reply.json()["message"]
+    asks_nothing = {"top_k": -1, "min_p": 0, "repetition_penalty": 1.0, "modalities": ["text"], "stop_token_ids": []}
+    assert chat(service, **asks_nothing).status_code == 200
+
+
 def test_any_object_and_a_schema_in_a_stream(service):
     assert text(chat(service, response_format={"type": "json_object"}, max_tokens=20)).startswith("{")
     chunks = events(service, response_format=AS_SCHEMA, max_tokens=40)

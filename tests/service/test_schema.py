@@ -16,13 +16,15 @@ from tests.service.upstream import Scripted
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the tools
 
-CHATS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v2/chat"]
-PATHS = [*CHATS, "/rerank", "/v1/judge", "/v1/arrange", "/v1/calibrations"]
+CHATS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v2/chat",
+         "/v1/messages/count_tokens"]  # fmt: skip
+PATHS = [*CHATS, "/rerank", "/v1/score", "/v1/judge", "/v1/arrange", "/v1/calibrations"]
 FIELDS = [
     "model", "messages", "documents", "texts", "query", "instruction", "answers", "response_a", "response_b", "fairpos",
     "top_n", "stream", "n", "stop", "temperature", "max_tokens", "records", "count", "stream_options", "seed", "tools",
     "prompt", "echo", "logprobs", "top_logprobs", "input", "instructions", "text", "system", "stop_sequences",
     "response_format", "output_format", "output_config", "citation_options", "max_output_tokens", "top_p", "p",
+    "include", "text_1", "text_2", "best_of", "thinking", "store", "top_k",
 ]  # fmt: skip
 
 
@@ -79,6 +81,7 @@ def test_every_example_in_the_schema_is_good(small):
         "ResponsesRequest": "/v1/responses",
         "MessagesRequest": "/v1/messages",
         "CohereChatRequest": "/v2/chat",
+        "TokenCountRequest": "/v1/messages/count_tokens",
         "RerankRequest": "/v2/rerank",
         "JudgeRequest": "/v1/judge",
         "ArrangeRequest": "/v1/arrange",
@@ -103,8 +106,27 @@ values = st.recursive(
         | st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
+inner_texts = st.just("x") | st.lists(st.just({"type": "text", "text": "x"}) | values, max_size=2) | values
+sources = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "content", "base64", "url"])},
+    optional={"data": inner_texts, "content": inner_texts},
+)
+blocks = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "input_text", "output_text", "search_result", "document", "image", "tool_use"])},
+    optional={
+        "text": st.just("q") | values, "source": st.just("s") | sources | values, "title": scalars,
+        "content": inner_texts, "document": st.just({"id": "d", "data": {"text": "x"}}) | values, "data": values,
+        "id": scalars, "citations": st.fixed_dictionaries({"enabled": scalars}) | values,
+    },
+)  # fmt: skip
 messages = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "assistant", "tool"]), "content": values}),
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["user", "user", "system", "assistant", "developer", "tool"]),
+            "content": st.just("q") | st.lists(blocks, max_size=3) | values,
+        },
+        optional={"type": st.just("message") | values, "id": scalars, "status": scalars},
+    ),
     max_size=3,
 )
 schemas = st.fixed_dictionaries(
@@ -112,6 +134,17 @@ schemas = st.fixed_dictionaries(
     optional={"schema": st.just({"type": "object"}) | values, "json_schema": values, "format": values},
 )
 likely = {
+    "n": st.integers(0, 3) | values,
+    "logprobs": st.booleans() | st.integers(0, 3) | values,
+    "top_logprobs": st.integers(0, 3) | values,
+    "stream": st.booleans() | values,
+    "echo": st.booleans() | values,
+    "include": st.lists(st.just("message.output_text.logprobs") | scalars, max_size=2) | values,
+    "system": st.lists(blocks, max_size=2) | values,
+    "citation_options": st.fixed_dictionaries({"mode": st.sampled_from(["FAST", "ACCURATE", "OFF"]) | values}) | values,
+    "output_config": st.fixed_dictionaries({"format": schemas | values}) | values,
+    "text_1": st.just("q") | values,
+    "text_2": st.lists(st.text(max_size=8) | values, max_size=3),
     "prompt": st.text(max_size=8) | st.lists(st.integers(0, 300), max_size=4) | values,
     "input": messages | values,
     "text": st.fixed_dictionaries({"format": schemas | values}),
@@ -124,7 +157,17 @@ likely = {
     "instruction": st.just("i") | values,
     "answers": st.lists(st.text(max_size=8) | values, max_size=3),
     "records": st.lists(values, max_size=2),
-    "fairpos": st.fixed_dictionaries({}, optional={"methods": scalars | values, "seed": scalars, "ranker": scalars})
+    "fairpos": st.fixed_dictionaries(
+        {},
+        optional={
+            "methods": scalars | values,
+            "seed": scalars,
+            "ranker": scalars,
+            "citations": scalars,
+            "votes": scalars,
+            "fit": scalars,
+        },
+    )
     | values,
 }
 GOOD = {
@@ -133,7 +176,9 @@ GOOD = {
     "/v1/responses": {"input": "q", "documents": ["a", "b"], "max_output_tokens": 2},
     "/v1/messages": {"messages": [{"role": "user", "content": "q"}], "documents": ["a", "b"], "max_tokens": 2},
     "/v2/chat": {"messages": [{"role": "user", "content": "q"}], "documents": ["a", "b"], "max_tokens": 2},
+    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "q"}], "documents": ["a", "b"]},
     "/rerank": {"query": "q", "documents": ["a", "b"]},
+    "/v1/score": {"text_1": "q", "text_2": ["a", "b"]},
     "/v1/judge": {"instruction": "i", "answers": ["a", "b"]},
     "/v1/arrange": {"query": "q", "documents": ["a", "b"]},
     "/v1/calibrations": {"records": [{"id": "1", "query": "q", "passages": ["a", "b"]}], "count": 2, "layers": "all"},

@@ -1,4 +1,4 @@
-"""What clients are told of an upstream that fails now and then, in the middle of several calls, or after it was idle."""
+"""What clients are told of an upstream that fails now and then, in the middle of several calls, or after a pause."""
 
 import asyncio
 import threading
