@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from fairpos.backends.base import Backend, Call, Finish, Generate, Reply
@@ -53,7 +54,7 @@ async def first_prompt(endpoint: Endpoint, ask: Ask) -> tuple[Ask, Prompt | None
         ready, work = await _begin_on_endpoint(endpoint, ask)
         replies: list[Reply] | None = None
         while True:
-            calls = await asyncio.to_thread(_next_calls, work, replies)
+            calls = await endpoint.beside(partial(_next_calls, work, replies))
             if isinstance(calls, Finished):
                 return ready, None
             prompts = [call.prompt for call in calls if isinstance(call, Generate)]
@@ -99,7 +100,7 @@ async def _run_on_endpoint(endpoint: Endpoint, ask: Ask) -> tuple[Ask, Finished]
         replies: list[Reply] | None = None
         finish: Finish | None = None
         while True:
-            calls = await asyncio.to_thread(_next_calls, work, replies)
+            calls = await endpoint.beside(partial(_next_calls, work, replies))
             if isinstance(calls, Finished):
                 endpoint.check_outputs(calls.outputs)
                 return ready, Finished(calls.outputs, finish)
@@ -111,7 +112,7 @@ async def _run_on_endpoint(endpoint: Endpoint, ask: Ask) -> tuple[Ask, Finished]
 
 
 async def _begin_on_endpoint(endpoint: Endpoint, ask: Ask) -> tuple[Ask, Work[list[Output]]]:
-    return await asyncio.to_thread(_begin_work, ask, endpoint)
+    return await endpoint.beside(lambda: _begin_work(ask, endpoint))
 
 
 async def _with_capabilities(endpoint: Endpoint, run: Callable[[], Awaitable[T]]) -> T:

@@ -8,15 +8,19 @@ client can be told that and not only that something failed.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any, TypeVar
 
 from fairpos.backends.backoff import Backoff
 from fairpos.backends.base import Call, Generate, Reply
 from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import OpenAIClient
+from fairpos.backends.server import Server, count_tokens
 from fairpos.errors import BackendError
 from fairpos.prompts import Prompt
 from fairpos.types import Capability, Output
@@ -28,6 +32,8 @@ from .probes import Probes
 from .sizing import Limits
 from .traces import note_status, upstream_span
 from .turns import Turns
+
+T = TypeVar("T")
 
 _PROBE_S = 30.0  # for a few small calls
 _FAILED = ("http_error", "timeout", "malformed")
@@ -56,6 +62,7 @@ class Endpoint:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._given_up = False
+        self._waiting: set[Future[Any]] = set()  # what threads wait for
         self._failed: Reply | None = None  # the last call that did
 
     @property
@@ -78,17 +85,29 @@ class Endpoint:
 
     @property
     def context(self) -> int | None:
-        """Tokens that the model's context holds, where the upstream says it; waits for that."""
-        return self._access.backend(self.model).context
+        """Tokens that the model's context holds, where the upstream says it; waits for that, beside the loop."""
+        return self._wait_for(self._server()).contexts.get(self.model)
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether the upstream counts tokens."""
-        return self._access.backend(self.model).counts_tokens
+        """Whether the upstream counts tokens; waits for that, beside the loop."""
+        return self._wait_for(self._server()).tokenizes
 
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
-        """Tokens of each prompt; waits for the upstream where that counts."""
-        return self._access.backend(self.model).count_tokens(prompts)
+        """Tokens of each prompt; waits for the upstream where that counts, beside the loop."""
+        return self._wait_for(self._count_tokens(prompts))
+
+    async def beside(self, step: Callable[[], T]) -> T:
+        """Runs a step of the library's code, which may ask and wait here, in a thread of its own kind.
+
+        Cancelling it ends what the step waits for: a client that has gone leaves no thread behind.
+        """
+        context = contextvars.copy_context()
+        try:
+            return await self._loop.run_in_executor(self._access.threads, lambda: context.run(step))
+        except asyncio.CancelledError:
+            self.give_up()
+            raise
 
     async def find_capabilities(self) -> None:
         """Finds out what it can do.
@@ -126,13 +145,34 @@ class Endpoint:
         Raises:
             ServiceError: see `run_async`; or the client has gone.
         """
-        if self._given_up:
-            raise ServiceError(499, "client_gone", "the client went away")
-        return asyncio.run_coroutine_threadsafe(self.run_async(calls), self._loop).result()
+        return self._wait_for(self.run_async(calls))
 
     def give_up(self) -> None:
-        """Lets `run` make no more calls."""
+        """Ends what is waited for, and lets nothing more be asked."""
         self._given_up = True
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
+
+    def _wait_for(self, asked: Coroutine[None, None, T]) -> T:
+        """What came of something that the event loop does; for threads."""
+        waiting = asyncio.run_coroutine_threadsafe(asked, self._loop)
+        self._waiting.add(waiting)
+        if self._given_up:
+            waiting.cancel()
+        try:
+            return waiting.result()
+        except CancelledError:
+            raise ServiceError(499, "client_gone", "the client went away") from None
+        finally:
+            self._waiting.discard(waiting)
+
+    async def _server(self) -> Server:
+        return await self._access.backend(self.model).server()
+
+    async def _count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        backend = self._access.backend(self.model)
+        server = await backend.server()
+        return await backend.client.do(lambda core: count_tokens(core, server, self.model, prompts))
 
     async def _run_one(self, call: Call) -> Reply:
         safe = await beside(len(call.prompt.text), lambda: guarded_call(call))
@@ -166,6 +206,7 @@ class Access:
         self.limits = Limits(calls=most_calls)
         self.turns = Turns(overall, per_client)
         self.probes: Probes[frozenset[Capability]] = Probes(self._probe_model)
+        self.threads = ThreadPoolExecutor(overall, "fairpos-endpoint")  # what waits for the upstream holds up no other
         self.backend = lru_cache(maxsize=_MODELS)(self._backend_of)
         self._calls = OpenAIClient(
             url, api_key=key, timeout_s=timeout_s, attempts=_ATTEMPTS, backoff=_RETRY, concurrency=overall
@@ -174,6 +215,7 @@ class Access:
     async def close(self) -> None:
         """Breaks off what is on its way and closes the connections."""
         await self.probes.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._calls.close)
 
     def _backend_of(self, model: str) -> OpenAIBackend:

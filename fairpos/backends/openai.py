@@ -152,6 +152,10 @@ class OpenAIBackend:
         """`shows_documents`, in the client's own loop."""
         return await shows_documents(core, self.model)
 
+    async def server(self) -> Server:
+        """Which server it is and what it tells, found out without blocking the event loop."""
+        return await self.client.do(self._find_server)
+
     @property
     def context(self) -> int | None:
         """Tokens of prompt and reply together, where the server says it."""

@@ -1,6 +1,7 @@
 """Nothing stops the event loop or another client: every route under every fault of the upstream, and large requests."""
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -39,6 +40,10 @@ ROUTES = [
     ("/v1/judge", {"instruction": "i", "answers": DOCUMENTS}),
     ("/v1/arrange", {"query": "q", "documents": DOCUMENTS, "fairpos": {"methods": "edges"}}),
     ("/v1/completions", {"prompt": "x"}),
+    ("/v1/responses", {"input": "q", "documents": DOCUMENTS}),
+    ("/v1/messages", {"messages": QUESTION, "documents": DOCUMENTS, "max_tokens": 4, "stream": True}),
+    ("/v2/chat", {"messages": QUESTION, "documents": DOCUMENTS, "fairpos": VOTES}),
+    ("/v1/messages/count_tokens", {"messages": QUESTION}),
 ]
 
 
@@ -88,6 +93,30 @@ def test_clients_that_leave_a_hanging_upstream_take_their_calls_along():
         assert lags[-1].is_small, lags
         assert s.state.upstream.access.turns.waiting == 0
         until(lambda: up.gone == len(up.requests))
+
+
+def test_what_waits_to_count_an_upstreams_tokens_holds_up_nobody_and_leaves_no_thread():
+    """Fits ask for the context and for tokens in the middle of the library's own code."""
+    body = {"messages": QUESTION, "documents": DOCUMENTS, "fairpos": {"fit": "keep"}, "model": "m"}
+    with Scripted(hangs) as up, running({"tiny": tiny()}, upstream=up.url) as s:
+        threads = [threading.Thread(target=abandoned, args=(s.url, body)) for _ in range(24)]
+        for thread in threads:
+            thread.start()
+        until(lambda: up.requests)
+        chat = {"model": "tiny", "messages": QUESTION, "documents": DOCUMENTS, "max_tokens": 2}
+        assert httpx2.post(s.url + "/v1/chat/completions", json=chat, timeout=2).status_code == 200
+        for thread in threads:
+            thread.join()
+        until(lambda: s.state.metrics.open._value.get() == 0)
+        # Threads that are free take the next steps at once.
+        free = [s.state.upstream.access.threads.submit(time.monotonic) for _ in range(64)]
+        assert all(future.result(5) for future in free)
+
+
+def abandoned(url, body):
+    """A request whose client soon goes away."""
+    with contextlib.suppress(httpx2.TransportError):
+        httpx2.post(url + "/v1/chat/completions", json=body, timeout=3)
 
 
 def test_what_an_upstream_can_do_is_asked_once_for_all_and_a_failure_is_remembered():
