@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairpos.backends.base import BatchInvariance
 from fairpos.errors import InvalidOption
+from fairpos.methods.catalogue import parse
 from fairpos.model import FairModel
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from fairpos.attention.store import SegmentStore
+    from fairpos.backends.trained import TrainedFor
 
 
 def load(
@@ -22,6 +25,7 @@ def load(
     dtype: str | torch.dtype = "float32",
     device: str | None = None,
     batch_invariance: BatchInvariance = "order_free",
+    adapter: str | PathLike[str] | None = None,
     **options: object,
 ) -> FairModel:
     """Loads a model by name.
@@ -35,6 +39,8 @@ def load(
         batch_invariance: For which calls a local model's replies are the same to the bit whoever else is asked at the
             same time: "order_free" (those of methods that don't depend on the order), "always" or "never". Costs
             nearly nothing on a CPU and most of what batches gain on a GPU; see `fairpos.backends.side_by_side`.
+        adapter: Folder that `fairpos tune` wrote, for this local model; all methods but the one that it was trained
+            for are then refused. It is added to the weights and costs nothing.
         options: Further ones of transformers' `from_pretrained`, for a local model: device_map, attn_implementation,
             quantization_config, revision, trust_remote_code, ...
 
@@ -46,7 +52,7 @@ def load(
             run.
         MissingDependency: torch or transformers (for an endpoint httpx2), or what an option needs, are not installed.
         InvalidOption: a name that is no text, or an endpoint's that isn't complete; a dtype, a device or an option that
-            there isn't.
+            there isn't; an adapter of another model.
         UnsupportedModel: weights that aren't in memory.
     """
     if not isinstance(name, str | PathLike):
@@ -55,8 +61,8 @@ def load(
     if name.startswith("openai:"):
         from fairpos.backends.openai import connect
 
-        if device is not None or options:
-            given = sorted([*options, *([] if device is None else ["device"])])
+        local = {"device": device, "adapter": adapter}
+        if given := sorted([*options, *(each for each, value in local.items() if value is not None)]):
             raise InvalidOption(f"{', '.join(given)}: for local models; {name!r} is behind an endpoint")
         return FairModel(connect(name))
     from fairpos.models.loading import load_local
@@ -64,7 +70,11 @@ def load(
     model, tokenizer = load_local(name, dtype=dtype, device=device, options=options)
     from fairpos.backends.hf import HFBackend
 
-    return FairModel(HFBackend(model, tokenizer, name=name, batch_invariance=batch_invariance))
+    trained_for = None
+    if adapter is not None:
+        model, trained_for = _with_adapter(model, Path(adapter))
+    backend = HFBackend(model, tokenizer, name=name, batch_invariance=batch_invariance, trained_for=trained_for)
+    return FairModel(backend)
 
 
 def wrap(
@@ -89,3 +99,14 @@ def wrap(
     from fairpos.backends.hf import HFBackend
 
     return FairModel(HFBackend(model, tokenizer, store=store, batch_invariance=batch_invariance))
+
+
+def _with_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, TrainedFor]:
+    """The model with an adapter in its weights, and the attention that it may be asked with."""
+    from fairpos.backends.trained import TrainedFor
+    from fairpos.models.adapter import adapter_digest, merge_adapter, read_card
+
+    card = read_card(folder)
+    merged = merge_adapter(model, folder)
+    [owner] = parse(card.method) or (None,)
+    return merged, TrainedFor(owner, card.method, adapter_digest(folder))

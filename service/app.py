@@ -173,7 +173,13 @@ def _add_middleware(app: FastAPI, state: State) -> None:
 def _load_local(where: str, settings: Settings) -> FairModel:
     """A local model; a folder is meant as one only where it is there."""
     where = str(Path(where).expanduser()) if Path(where).expanduser().is_dir() else where
-    fair = fairpos.load(where, dtype=settings.dtype, device=settings.device, batch_invariance=settings.batch_invariance)
+    fair = fairpos.load(
+        where,
+        dtype=settings.dtype,
+        device=settings.device,
+        batch_invariance=settings.batch_invariance,
+        adapter=settings.adapter,
+    )
     if hasattr(fair.backend, "batch_tokens"):
         fair.backend.batch_tokens = settings.batch_tokens
     return fair

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         description="Whose replies don't depend on what they were batched with, to the bit: methods that are "
         "order-free, all, none.",
     )
+    adapter: str | None = Field(
+        None,
+        description="Folder of an adapter from `fairpos tune`, for the one local model; requests with another method "
+        "are refused.",
+    )
     upstream: str | None = Field(None, description="An OpenAI-compatible server: http://host:8000/v1.")
     upstream_key: SecretStr | None = Field(
         None, description="Sent upstream. Without it, and without api_keys, a client's own key is passed on."

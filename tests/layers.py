@@ -11,7 +11,7 @@ LAYERS: list[tuple[tuple[str, ...], str]] = [
         "the vocabulary",
     ),
     (
-        ("prompts", "tokenizing", "orders", "metrics", "aggregate", "plans", "attention", "models", "files"),
+        ("prompts", "tokenizing", "orders", "metrics", "aggregate", "plans", "attention", "files", "models"),
         "pure functions, tensors, files",
     ),
     (("backends",), "a model that can be asked"),
@@ -23,6 +23,7 @@ LAYERS: list[tuple[tuple[str, ...], str]] = [
     (("model", "opening"), "load, wrap, FairModel"),
     (("engines",), "a model in several processes"),
     (("audit",), "what position does to a model"),
+    (("tuning",), "weights that learn what a vote says"),
     (("fairpos",), "the package itself: what users import"),
     (("testing",), "contracts for plugins"),
     (("fairpos_service", "integrations", "cli"), "ways in from outside"),

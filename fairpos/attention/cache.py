@@ -80,6 +80,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 def _append_in_place(front: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor]:
     """The front of a buffer with `new` behind it, and the buffer; a new one where there is none, or no room."""
     length = front.shape[-2] if front.numel() else 0
+    if new.requires_grad or front.requires_grad:  # what the way back still looks at is never written over
+        both = torch.cat([front, new], dim=-2) if length else new.clone()
+        return both, both
     total = length + new.shape[-2]
     if buffer is None or total > buffer.shape[-2]:
         rows, heads, _, size = new.shape

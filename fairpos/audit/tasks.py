@@ -199,13 +199,14 @@ def _normalized_text(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def _value_of(segment: Segment) -> str:
+def value_of(segment: Segment) -> str:
+    """The value of a key-value pair (task kv)."""
     return segment.text.rsplit('"', 2)[1]
 
 
 def _named_value(item: Item, output: Output) -> str | None:
     text = (output.text or "").strip().lstrip('"')
-    return next((s.id for s in item.request.segments if text.startswith(_value_of(s))), None)
+    return next((s.id for s in item.request.segments if text.startswith(value_of(s))), None)
 
 
 def _value_is_gold(item: Item, output: Output) -> float:

@@ -28,10 +28,11 @@ from fairpos.backends.generation_config import (
 )
 from fairpos.backends.in_step import PromptsInStep, orders_shown
 from fairpos.backends.listing import HeldToListing
-from fairpos.backends.local_model import MODEL_ERRORS, LocalModel, some_tokens
+from fairpos.backends.local_model import MODEL_ERRORS, LocalModel
 from fairpos.backends.logits import RefuseNonFinite
 from fairpos.backends.rows import EachRowGuided, EachRowSamples, EachRowStops, GrowingText
 from fairpos.backends.tally import Tally
+from fairpos.backends.traits import some_tokens
 from fairpos.backends.voting import voting
 from fairpos.errors import FairposError, InvalidOption
 from fairpos.layout import Layout

@@ -61,6 +61,7 @@ from fairpos.backends.scoring import (
     vote_score,
 )
 from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decodes_side_by_side
+from fairpos.backends.trained import TrainedFor
 from fairpos.backends.unwrap import refuse_dropout
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt
@@ -78,7 +79,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
     """Runs calls on a causal language model of transformers.
 
     Args:
-        model, tokenizer, store, name: See `LocalModel`.
+        model, tokenizer, store, name, trained_for: See `LocalModel`.
         batch_tokens: Padded prompt tokens of one forward pass, at most (one prompt may be longer).
         batch_invariance: For which calls the reply is the same to the bit whoever else is asked at the same time:
             "order_free": those of methods that don't depend on the order of the segments. "always": all. "never":
@@ -99,8 +100,9 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         store: SegmentStore | None = None,
         name: str | None = None,
         batch_invariance: BatchInvariance = "order_free",
+        trained_for: TrainedFor | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, store=store, name=name)
+        super().__init__(model, tokenizer, store=store, name=name, trained_for=trained_for)
         self.batch_tokens = batch_tokens
         self.batch_invariance = batch_invariance_named(batch_invariance)
 
@@ -123,6 +125,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         generated: list[Placed[Generate]] = []
         scored: list[Placed[Score]] = []
         for place, call in enumerate(calls):
+            self.refuse_other_attention(call.attend)
             layout = self.layout(call.prompt)
             if isinstance(call, Generate):
                 generated.append(Placed(place, call, layout))
@@ -148,6 +151,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         from fairpos.attention.probe import read
 
         refuse_dropout(self.model)
+        self.refuse_other_attention(None)
         layouts = [self.layout(prompt) for prompt in prompts]
         tokens = [continuation(reply, self.tokenizer) for reply in replies]
         for i, layout in enumerate(layouts):

@@ -6,7 +6,6 @@ calls to them.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -27,10 +26,13 @@ from fairpos.backends.base import WHAT_FITS, AttentionOwner, Ballot
 from fairpos.backends.caches import StatesCache, TokensCache, new_plain_cache
 from fairpos.backends.logits import finite_logits
 from fairpos.backends.resolution import of_epsilon
+from fairpos.backends.trained import TrainedFor
+from fairpos.backends.traits import selects_keys, some_tokens
 from fairpos.backends.unwrap import plain_model, plain_tokenizer, refuse_dropout, refuse_unfit
 from fairpos.backends.voting import pooled
 from fairpos.errors import TooLong, UnsupportedModel
 from fairpos.layout import Layout
+from fairpos.models.revision import revision_of
 from fairpos.prompts import Prompt
 from fairpos.tokenizing import tokenize
 
@@ -47,6 +49,7 @@ class LocalModel:
         store: Keeps what methods read in segments, from one prompt to the next; for methods where a segment's keys
             depend on the prefix and itself alone. Such prompts then run one by one.
         name: What it is called in reports and profiles; None: as its config says, or its class.
+        trained_for: The attention that an adapter in its weights was trained for: all others are refused.
 
     Raises:
         UnsupportedModel: it is no model of transformers, an encoder-decoder, or has an adapter of virtual tokens.
@@ -60,12 +63,14 @@ class LocalModel:
         *,
         store: SegmentStore | None = None,
         name: str | None = None,
+        trained_for: TrainedFor | None = None,
     ) -> None:
         model = plain_model(model)
         refuse_unfit(model)
         self.model = model
         self.tokenizer = plain_tokenizer(tokenizer)
         self.store = store
+        self.trained_for = trained_for
         self._name = name
         self._revision: str | None = None
         self._words = frozenset(signature(model.forward).parameters)  # that the model has for its inputs
@@ -82,7 +87,8 @@ class LocalModel:
     @property
     def name(self) -> str:
         """The name it was loaded by, the model's own, or its class."""
-        return self._name or str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+        own = self._name or str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+        return own if self.trained_for is None else self.trained_for.named(own)
 
     @property
     def revision(self) -> str:
@@ -91,11 +97,7 @@ class LocalModel:
         Calibration profiles are kept under it, so that a fine-tuned model doesn't take its base model's.
         """
         if self._revision is None:
-            found = hashlib.sha256()
-            for parameter in self.model.parameters():
-                few = parameter.detach().reshape(-1)[:16].to("cpu", torch.bfloat16)
-                found.update(f"{tuple(parameter.shape)} {few.tolist()}".encode())
-            self._revision = found.hexdigest()[:12]
+            self._revision = revision_of(self.model)
         return self._revision
 
     @property
@@ -146,21 +148,32 @@ class LocalModel:
             rows = self.prefill(batch, cache)
         return rows[0] if len(rows) == 1 else pooled(torch.log_softmax(rows, dim=-1), pooling)
 
+    def refuse_other_attention(self, method: AttentionOwner | None) -> None:
+        """Refuses a call that an adapter in the weights wasn't trained for, as InvalidComposition."""
+        if self.trained_for is not None:
+            self.trained_for.refuse_other(method)
+
     @contextmanager
     def attending(
-        self, layouts: Sequence[Layout], method: AttentionOwner | None, new: int = 0
+        self, layouts: Sequence[Layout], method: AttentionOwner | None, new: int = 0, *, gradients: bool = False
     ) -> Iterator[tuple[Batch, Cache]]:
         """The batch and cache of one call. Where a method owns the attention: canonical layouts, and its cache.
 
+        Args:
+            layouts, method, new: The prompts, who may own the attention, how many tokens may come after them.
+            gradients: Whether the call's results lead back to the weights: for training (`fairpos.tuning`).
+
         Raises:
             TooLong: a prompt and `new` tokens after it are more than the model can hold.
-            UnsupportedModel: the method can't work on this model, or the model is being trained.
+            UnsupportedModel: the method can't work on this model, or a part of the model forgets at random.
+            InvalidComposition: the model's adapter was trained for another attention.
         """
         refuse_dropout(self.model)
+        self.refuse_other_attention(method)
         for layout in layouts:
             self.check_length(layout, new)
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             if method is None:
                 yield Batch(layouts), self.new_cache()
                 return
@@ -276,7 +289,7 @@ class LocalModel:
         select it, which short prompts don't show.
         """
         if self._pads_exactly is None:
-            exact = self.continues_exactly() and not _selects_keys(self.model)
+            exact = self.continues_exactly() and not selects_keys(self.model)
             self._pads_exactly = exact and self._prove_padding()
         return self._pads_exactly
 
@@ -385,14 +398,3 @@ class LocalModel:
                 f"got a prompt of {len(layout)} tokens and up to {new} new ones; "
                 f"the model's context is {self.context} tokens. {WHAT_FITS}"
             )
-
-
-def _selects_keys(model: PreTrainedModel) -> bool:
-    """Whether attention sees only the keys that an index ranks highest (DeepSeek V3.2 and its kin)."""
-    return any(name.startswith("index_topk") for name in model.config.get_text_config().to_dict())
-
-
-def some_tokens(model: PreTrainedModel, count: int) -> tuple[int, ...]:
-    """Tokens to find something out with."""
-    vocabulary = int(model.config.get_text_config().vocab_size)
-    return tuple((7 * i + count) % vocabulary for i in range(count))

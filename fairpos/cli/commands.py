@@ -25,6 +25,7 @@ from fairpos.cli import (  # noqa: F401  each adds its own
     rank,
     score,
     serve,
+    tune,
 )
 from fairpos.cli.app import app
 from fairpos.cli.calibrate import attn_rank, gold_panning, icr, positional_hidden  # noqa: F401  likewise

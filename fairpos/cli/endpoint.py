@@ -157,6 +157,8 @@ def open_model(
         return engine.open_local(name, local)
     if local.device is not None:
         raise InvalidOption(f"--device is where a local model runs; {name!r} is behind an endpoint")
+    if local.adapter is not None:
+        raise InvalidOption(f"--adapter changes the weights of a local model; {name!r} is behind an endpoint")
     from fairpos.backends.openai import connect
     from fairpos.backends.response_cache import ResponseCache
 

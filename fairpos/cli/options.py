@@ -69,6 +69,13 @@ class LocalOptions:
             rich_help_panel=_LOCAL,
         ),
     ] = "order_free"
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of an adapter from `fairpos tune`; only its own method is allowed then.",
+            rich_help_panel=_LOCAL,
+        ),
+    ] = None
 
     @property
     def invariance(self) -> BatchInvariance:
@@ -85,31 +92,10 @@ class LocalOptions:
         Raises:
             FairposError: it can't be loaded so.
         """
-        return load(name, dtype=self.dtype, device=self.device, batch_invariance=self.invariance)
-
-
-@dataclass(frozen=True)
-class Words:
-    """In which words a model is asked: a group of options (see `fairpos.cli.groups`)."""
-
-    template: TemplateName = None
-    system: Annotated[str | None, typer.Option(help="A system prompt, or @FILE.")] = None
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Length of a reply in text, at most.")] = None
-
-    def template_for(self, task: Task) -> Template | None:
-        """The template; None: the task's own.
-
-        Raises:
-            InvalidOption: its file can't be read.
-        """
-        return None if self.template is None else find_template(self.template, task)
-
-    def system_text(self) -> str:
-        """The system prompt, read from its file where it names one; empty: none.
-
-        Raises:
-            InvalidRequest: the file can't be read.
-        """
-        if self.system and self.system.startswith("@"):
-            return read_text(Path(self.system[1:]))
-        return self.system or ""
+        return load(
+            name,
+            dtype=self.dtype,
+            device=self.device,
+            batch_invariance=self.invariance,
+            adapter=self.adapter,
+        )
