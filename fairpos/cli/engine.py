@@ -76,6 +76,8 @@ class EngineOptions:
             return local.load(name)
         if self.more_endpoints:
             raise InvalidOption(f"--also-at is for an endpoint; {name!r} is a local model")
+        if local.adapter is not None:
+            raise InvalidOption("--adapter is for --engine process: actors load the model as it is")
         return on_ray.load(name, self._ray(), dtype=local.dtype, device=local.device, batch_invariance=local.invariance)
 
     def around_endpoint(self, fair: FairModel) -> FairModel:

@@ -99,3 +99,30 @@ class LocalOptions:
             batch_invariance=self.invariance,
             adapter=self.adapter,
         )
+
+
+@dataclass(frozen=True)
+class Words:
+    """In which words a model is asked: a group of options (see `fairpos.cli.groups`)."""
+
+    template: TemplateName = None
+    system: Annotated[str | None, typer.Option(help="A system prompt, or @FILE.")] = None
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Length of a reply in text, at most.")] = None
+
+    def template_for(self, task: Task) -> Template | None:
+        """The template; None: the task's own.
+
+        Raises:
+            InvalidOption: its file can't be read.
+        """
+        return None if self.template is None else find_template(self.template, task)
+
+    def system_text(self) -> str:
+        """The system prompt, read from its file where it names one; empty: none.
+
+        Raises:
+            InvalidRequest: the file can't be read.
+        """
+        if self.system and self.system.startswith("@"):
+            return read_text(Path(self.system[1:]))
+        return self.system or ""

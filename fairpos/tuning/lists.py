@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fairpos.audit.tasks import AuditTask, value_of
 from fairpos.backends.hf import HFBackend
@@ -78,7 +78,7 @@ def teach(
             said = asked.lessons({item.id: item.request for item in items}, journal, progress)
             return {lesson.id: lesson for lesson in said}
         _ask_for_options(local, task, items, teacher, journal, progress)
-        scores = {str(line["id"]): line["scores"] for line in journal.results()}
+        scores: dict[str, Any] = {str(line["id"]): line["scores"] for line in journal.results()}
     return {item.id: _voted_lesson(item, task, scores[item.id]) for item in items if scores[item.id]}
 
 

@@ -119,8 +119,8 @@ def tune(
     state = trainer.run(resume=resume, progress=lambda now: told("training", now.step, steps))
     told("auditing", 0, 1)
     report = _report_of(fair, task, [item for each in kept for item in each], tuning, folder, state)
-    counts = {"learned": sum(map(len, own)), "held_out": sum(map(len, others))}
-    report = replace(report, **counts, left_out=len(items) - sum(counts.values()))
+    n_learned, n_held_out = sum(map(len, own)), sum(map(len, others))
+    report = replace(report, learned=n_learned, held_out=n_held_out, left_out=len(items) - n_learned - n_held_out)
     write_saved(folder / REPORT, report.to_json())
     return report
 
