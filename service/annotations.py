@@ -26,21 +26,66 @@ def annotations_of(content: str, output: Output, documents: Sequence[Document]) 
 
 def annotate_reply(reply: dict[str, Any], prompt: Prompt, documents: Sequence[Document]) -> list[str]:
     """Annotates the messages of an upstream's reply, in place; returns the names that were not shown."""
+    names = _names_in(prompt)
+    unknown: list[str] = []
+    for choice in _choices_in(reply):
+        message = choice.get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(message, dict) and isinstance(content, str):
+            unknown += _annotate(message, content, names, documents)
+    return list(dict.fromkeys(unknown))
+
+
+class StreamAnnotator:
+    """Annotates an upstream's stream: a choice's citations come with the chunk that ends it, when all names are whole.
+
+    Args:
+        prompt: With the names that were shown.
+        documents: Of the request.
+    """
+
+    def __init__(self, prompt: Prompt, documents: Sequence[Document]) -> None:
+        self._names = _names_in(prompt)
+        self._documents = documents
+        self._texts: dict[int, str] = {}
+
+    def annotate(self, chunk: dict[str, Any]) -> list[str] | None:
+        """Annotates a chunk that ends a choice, in place; returns the names that were not shown. None: it ends none."""
+        unknown: list[str] | None = None
+        for choice in _choices_in(chunk):
+            index, delta = choice.get("index"), choice.get("delta")
+            index = index if isinstance(index, int) else 0
+            delta = delta if isinstance(delta, dict) else {}
+            content = delta.get("content")
+            self._texts[index] = self._texts.get(index, "") + (content if isinstance(content, str) else "")
+            if choice.get("finish_reason") is not None:
+                found = _annotate(delta, self._texts.pop(index), self._names, self._documents)
+                unknown = [*(unknown or []), *found]
+                choice["delta"] = delta
+        return unknown
+
+
+def _names_in(prompt: Prompt) -> dict[str, list[str]]:
+    """Whom each name in a prompt stands for."""
     names: dict[str, list[str]] = {}
     for name, id in prompt.names:
         names.setdefault(name, []).append(id)
-    unknown: list[str] = []
+    return names
+
+
+def _choices_in(reply: dict[str, Any]) -> list[dict[str, Any]]:
     choices = reply.get("choices")
-    for choice in choices if isinstance(choices, list) else []:
-        message = choice.get("message") if isinstance(choice, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(message, dict) or not isinstance(content, str):
-            continue
-        found = read_citations(content, names)
-        unknown += found.unknown
-        own = message.get("annotations")
-        message["annotations"] = [*(own if isinstance(own, list) else []), *_annotations(found.citations, documents)]
-    return list(dict.fromkeys(unknown))
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def _annotate(
+    told: dict[str, Any], content: str, names: dict[str, list[str]], documents: Sequence[Document]
+) -> Sequence[str]:
+    """Adds the citations of a text to what is told of it; returns the names that were not shown."""
+    found = read_citations(content, names)
+    own = told.get("annotations")
+    told["annotations"] = [*(own if isinstance(own, list) else []), *_annotations(found.citations, documents)]
+    return found.unknown
 
 
 def _annotations(citations: Sequence[Citation], documents: Sequence[Document], moved: int = 0) -> list[dict[str, Any]]:

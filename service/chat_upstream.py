@@ -18,7 +18,7 @@ from fairpos.prompts import Prompt
 from fairpos.types import Turn
 
 from . import documents
-from .annotations import annotate_reply, annotations_of
+from .annotations import StreamAnnotator, annotate_reply, annotations_of
 from .answering import answer, first_prompt
 from .asking import CHAT, Ask, count_methods
 from .bodies import beside
@@ -47,7 +47,7 @@ async def complete_upstream(
     cites = conversation.options.citations
     if cites and conversation.options.documents == "pass":
         raise ServiceError(422, "unsupported_parameter", "citations need the documents inline: their names are shown")
-    if prompt is None or (cites and body.get("stream")):  # annotations come with the whole text
+    if prompt is None:
         return await _reply_of_votes(request, state, endpoint, model, body, ask, conversation)
     order = prompt.request.ids
     what = Done(methods=ask.spec, order=list(order), orders=[list(order)], calls=1, notes=list(ask.notes))
@@ -57,16 +57,29 @@ async def complete_upstream(
     what.profile = done(ask, []).profile
     places = {document.segment.id: i for i, document in enumerate(conversation.documents)}
 
+    annotator = StreamAnnotator(prompt, conversation.documents)
+    begun = False
+
     def edit(reply: dict[str, Any]) -> dict[str, Any]:
+        nonlocal begun
         recount_citations(reply, [places[id] for id in order])
-        if cites:
-            what.unknown_citations = annotate_reply(reply, prompt, conversation.documents)
+        unknown: Sequence[str] | None = None
+        if cites and "chunk" in str(reply.get("object")):
+            unknown = annotator.annotate(reply)
+        elif cites:
+            unknown = annotate_reply(reply, prompt, conversation.documents)
+        if unknown is None and begun:  # in the middle of a stream
+            return reply
+        begun = True
+        what.unknown_citations = list(dict.fromkeys([*what.unknown_citations, *(unknown or ())]))
         return {**reply, "fairpos": what.model_dump()}
 
     content = await beside(
         len(prompt.text), lambda: json.dumps(_arranged_body(body, conversation, prompt, model)).encode()
     )
-    return await upstream.relay(request, "/chat/completions", content, edit=edit, headers=headers(what))
+    return await upstream.relay(
+        request, "/chat/completions", content, edit=edit, every_event=cites, headers=headers(what)
+    )
 
 
 def _ask_of(body: dict[str, Any], conversation: Conversation, state: State) -> Ask:

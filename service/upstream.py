@@ -10,7 +10,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 
 import httpx2
@@ -20,6 +20,7 @@ from fairpos.backends.backoff import retry_after_s
 from fairpos.backends.base import Reply
 
 from .connection import Broken, Relay
+from .edits import Edit, events_edited, json_edited
 from .encoding import Decoder
 from .endpoint import Access, Endpoint, refused
 from .errors import ServiceError
@@ -46,14 +47,10 @@ _HOP = frozenset(
 _OURS = frozenset({b"host", b"content-length", b"content-encoding", b"expect"})
 _SERVERS = frozenset({b"date", b"server"})  # written by our own server
 
-_EVENT = re.compile(rb"^data: ?(\{.*\})\r?\n\r?\n", re.MULTILINE)
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
-_LONGEST_HEAD = 65536
 _STALE_S = 0.25  # a connection that ends later had its request read
 _OLD_CONNECTIONS = 4  # that are tried for one request: all that are open may have been closed together
 _POOLS = 16
-
-Edit = Callable[[dict[str, object]], dict[str, object]]
 
 
 class Upstream:
@@ -119,6 +116,7 @@ class Upstream:
         content: bytes,
         *,
         edit: Edit | None = None,
+        every_event: bool = False,
         headers: dict[str, str] | None = None,
         root: bool = False,
     ) -> Relay:
@@ -129,6 +127,7 @@ class Upstream:
             path: Below the base URL: "/chat/completions".
             content: The body.
             edit: Changes a JSON reply, or the first event of a stream; None: nothing is looked at.
+            every_event: Whether it changes all events of a stream.
             headers: More headers for the reply.
             root: Whether the path begins at the server's root, not below the base URL: "/tokenize".
 
@@ -152,7 +151,7 @@ class Upstream:
         # Nothing can be added to a stream that is packed in a way that we don't know.
         chunks = self._chunks_of(response, decoder, can_tell=streams and (encoded == "identity" or decoder is not None))
         if edit is not None and response.status_code < 400:
-            chunks = _first_event_edited(chunks, edit) if streams else _json_edited(chunks, edit)
+            chunks = events_edited(chunks, edit, every=every_event) if streams else json_edited(chunks, edit)
         return Relay(chunks, response.status_code, raw_headers=raw, headers=headers, told_end=streams)
 
     async def models(self) -> list[dict[str, object]]:
@@ -330,37 +329,3 @@ def _wants_stream(content: bytes) -> bool:
 
 def _words_of(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-async def _json_edited(chunks: AsyncIterator[bytes], edit: Edit) -> AsyncIterator[bytes]:
-    """A JSON object changed; anything else as it is."""
-    body = b"".join([chunk async for chunk in chunks])
-    yield _edited_json(body, edit)
-
-
-async def _first_event_edited(chunks: AsyncIterator[bytes], edit: Edit) -> AsyncIterator[bytes]:
-    """The first event of a stream changed, the rest untouched and unbuffered."""
-    head = b""
-    seen = False
-    async for chunk in chunks:
-        if seen:
-            yield chunk
-            continue
-        head += chunk
-        found = _EVENT.search(head)
-        if found is not None:
-            seen = True
-            yield head[: found.start(1)] + _edited_json(found[1], edit) + head[found.end(1) :]
-        elif len(head) > _LONGEST_HEAD:  # no event that we know
-            seen = True
-            yield head
-    if not seen:
-        yield head
-
-
-def _edited_json(body: bytes, edit: Edit) -> bytes:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-    return json.dumps(edit(value)).encode() if isinstance(value, dict) else body

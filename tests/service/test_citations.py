@@ -1,12 +1,15 @@
 """Citations over HTTP: annotations as OpenAI's clients read them, whole, streamed, and of an upstream."""
 
+import asyncio
 import json
+import threading
 
 import httpx2
 import pytest
 
 from tests.fake_endpoint import FakeEndpoint, Text
 from tests.service.running import running, tiny
+from tests.service.upstream import Scripted, chunk, dies_in_stream
 
 CHAT = "/v1/chat/completions"
 DOCUMENTS = [
@@ -49,12 +52,62 @@ def test_an_upstreams_reply_is_annotated(upstream, methods, documents):
     assert "[loom] Looms: Cards steered it." in sent
 
 
-def test_a_stream_has_them_at_its_end(upstream):
-    service, _ = upstream
-    lines = ask(service.url, stream=True, fairpos=WANTED).text.split("\n\n")
-    chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
-    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
-    assert [delta["annotations"] for delta in deltas if "annotations" in delta] == [expected()]
+def chunks_of(reply):
+    return [json.loads(block.removeprefix("data: ")) for block in reply.split("\n\n") if block.startswith("data: {")]
+
+
+def test_a_stream_has_them_at_its_end_and_its_text_at_once():
+    """Two choices, each name in several chunks, and a pause in the middle."""
+    pieces = [(0, "By Ada [pa"), (1, "Nobody [no"), (0, "ge], on cards (Doc loo"), (0, "m) [nobody9]."), (1, "body8].")]
+    go_on = threading.Event()
+
+    async def handler(request, connection):
+        if request.method == "GET":
+            await connection.json({"data": []})
+            return
+        await connection.head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+        for place, (index, piece) in enumerate(pieces):
+            told = chunk(piece)
+            told["choices"][0]["index"] = index
+            event = b"data: " + json.dumps(told).encode() + (b"\r\n\r\n" if place % 2 else b"\n\n")
+            await connection.chunk(event[:9])
+            await connection.chunk(event[9:])
+            if place == 1:
+                await asyncio.to_thread(go_on.wait, 20)
+        for index in (0, 1):
+            told = chunk(None, "stop")
+            told["choices"][0]["index"] = index
+            await connection.chunk(b"data: " + json.dumps(told).encode() + b"\n\n")
+        await connection.chunk(b"data: [DONE]\n\n")
+        await connection.send(b"0\r\n\r\n")
+
+    body = {"model": "m", "messages": [{"role": "user", "content": "Who?"}], "documents": DOCUMENTS, "stream": True}
+    with Scripted(handler) as up, running(upstream=up.url) as service:
+        url = service.url + "/v1/chat/completions"
+        with httpx2.stream("POST", url, json={**body, "fairpos": WANTED}, timeout=60) as reply:
+            text = ""
+            for part in reply.iter_text():
+                text += part
+                if "Nobody [no" in text:
+                    go_on.set()  # what came first was passed on before the rest was there
+    assert text.endswith("data: [DONE]\n\n")
+    chunks = chunks_of(text.replace("\r\n", "\n"))
+    choices = [choice for each in chunks for choice in each["choices"]]
+    assert [(c["index"], c["delta"]["content"]) for c in choices if "content" in c["delta"]] == pieces
+    noted = {c["index"]: c["delta"]["annotations"] for c in choices if "annotations" in c["delta"]}
+    assert noted == {0: expected(), 1: []}
+    told = [each["fairpos"] for each in chunks if "fairpos" in each]
+    assert told[0]["order"] == ["loom", "page"]
+    assert told[-1]["unknown_citations"] == ["nobody9", "nobody8"]
+    assert len(told) == 3
+
+
+def test_a_stream_with_citations_that_breaks_off_says_so():
+    with Scripted(dies_in_stream) as up, running(upstream=up.url) as service:
+        text = ask(service.url, model="m", stream=True, fairpos=WANTED).text
+    first, last = chunks_of(text)
+    assert first["choices"][0]["delta"] == {"content": "hel"}
+    assert last["error"]["code"] == "upstream_stream_broken"
 
 
 def test_nobody_who_does_not_ask_gets_any(upstream):
