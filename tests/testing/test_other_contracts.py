@@ -27,6 +27,7 @@ from fairpos.testing.relevances import RELEVANCE_CONTRACT, check_relevance, rele
 from fairpos.testing.subjects import RecordingBackend, ToldBackend, biased_backend, wordy_backend
 from fairpos.testing.tiny import tiny_backend
 from fairpos.types import Capability, Usage
+from tests.set_encoder_checkpoint import write_checkpoint
 
 
 def first_cells(page: str) -> list[str]:
@@ -55,11 +56,18 @@ def worded_alone(call: Call) -> Reply:
 RANKER_MODELS: dict[str, Backend] = {"likelihood": ToldBackend(worded), "candidates": ToldBackend(worded_alone)}
 
 
+@pytest.fixture(scope="module")
+def told_of(tmp_path_factory):
+    """Options that a ranker or relevance can't do without, by its name."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("set-encoder"))
+    return {"set_encoder": {"model": str(folder)}}
+
+
 @pytest.mark.parametrize("check", RANKER_CONTRACT.checks)
 @pytest.mark.parametrize("name", RANKERS)
-def test_every_ranker_keeps_the_contract(name, check):
+def test_every_ranker_keeps_the_contract(name, check, told_of):
     models = [RANKER_MODELS[name]] if name in RANKER_MODELS else []
-    RANKER_CONTRACT.checks[check](RankerCase.of(RANKERS[name](), *models))
+    RANKER_CONTRACT.checks[check](RankerCase.of(RANKERS[name](**told_of.get(name, {})), *models))
 
 
 @pytest.mark.parametrize("name", RANKERS)
@@ -132,8 +140,8 @@ def test_a_ranker_may_ask_for_what_only_a_model_of_its_own_can_answer():
 
 @pytest.mark.parametrize("check", RELEVANCE_CONTRACT.checks)
 @pytest.mark.parametrize("name", sorted(set(RELEVANCE) - {"cross_encoder"}))  # which has no model in here
-def test_every_relevance_keeps_the_contract(name, check):
-    RELEVANCE_CONTRACT.checks[check](RELEVANCE[name]())
+def test_every_relevance_keeps_the_contract(name, check, told_of):
+    RELEVANCE_CONTRACT.checks[check](RELEVANCE[name](**told_of.get(name, {})))
 
 
 @dataclass(frozen=True)
