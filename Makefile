@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two threads unless the caller says otherwise: what the figures in the documentation were measured with.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench browser-test engine-test integration-test wheel-test client-test docs docs-site serve clean
+.PHONY: demo test check bench browser-test engine-test integration-test ray-test wheel-test client-test docs docs-site serve clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -50,6 +50,17 @@ $(LANGCHAIN)/installed: pyproject.toml constraints.txt
 		--editable '.[langchain,remote]' langchain-tests pytest
 	touch $@
 
+# Ray, which is as large as all of the rest without torch: the same versions, in an environment of its own.
+RAY := .venv-ray
+$(RAY)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --upgrade pip
+	$(RAY)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,local,service]' pytest psutil pyyaml
+	touch $@
+
+ray-test: $(RAY)/installed
+	RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/engines tests/service/test_replicas.py
+
 integration-test: $(INTEGRATIONS)/installed $(LANGCHAIN)/installed
 	$(LANGCHAIN)/bin/python -m pytest --noconftest -o asyncio_mode=auto \
 		-o asyncio_default_fixture_loop_scope=function -k 'not stream_time' \
@@ -94,4 +105,4 @@ serve: .venv/installed
 	$(BIN)/python -m fairpos serve --model smollm2
 
 clean:
-	rm -rf .venv .venv-docs .venv-langchain .venv-integrations .clients site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs .venv-langchain .venv-integrations .venv-ray .clients site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ from fairpos.engines.on_ray import Ray
 from fairpos.errors import InvalidOption
 from fairpos.model import FairModel
 
-_PANEL = "Past one process (docs/scale.md)"
+PANEL = "Past one process (docs/scale.md)"
 
 
 @dataclass(frozen=True)
@@ -24,26 +24,26 @@ class EngineOptions:
 
     engine: Annotated[
         Literal["process", "ray"],
-        typer.Option(help="process: in this one; ray: in actors of Ray, one model each.", rich_help_panel=_PANEL),
+        typer.Option(help="process: in this one; ray: in actors of Ray, one model each.", rich_help_panel=PANEL),
     ] = "process"
     ray_address: Annotated[
         str | None,
         typer.Option(
             help="Of a Ray cluster: auto, host:6379; RAY_ADDRESS where not given, else one of its own on this machine.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
         ),
     ] = None
     actors: Annotated[
-        int | None, typer.Option(min=1, help="How many; what the cluster has room for.", rich_help_panel=_PANEL)
+        int | None, typer.Option(min=1, help="How many; what the cluster has room for.", rich_help_panel=PANEL)
     ] = None
-    actor_cpus: Annotated[float | None, typer.Option(help="Cores of an actor: 1.", rich_help_panel=_PANEL)] = None
-    actor_gpus: Annotated[float | None, typer.Option(help="GPUs of an actor: 0.", rich_help_panel=_PANEL)] = None
+    actor_cpus: Annotated[float | None, typer.Option(help="Cores of an actor: 1.", rich_help_panel=PANEL)] = None
+    actor_gpus: Annotated[float | None, typer.Option(help="GPUs of an actor: 0.", rich_help_panel=PANEL)] = None
     more_endpoints: Annotated[
         list[str] | None,
         typer.Option(
             "--also-at",
             help="A further address of an endpoint's model, http://host:8000/v1; may be repeated: actors take turns.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=PANEL,
         ),
     ] = None
 
