@@ -55,7 +55,8 @@ class Cluster:
     ) -> None:
         ray.shutdown()
         for node in reversed(self._nodes):
-            kill_all([*children_of(node.pid), psutil.Process(node.pid)])
+            kill_all(children_of(node.pid))
+            node.kill()
             node.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 

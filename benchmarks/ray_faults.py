@@ -132,17 +132,22 @@ def killed_round(kind: str, draw: random.Random, cluster: Cluster, records: Path
     return found | {"ok": ok} | ({} if ok else {"said": said[-500:]})
 
 
-def rounds(count: int, there: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """So many more rounds, the kinds in turn; each is printed as it ends."""
-    found = list(there)
+def run_rounds(count: int, found: dict[str, list[dict[str, object]]]) -> None:
+    """So many more rounds, the kinds in turn; each is printed and written as it ends."""
     with Cluster() as cluster, tempfile.TemporaryDirectory() as folder:
         records = Path(folder) / "pairs.jsonl"
         write_records(records)
-        for number in range(len(there), len(there) + count):
+        for number in range(len(found["rounds"]), len(found["rounds"]) + count):
             cluster.mend()
-            found.append(killed_round(KINDS[number % 3], random.Random(number), cluster, records))
-            print(json.dumps(found[-1]), flush=True)
-    return found
+            found["rounds"].append(killed_round(KINDS[number % 3], random.Random(number), cluster, records))
+            print(json.dumps(found["rounds"][-1]), flush=True)
+            write_results(found)
+
+
+def write_results(found: dict[str, list[dict[str, object]]]) -> None:
+    """The file, and its table in docs/scale.md."""
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    fill("scale.md", "ray-faults", table(found))
 
 
 def seconds_of(fair: FairModel, requests: Sequence[Request], methods: str, repeats: int) -> float:
@@ -215,9 +220,8 @@ def main() -> None:
         found["endpoint"], found["smollm2"] = endpoint_speed(), model_speed()
         print(json.dumps({name: found[name] for name in ("endpoint", "smollm2")}, indent=1))
     else:
-        found["rounds"] = rounds(given.rounds, found["rounds"])
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    fill("scale.md", "ray-faults", table(found))
+        run_rounds(given.rounds, found)
+    write_results(found)
     if not all(each["ok"] for each in found["rounds"]):
         sys.exit(1)
 
