@@ -1,11 +1,12 @@
 """Every method on every task it is for, on SmolLM2-135M: what it does to accuracy and consistency, and what it costs.
 
-    python -m benchmarks.evidence                    all of it, then docs/evidence.md: about an hour on two cores
+    python -m benchmarks.evidence                    all of it, then docs/evidence.md
     python -m benchmarks.evidence --tasks kv --methods placements --update     these rows anew, the others as they are
     python -m benchmarks.evidence --tasks judge --methods pine --items 8 --out FOLDER     a slice, elsewhere
 
-The data are in data/ with their provenance. Every item is asked in rotations that put its right segment at the
-positions named, so that accuracy is a mean over orders and not that of one order. Intervals are at 95 %: paired
+The data are in data/ with their provenance. Every item is asked in all rotations, which put its right segment at every
+position, so that accuracy is a mean over positions: fewer would weigh both ends too much, where models read best. A
+method that is free of order is asked once an item, since all its orders are one call. Intervals are at 95 %: paired
 bootstraps over items for accuracy and differences, Wilson's for consistency. Methods that are compared with the plain
 model on fewer items are compared on the same items. float32; a seed fixes all that is drawn; only the seconds depend on
 the machine.
@@ -59,7 +60,6 @@ class Study:
         items: The plain model's number of items.
         methods: Method -> number of items, at most `items`.
         segments: To which pairs and groups are cut.
-        orders: Positions of the right segment; None: all.
         subset: Only records with this value of `subset`.
         note: What a reader should know.
         batch: Items that run together.
@@ -71,7 +71,6 @@ class Study:
     items: int
     methods: Mapping[str, int]
     segments: int | None = None
-    orders: int | None = None
     subset: str | None = None
     note: str = ""
     batch: int = 2
@@ -134,7 +133,6 @@ STUDIES: Mapping[str, Study] = {
             **each(6, "ascending", "descending", "edges"),
         },
         segments=10,
-        orders=3,
         note="Exact match of the first tokens generated, in the plain prompt of benchmarks/data/README.md. Six lists "
         "show cost and large effects alone; more in attention-family.md, voting.md and reordering.md.",
     ),
@@ -149,7 +147,6 @@ STUDIES: Mapping[str, Study] = {
             **each(5, "ascending", "descending", "edges"),
         },
         segments=5,
-        orders=2,
         note="Right if the text holds an accepted answer; greedy, 32 tokens at most. Five questions show cost alone; "
         "more in attention-family.md, voting.md and reordering.md.",
     ),
@@ -192,7 +189,7 @@ def run(fair: FairModel, name: str, study: Study, most: int | None, folder: Path
                 TASKS[study.task],
                 items[:count],
                 [method],
-                Plan(orders=study.orders, cross=cross),
+                Plan(cross=cross),
                 batch=study.batch,
                 journal=journal,
             )

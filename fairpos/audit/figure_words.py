@@ -22,7 +22,7 @@ class FigureWords:
 
 
 FIGURES: Sequence[FigureWords] = (
-    FigureWords("accuracy", "accuracy, mean over orders"),
+    FigureWords("accuracy", "accuracy, mean over orders", "Of fewer orders than segments, both ends weigh the most."),
     FigureWords("worst_position", "accuracy at the worst position"),
     FigureWords("gap", "gap between best and worst position", "Above 0 by chance too; the test below tells."),
     FigureWords("primacy", "primacy", "Accuracy at the first position minus that at the middle ones."),

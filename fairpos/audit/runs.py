@@ -42,7 +42,8 @@ class Plan:
     """How items are asked.
 
     Attributes:
-        orders: Positions of the gold segment; None: all.
+        orders: How many positions of the gold segment, evenly spread, the first and the last among them; None: all.
+            Fewer weigh both ends, where models read best, more than a mean over all positions does.
         cross: Also turn the labels; for tasks with labels.
         ranker: For task "rank".
         verdicts: See `fairpos.runner.run`.

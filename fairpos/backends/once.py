@@ -1,8 +1,8 @@
-"""A backend that is asked each scored call once: what an audit repeats, it remembers.
+"""A backend that is asked each call once whose reply is a function of the call: what an audit repeats, it remembers.
 
 Methods that are free of order make the same prompts of every order, a swap asks what the plain model was asked, and a
-prompt without content is the same for all items. Scores are a function of the call, so that a remembered reply is the
-reply; generated text is asked for anew.
+prompt without content is the same for all items. Scores are such replies, and so is a greedy text of a local model that
+doesn't depend on its batch; any other text is asked for anew.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fairpos.attention.reading import Pairs, Reading
-from fairpos.backends.base import AttentionReader, Backend, Call, Reply, Score, attention_reader
+from fairpos.backends.base import AttentionReader, Backend, Call, Generate, Reply, Score, attention_reader
 from fairpos.prompts import Prompt
 from fairpos.types import Capability
 
 
 class OnceBackend(Backend, AttentionReader):
-    """Remembers replies to scored calls for as long as it lives; they count as cached.
+    """Remembers replies for as long as it lives; they count as cached.
 
     Costs: some hundred bytes a call, and the prompts.
 
@@ -30,7 +30,7 @@ class OnceBackend(Backend, AttentionReader):
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.seconds = 0.0
-        self._known: dict[Score, tuple[Reply, float]] = {}
+        self._known: dict[Call, tuple[Reply, float]] = {}
 
     @property
     def name(self) -> str:
@@ -43,11 +43,11 @@ class OnceBackend(Backend, AttentionReader):
         return self.backend.capabilities
 
     def run(self, calls: Sequence[Call]) -> list[Reply]:
-        """Replies in the order of the calls; equal scored calls are made once, as if alone."""
+        """Replies in the order of the calls; equal calls that repeat are made once, as if alone."""
         # Only what doesn't depend on its batch is a function of the call.
         calls = [replace(call, batch_invariant=True) if isinstance(call, Score) else call for call in calls]
-        new = list(dict.fromkeys(call for call in calls if isinstance(call, Score) and call not in self._known))
-        others = [call for call in calls if not isinstance(call, Score)]
+        new = list(dict.fromkeys(call for call in calls if self._repeats(call) and call not in self._known))
+        others = [call for call in calls if not self._repeats(call)]
         started = time.perf_counter()
         replies = self.backend.run([*new, *others]) if new or others else []
         each = (time.perf_counter() - started) / max(1, len(replies))
@@ -57,7 +57,7 @@ class OnceBackend(Backend, AttentionReader):
         self._known |= {call: (reply, each) for call, reply in fresh.items() if reply.status in ("ok", "partial")}
         found = []
         for call in calls:
-            if not isinstance(call, Score):
+            if not self._repeats(call):
                 found.append(next(rest))
                 self.seconds += each
             elif call in fresh:
@@ -70,6 +70,13 @@ class OnceBackend(Backend, AttentionReader):
                 found.append(replace(reply, usage=reply.usage.as_cached()))
                 self.seconds += seconds
         return found
+
+    def _repeats(self, call: Call) -> bool:
+        """Whether the reply to a call is the same each time."""
+        if isinstance(call, Score):
+            return True
+        # Who can lend its attention is a local model, and keeps what `batch_invariant` promises.
+        return call.batch_invariant and "attention" in self.capabilities and _is_greedy(call)
 
     def read_attention(
         self,
@@ -87,3 +94,9 @@ class OnceBackend(Backend, AttentionReader):
         """
         reader = attention_reader(self.backend)
         return reader.read_attention(prompts, heads=heads, pairs=pairs, last_only=last_only, replies=replies)
+
+
+def _is_greedy(call: Generate) -> bool:
+    """Whether a text is generated greedily and nobody looks on."""
+    decoding = call.decoding
+    return decoding.is_plain and decoding.temperature == 0 and not decoding.guides and decoding.live is None

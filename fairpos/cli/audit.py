@@ -48,9 +48,14 @@ class Design:
 
     from_: Annotated[str, typer.Option("--from", help="Format of the data, as in `fairpos judge`.")] = "fairpos"
     segments: Annotated[int | None, typer.Option(min=2, help="Segments of an item, where records have more.")] = None
-    orders: Annotated[int | None, typer.Option(min=2, help="Positions of the right segment; all where not given.")] = (
-        None
-    )
+    orders: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="At how many positions the right segment is asked, evenly spread from the first to the last; all "
+            "where not given. Fewer weigh both ends more than a mean over all positions does.",
+        ),
+    ] = None
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many items.")] = None
     cross: Annotated[
         Literal["auto", "none", "labels"],

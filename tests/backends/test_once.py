@@ -1,11 +1,11 @@
-"""Scored calls are made once; generated text is not remembered; failures are tried again."""
+"""Calls that repeat are made once; other texts are not remembered; failures are tried again."""
 
 from dataclasses import replace
 
 import pytest
 
 from fairpos import Request
-from fairpos.backends.base import Generate, Reply, Score
+from fairpos.backends.base import Decoding, Generate, Live, Reply, Score
 from fairpos.backends.fake import FakeBackend
 from fairpos.backends.once import OnceBackend
 from fairpos.errors import UnsupportedBackend
@@ -52,6 +52,32 @@ def test_texts_are_asked_for_anew_and_stay_in_their_places():
     assert [bool(reply.text) for reply in replies] == [True, False, True, False]
     once.run([text])
     assert len(asked) == 4
+
+
+def test_greedy_texts_that_no_batch_changes_are_remembered_of_a_local_model():
+    asked.clear()
+    once = OnceBackend(Counted(capabilities=frozenset({"attention", "generate"})))
+    alone = Generate(score().prompt, batch_invariant=True)
+    first, again = once.run([alone, alone])
+    assert asked == [alone]
+    assert first.text == again.text != ""
+    assert (first.usage.cached, again.usage.cached) == (0, 1)
+    for other in (
+        Generate(score().prompt),  # may depend on its batch
+        replace(alone, decoding=Decoding(temperature=1.0, seed=3)),
+        replace(alone, decoding=Decoding(live=Live(print, bool))),
+    ):
+        asked.clear()
+        once.run([other])
+        once.run([other])
+        assert len(asked) == 2
+
+
+def test_an_endpoint_promises_nothing_of_the_kind():
+    asked.clear()
+    once = OnceBackend(Counted(capabilities=frozenset({"generate"})))
+    once.run([Generate(score().prompt, batch_invariant=True)] * 2)
+    assert len(asked) == 2
 
 
 def test_a_failure_is_not_remembered():
