@@ -8,11 +8,12 @@ import pytest
 import torch
 import transformers
 
-from benchmarks.architectures import METHODS, check_method
+from benchmarks.architectures import METHODS, check_method, plain_tokens, stock_tokens
 from fairpos.attention.cache import kept_in
 from fairpos.attention.placements import PlacementsAttention, reordered
 from fairpos.attention.probe import read
 from fairpos.attention.seam import seam_of
+from fairpos.backends.base import Decoding
 from fairpos.backends.hf import HFBackend
 from fairpos.errors import UnsupportedModel
 from fairpos.layout import Layout
@@ -136,3 +137,29 @@ def test_text_prompts_of_image_text_models(name):
     for text in ("set_based", "pine"):
         [method] = parse(text)
         assert check_method(model, local, method, *METHODS[text]) == "right", text
+
+
+@pytest.mark.parametrize("experts", [1, 4])
+def test_one_segment_of_llama4_in_half_precision_is_the_plain_prompt_where_no_router_chooses(experts):
+    """With 1 of 4 experts, rounding decides where a router on the edge sends a token; see docs/models.md."""
+    options = FAMILIES["llama4_text"] | {"num_local_experts": experts, "num_experts_per_tok": experts}
+    ids, _ = random_prompt()
+    model = small_model("llama4_text", dtype=torch.bfloat16, **options)
+    local, plain = HFBackend(model, Tokens()), plain_logits(model, ids)[-1].float()
+    for text in ("set_based", "rotor"):
+        logits = local.logits([Layout.of(ids, [(4, len(ids) - 6)])], parse(text)[0])[0]
+        assert (logits - plain).norm() < 0.05 * plain.norm(), text
+
+
+@pytest.mark.parametrize("name", ["deepseek_v32", "glm_moe_dsa"])
+def test_indexers_that_select_keys_go_on_from_their_cache_as_if_they_read_everything_again(name):
+    """Enough heads that no two keys tie at zero, as in the released models; the index takes 8 of 70 keys."""
+    model = small_model(name, index_n_heads=32)
+    ids, _ = random_prompt(0, (20, 20, 20))
+    local, layout, reply = HFBackend(model, Tokens()), Layout.of(ids, []), (5, 9, 2, 7)
+    found = local.generate([layout], None, Decoding(max_new_tokens=8))[0]
+    assert found == plain_tokens(model, ids, 8)
+    assert found == stock_tokens(model, ids)[:8]
+    [((log_prob, _), _)] = local.score([layout], [(reply, (5, 9))])
+    rows = torch.log_softmax(plain_logits(model, [*ids, *reply]), dim=-1)[len(ids) - 1 :]
+    assert log_prob == pytest.approx(sum(float(rows[k, t]) for k, t in enumerate(reply)), abs=1e-4)
