@@ -2,6 +2,7 @@
 
 The same bodies as the tests, only more of them and others every time; the upstream behind the proxy answers as asked,
 so that any 5xx is the service's. Then bytes that are hardly HTTP, on raw connections. Prints how many got which status.
+They are made in slices of `SLICE`, each from a seed of its own: what hypothesis remembers of one run grows with it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 from tests.service.running import running, tiny
 from tests.service.test_schema import fuzz, requests
 from tests.service.upstream import Connection, Received, Scripted, completion, whole
+
+SLICE = 1000
 
 
 async def answer(request: Received, connection: Connection) -> None:
@@ -64,6 +67,21 @@ def send_raw(url: str, content: bytes) -> int:
     return int(received[9:12]) if received.startswith(b"HTTP/1.1 ") else 0
 
 
+def count_bodies(seen: Counter[tuple[str, int]], urls: tuple[str, str], count: int, seeded: int) -> None:
+    """Sends so many bodies, one in six to the proxy."""
+    local, proxy = urls
+
+    @seed(seeded)
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(request=requests(), upstream=st.integers(0, 5).map(lambda n: n == 0))
+    def probe(request: tuple[str, dict[str, object]], upstream: bool) -> None:
+        path, body = request
+        url, name = (proxy, f"{path} (upstream)") if upstream else (local, path)
+        seen[name, fuzz(url, path, body)] += 1
+
+    probe()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bodies", type=int, default=10_000)
@@ -79,16 +97,9 @@ def main() -> None:
         running({"tiny": tiny(context=512)}, max_new_tokens=4, **limits) as local,
         running(upstream=up.url, **limits) as proxy,
     ):
-
-        @seed(options.seed)
-        @settings(max_examples=options.bodies, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(request=requests(), upstream=st.integers(0, 5).map(lambda n: n == 0))
-        def probe(request: tuple[str, dict[str, object]], upstream: bool) -> None:
-            path, body = request
-            url, name = (proxy.url, f"{path} (upstream)") if upstream else (local.url, path)
-            seen[name, fuzz(url, path, body)] += 1
-
-        probe()
+        for number, begin in enumerate(range(0, options.bodies, SLICE)):
+            count_bodies(seen, (local.url, proxy.url), min(SLICE, options.bodies - begin), options.seed + number)
+            print(f"{sum(seen.values())} bodies after {time.monotonic() - began:.0f} s", flush=True)
         draw = random.Random(options.seed)
         for _ in range(options.raw):
             seen["raw TCP", send_raw(local.url, raw_bytes(draw))] += 1

@@ -77,12 +77,21 @@ class BackendError(FairposError):
         message: What went wrong.
         http_status: Of its last response; None: there was none.
         retry_after_s: Seconds after which it wants to be asked again; None: it didn't say.
+        timed_out: Whether it was silent for too long.
     """
 
-    def __init__(self, message: str, *, http_status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        timed_out: bool = False,
+    ) -> None:
         super().__init__(message)
         self.http_status = http_status
         self.retry_after_s = retry_after_s
+        self.timed_out = timed_out
 
 
 class NoResult(FairposError):

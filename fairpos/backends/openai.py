@@ -326,6 +326,7 @@ class OpenAIBackend:
                 f"{self.name} doesn't answer: {completion.detail}",
                 http_status=completion.http_status,
                 retry_after_s=completion.retry_after_s,
+                timed_out=completion.status == "timeout",
             )
         listed = max((len(token.top) for token in completion.logprobs or ()), default=0)
         if listed:

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from tests.service.running import running
-from tests.service.upstream import Scripted, completion, whole
+from tests.service.upstream import Scripted, completion, hangs, whole
 
 QUESTION = [{"role": "user", "content": "Which?"}]
 RERANK = {"query": "q", "documents": ["a", "b", "c"], "fairpos": {"methods": "permutation:views=3"}}
@@ -83,3 +83,21 @@ def test_a_list_of_models_that_is_refused_keeps_status_and_wait():
     with Scripted(handler) as up, running(upstream=up.url) as s:
         reply = httpx2.get(s.url + "/v1/models")
         assert (reply.status_code, reply.headers["retry-after"]) == (429, "7")
+
+
+@pytest.mark.parametrize(
+    "path", ["/rerank", "/v1/score", "/v1/messages", "/v1/responses", "/v2/chat", "/v1/completions"]
+)
+def test_an_upstream_that_is_silent_is_a_504_wherever_it_is_asked(path):
+    """Where it is first asked what it can do, too."""
+    bodies = {
+        "/rerank": {"query": "q", "documents": ["a", "b"]},
+        "/v1/score": {"text_1": "q", "text_2": ["a", "b"]},
+        "/v1/responses": {"input": "q", "documents": ["a", "b"]},
+        "/v1/completions": {"prompt": "q"},
+    }
+    body = bodies.get(path, {"messages": QUESTION, "documents": ["a", "b"], "max_tokens": 4})
+    with Scripted(hangs) as up, running(upstream=up.url, upstream_timeout_s=0.3) as s:
+        for _ in range(2):  # what is remembered of the first one is told the same
+            reply = httpx2.post(s.url + path, json=body, timeout=20)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (504, "upstream_timeout")
