@@ -233,8 +233,9 @@ class Access:
         except TimeoutError:
             raise ServiceError(504, "upstream_timeout", "the upstream did not answer in time") from None
         except BackendError as error:
-            status = "timeout" if error.timed_out else "http_error"
-            reply = Reply(status, detail=str(error), http_status=error.http_status)
+            reply = Reply(
+                "timeout" if error.timed_out else "http_error", detail=str(error), http_status=error.http_status
+            )
             raise refused(replace(reply, retry_after_s=error.retry_after_s), own_key=self.own_key) from None
 
 

@@ -2,11 +2,12 @@
 
 import itertools
 import json
+import threading
 
 import httpx2
 import pytest
 
-from tests.service.running import running
+from tests.service.running import running, until
 from tests.service.test_local import chat, text
 from tests.service.upstream import Scripted, completion
 
@@ -212,3 +213,41 @@ def test_without_documents_an_upstream_gets_the_request_as_it_is():
             (RESPONSES, {"input": "hi", "tools": [{"type": "web_search"}], "store": True}),
         ):
             assert post(s, path, body).json() == {"path": path, "echo": body}
+
+
+LONG = {"/v1/responses": "max_output_tokens"}
+
+
+def test_a_client_that_goes_away_in_the_middle_of_a_stream_frees_the_engine(tiny_fair):
+    with running({"tiny": tiny_fair}, max_new_tokens=3000) as s:
+        for path in PATHS:
+            body = body_for(path, stream=True) | {LONG.get(path, "max_tokens"): 3000}
+            with httpx2.stream("POST", s.url + path, json=body, timeout=30) as reply:
+                next(reply.iter_raw())
+            until(lambda: s.state.metrics.open._value.get() == 0)
+            assert post(s, path, body_for(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_that_the_end_of_the_service_cuts_off_ends_with_its_own_error(tiny_fair, path):
+    begun = threading.Event()
+    received = []
+
+    def listen(url):
+        body = body_for(path, stream=True) | {LONG.get(path, "max_tokens"): 3000}
+        with httpx2.stream("POST", url + path, json=body, timeout=30) as reply:
+            for part in reply.iter_raw():
+                received.append(part)
+                begun.set()
+
+    with running({"tiny": tiny_fair}, max_new_tokens=3000) as s:
+        s.settings.drain_s = 0.1
+        listener = threading.Thread(target=listen, args=(s.url,))
+        listener.start()
+        begun.wait(20)
+    listener.join(20)
+    last = json.loads(b"".join(received).decode().rpartition("data: ")[2])
+    if path == COHERE:
+        assert (last["type"], last["delta"]["finish_reason"]) == ("message-end", "ERROR")
+    else:
+        assert (last["type"], last.get("error", last)["code"]) == ("error", "shutting_down")
