@@ -5,8 +5,9 @@ calls at once of each actor. In every round something is killed (SIGKILL) at a r
 driver in turn; a killed driver is started again with `--resume`. Then the journal must have every record once, in the
 file's order, and the endpoint must have been paid at most what the dead had in flight beyond one call a record.
 
-`--rounds 5` does so many and adds them to those that are there; `--speed` measures instead what a second worker brings,
-at the same endpoint and for smollm2 in actors of one thread each. Writes results/ray_faults.json.
+`--rounds 5` does so many and adds them to those that are there. `--speed` measures instead what a second worker brings,
+at the same endpoint and for smollm2 in actors of one thread each, and what the driver computes for a judgement. Writes
+results/ray_faults.json.
 """
 
 from __future__ import annotations
@@ -28,8 +29,15 @@ import psutil
 
 from benchmarks.pages import fill
 from benchmarks.ray_cluster import Cluster, kill_all, wait_until
+from fairpos.backends.fake import FakeBackend
 from fairpos.backends.openai import connect
 from fairpos.engines import on_ray
+from fairpos.engines.pool import Pool
+from fairpos.engines.pooled import PooledBackend
+from fairpos.files.items import Item
+from fairpos.files.journal import Journal
+from fairpos.judging.judge import Judge
+from fairpos.methods.catalogue import parse
 from fairpos.model import FairModel
 from fairpos.passages import as_segments
 from fairpos.types import Request
@@ -193,6 +201,27 @@ def model_speed() -> dict[str, object]:
     return {"seconds": seconds, "ratio": seconds[1] / seconds[2], "rankings": len(requests)}
 
 
+def driver_speed() -> dict[str, object]:
+    """What the driver does for a judgement of two calls with 600 words, on actors that answer at once."""
+    text = " ".join(f"word{i}" for i in range(250))
+    items = [
+        Item(f"r{i}", Request("judge", f"question {i}", as_segments([text, f"{i} {text}"])), line=i + 1)
+        for i in range(3000)
+    ]
+    with Cluster() as cluster, tempfile.TemporaryDirectory() as folder:
+        share = on_ray.Ray(cluster.address, workers=2)
+        pool = Pool(lambda _: on_ray.RayWorker(FakeBackend, share, threads=1), 2)
+        judge = Judge(PooledBackend(pool), parse("swap"), "swap")
+        with closing(pool), Journal(Path(folder) / "verdicts.jsonl", resume=False) as journal:
+            wait_until(lambda: len(cluster.actors()) == 2, "the actors don't start")
+            list(judge.verdicts_on(items[:8], batch=8))
+            started = time.process_time()
+            for _, verdict in judge.verdicts_on(items, batch=128):
+                journal.append(verdict.to_record())
+            spent = time.process_time() - started
+    return {"judgements": len(items), "cpu_ms_each": round(1000 * spent / len(items), 2)}
+
+
 def table(found: dict[str, list[dict[str, int]]]) -> str:
     """The rounds by what was killed, and what a second worker brings."""
     lines = [
@@ -217,8 +246,9 @@ def main() -> None:
     given = parser.parse_args()
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rounds": []}
     if given.speed:
-        found["endpoint"], found["smollm2"] = endpoint_speed(), model_speed()
-        print(json.dumps({name: found[name] for name in ("endpoint", "smollm2")}, indent=1))
+        measured = {"driver": driver_speed(), "endpoint": endpoint_speed(), "smollm2": model_speed()}
+        print(json.dumps(measured, indent=1))
+        found |= measured
     else:
         run_rounds(given.rounds, found)
     write_results(found)

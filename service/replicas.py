@@ -16,6 +16,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fairpos.engines.on_ray import Ray
 from fairpos.errors import InvalidOption, ModelUnavailable
@@ -42,9 +44,27 @@ def builder_of(settings: Settings) -> Callable[[], FastAPI]:
         configure(settings.log_level, settings.log_format)
         app = create_app(settings)
         app.router.lifespan_context = with_models_loaded(app.router.lifespan_context, app.state.fairpos)
+        app.add_middleware(WithoutRequestId)
         return app
 
     return build
+
+
+class WithoutRequestId:
+    """Leaves `x-request-id` to Ray's proxy, which sends the same one: clients would read it twice in one header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+
+        async def send_without(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(scope=message)["x-request-id"]
+            await send(message)
+
+        await self.app(scope, receive, send_without)
 
 
 def with_models_loaded(lifespan: Lifespan, state: State) -> Lifespan:

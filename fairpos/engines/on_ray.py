@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from fairpos.backends.openai import OpenAIBackend
 
 _LOG = logging.getLogger(__name__)
-_LOCAL_STORE_BYTES = 128 * 2**20  # prompts and replies are small, and live there for a moment
+_OWN = "local"  # Ray's word for a cluster that this process starts, and that ends with it
+_OWN_STORE_BYTES = 128 * 2**20  # prompts and replies are small, and live there for a moment
 _CONNECT_S = 5.0
 _PIECES_OF_ENDPOINT = 6  # that a worker has at once: a quarter of its bound each, and some that wait
 T = TypeVar("T")
@@ -72,24 +73,20 @@ class Ray:
         Raises:
             MissingDependency: ray isn't installed.
             BackendError: nobody answers at the address.
-            InvalidOption: no node of a cluster without an autoscaler has room for one actor.
+            InvalidOption: this machine alone has no room for one actor; another cluster may grow, which is logged.
         """
         ray = _import_ray()
+        address = self.address or os.environ.get("RAY_ADDRESS") or _OWN
         if not ray.is_initialized():
-            address = self.address or os.environ.get("RAY_ADDRESS") or "local"
-            _refuse_silent(address)
-            own = {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES} if address == "local" else {}
-            try:
-                ray.init(address=address, logging_level=logging.WARNING, **own)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise BackendError(f"can't join a Ray cluster at {address!r}: {error}") from None
+            _join_cluster(ray, address)
         room = sum(self._room_on(node["Resources"]) for node in ray.nodes() if node["Alive"])
-        if room < (self.workers or 1):
-            _LOG.warning(
-                "the cluster has room for %d of %d actors with %g cores and %g GPUs; others start when it has more",
-                room, self.workers or 1, self.cpus, self.gpus,
-            )  # fmt: skip
-        return self.workers or max(1, room)
+        wanted = self.workers or max(1, room)
+        if room < wanted:
+            told = f"room for {room} of {wanted} actors with {self.cpus:g} cores and {self.gpus:g} GPUs"
+            if not room and address == _OWN:
+                raise InvalidOption(f"this machine has {told}")
+            _LOG.warning("the cluster has %s; others start when it has more", told)
+        return wanted
 
     def _room_on(self, resources: dict[str, float]) -> int:
         """Actors that a node can hold when it is empty."""
@@ -213,6 +210,20 @@ class RayWorker:
         ray = _import_ray()
         if ray.is_initialized():
             ray.kill(self._actor)
+
+
+def _join_cluster(ray: Any, address: str) -> None:
+    """Joins a cluster, or starts one of this process's own.
+
+    Raises:
+        BackendError: it can't be joined.
+    """
+    _refuse_silent(address)
+    own = {"include_dashboard": False, "object_store_memory": _OWN_STORE_BYTES} if address == _OWN else {}
+    try:
+        ray.init(address=address, logging_level=logging.WARNING, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BackendError(f"can't join a Ray cluster at {address!r}: {error}") from None
 
 
 def _refuse_silent(address: str) -> None:

@@ -120,6 +120,11 @@ def test_an_endpoint_asked_by_actors(cluster):
     assert server.total == 6
 
 
+def test_a_machine_without_room_for_one_actor_is_said(cluster):
+    with pytest.raises(InvalidOption, match="room for 0 of 1 actors with 1 cores and 8 GPUs"):
+        Ray(gpus=8.0).connect()
+
+
 def test_nobody_at_the_address_is_said_at_once():
     pytest.importorskip("ray")
     with mock.patch("ray.is_initialized", return_value=False), pytest.raises(BackendError, match="no Ray cluster"):

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fairpos.engines.on_ray import Ray
 from fairpos.errors import InvalidOption, MissingDependency, ModelUnavailable
 from fairpos_service.app import create_app
-from fairpos_service.replicas import builder_of, deploy, with_models_loaded
+from fairpos_service.replicas import WithoutRequestId, builder_of, deploy, with_models_loaded
 from fairpos_service.settings import Settings
 from tests.command_line import run_here
 
@@ -54,7 +54,8 @@ def test_the_application_is_the_same_as_in_one_process():
     settings = Settings(upstream="http://127.0.0.1:9/v1")
     built, plain = builder_of(settings)(), create_app(settings)
     assert built.openapi() == plain.openapi()
-    assert [middleware.cls for middleware in built.user_middleware] == [m.cls for m in plain.user_middleware]
+    around, *others = [middleware.cls for middleware in built.user_middleware]
+    assert (around, others) == (WithoutRequestId, [middleware.cls for middleware in plain.user_middleware])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,7 @@ def test_two_replicas_serve_as_one(served):
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "documents": documents, "max_tokens": 4}
     replies = [served.post("/v1/chat/completions", json=body | {"fairpos": {"methods": "set_based"}}) for _ in range(6)]
     assert {reply.status_code for reply in replies} == {200}, replies[0].text
+    assert all("," not in reply.headers["x-request-id"] for reply in replies)
     assert len({reply.json()["choices"][0]["message"]["content"] for reply in replies}) == 1
     with served.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as stream:
         lines = [line for line in stream.iter_lines() if line]
