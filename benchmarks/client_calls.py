@@ -534,14 +534,21 @@ def agents_checks(at: Urls) -> Iterator[Check]:
 
 @client("ag2")
 def ag2_checks(at: Urls) -> Iterator[Check]:
-    from autogen import AssistantAgent
+    import asyncio
+
+    from ag2 import Agent
+    from ag2.config import OpenAIConfig
+
+    def ask(streaming: bool) -> str | None:
+        config = OpenAIConfig(model="tiny", base_url=at.local + "/v1", api_key="k", max_tokens=6, streaming=streaming)
+        return asyncio.run(Agent("a", config=config).ask("Where is Paris?")).body
 
     def reply() -> None:
-        config = {"config_list": [{"model": "tiny", "base_url": at.local + "/v1", "api_key": "k", "max_tokens": 6,
-                                   "price": [0, 0]}], "cache_seed": None}  # fmt: skip
-        same(bool(AssistantAgent("a", llm_config=config).generate_reply(QUESTION)), True)
+        whole = ask(streaming=False)
+        same(bool(whole), True)
+        same(ask(streaming=True), whole)
 
-    yield "AssistantAgent", reply
+    yield "Agent; stream", reply
 
 
 @client("semantic-kernel")

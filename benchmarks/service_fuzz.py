@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import socket
 import tempfile
 import time
@@ -27,11 +28,13 @@ SLICE = 1000
 
 
 async def answer(request: Received, connection: Connection) -> None:
-    """A text that is a verdict too."""
+    """A ranking where one is wanted, a verdict elsewhere: no 5xx is the upstream's."""
     if request.method == "GET" or request.body.get("stream"):
         await completion(request, connection)
-    else:
-        await connection.json(whole("[[A]]"))
+        return
+    ranked = re.search(rb"Rank all (\d+) passages", request.content)
+    places = range(1, int(ranked[1]) + 1) if ranked else ()
+    await connection.json(whole(" > ".join(f"[{place}]" for place in places) or "[[A]]"))
 
 
 def raw_bytes(draw: random.Random) -> bytes:
