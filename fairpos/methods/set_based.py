@@ -26,7 +26,8 @@ class SetBased(AttentionMethod):
 
     COST: less attention than the plain model, no extra pass.
     HURTS: small models, for which shared positions are out of distribution: on key-value retrieval SmolLM2-135M falls
-    from .25 to .06. Segments that refer to each other can't be related before the suffix.
+    from .25 to .06 (an adapter trained for it helps: docs/tuning.md). Segments that refer to each other can't be
+    related before the suffix.
     """
 
     name: ClassVar[str] = "set_based"

@@ -82,8 +82,12 @@ class LowRank:
                 own[name].copy_(value)
 
     def save(self, folder: Path) -> None:
-        """Writes PEFT's files."""
+        """Writes PEFT's files, but for its empty model card."""
+        card = folder / "README.md"
+        is_callers = card.exists()
         self.whole.save_pretrained(str(folder), save_embedding_layers=False)
+        if not is_callers:
+            card.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class Training(Checked):
 
     Attributes:
         rank: Of its matrices.
-        rate: Of learning; it rises to this over the first ten steps and stays there.
+        rate: Of learning: it rises to this over the first ten steps, and falls to 0 over the last two fifths.
         steps: At most so many.
         lists: Read for one step.
         look: Steps between two looks at the lists held out.

@@ -70,11 +70,8 @@ class State:
             return cls()
         if not resume:
             raise InvalidRequest(f"{path} exists; add --resume to go on with it, or name another folder")
-        try:
-            stored = torch.load(path, weights_only=True)
-            kept, curve = stored["identity"], [Look(**look) for look in stored["curve"]]
-        except Exception as error:  # pickle, zip and torch have errors of their own for a damaged file
-            raise InvalidRequest(f"can't go on with {path}: {str(error).splitlines()[0]}") from None
+        stored, curve = _stored_state(path)
+        kept = stored["identity"]
         other = sorted(name for name in {*kept, *identity} if kept.get(name) != identity.get(name))
         if other:
             raise InvalidRequest(f"{path} is of another training: {', '.join(other)} differ; name another folder")
@@ -88,3 +85,25 @@ class State:
         kept = {"step": self.step, "curve": curve, "weights": self.weights, "optimizer": self.optimizer}
         torch.save({"identity": dict(identity), **kept}, draft)
         draft.replace(folder / STATE)
+
+
+def read_curve(folder: Path) -> list[Look]:
+    """All looks of a training, done or not.
+
+    Raises:
+        InvalidRequest: the folder has no state that can be read.
+    """
+    return _stored_state(folder / STATE)[1]
+
+
+def _stored_state(path: Path) -> tuple[dict[str, Any], list[Look]]:
+    """A state as it is stored, and its curve.
+
+    Raises:
+        InvalidRequest: it can't be read.
+    """
+    try:
+        stored = torch.load(path, weights_only=True)
+        return stored, [Look(**look) for look in stored["curve"]]
+    except Exception as error:  # pickle, zip and torch have errors of their own for a damaged file
+        raise InvalidRequest(f"can't go on with {path}: {str(error).splitlines()[0]}") from None

@@ -30,6 +30,7 @@ from fairpos.types import Request
 Lists: TypeAlias = Sequence[Sequence[Lesson]]  # lessons about the same segments, together
 
 _WARMING = 10  # steps in which the rate rises
+_STABLE = 0.6  # share of the steps before the rate falls
 _LONGEST_GRADIENT = 1.0  # what is longer is cut to it
 
 
@@ -123,7 +124,7 @@ class Trainer:
     def _learn(self, step: int, adapter: LowRank, optimizer: torch.optim.Optimizer) -> float:
         """One step. Returns the mean loss of its lists."""
         for group in optimizer.param_groups:
-            group["lr"] = self.training.rate * min(1.0, (step + 1) / _WARMING)
+            group["lr"] = rate_at(step, self.training)
         optimizer.zero_grad()
         total = 0.0
         chosen = self._chosen_lists(step)
@@ -167,8 +168,8 @@ class Trainer:
         state.write(self.folder, self._identity(card))
 
     def _identity(self, card: AdapterCard) -> dict[str, Any]:
-        """What a state belongs to; the number of steps and the patience may grow."""
-        options = {"rank": self.training.rank, "rate": self.training.rate, "lists": self.training.lists}
+        """What a state belongs to; the patience may grow."""
+        options = {name: getattr(self.training, name) for name in ("rank", "rate", "steps", "lists")}
         ids = [[each.id for each in lessons] for lessons in (*self.lists, *self.held_out)]
         return {
             **options,
@@ -180,6 +181,13 @@ class Trainer:
             "lesson": card.lesson,
             "ids": ids,
         }
+
+
+def rate_at(step: int, training: Training) -> float:
+    """The rate of learning at a step, from 0: it rises, stays, and falls to nearly nothing over the last two fifths."""
+    rising = (step + 1) / _WARMING
+    falling = (training.steps - step) / (training.steps * (1 - _STABLE))
+    return training.rate * min(1.0, rising, falling)
 
 
 def prove_gradients(student: Student, method: str, request: Request, template: Template | None) -> None:

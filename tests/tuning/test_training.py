@@ -10,8 +10,9 @@ from fairpos.methods.catalogue import parse
 from fairpos.models.adapter import WEIGHTS, read_card
 from fairpos.testing.tiny import tiny_backend
 from fairpos.tuning.settings import Training
+from fairpos.tuning.state import read_curve
 from fairpos.tuning.student import Student
-from fairpos.tuning.training import Trainer
+from fairpos.tuning.training import Trainer, rate_at
 from tests.tuning.lists import made_lists
 
 pytest.importorskip("peft")
@@ -55,7 +56,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path, looks)
     trainer(tmp_path).run(progress=seen.append, is_over=lambda: len(seen) == looks)
     assert len(seen) == looks
     again = trainer(tmp_path).run(resume=True)
-    assert again.curve == state.curve
+    assert again.curve == state.curve == read_curve(tmp_path)
     assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
 
 
@@ -96,6 +97,12 @@ def test_it_ends_when_nothing_held_out_gets_better(tmp_path):
     assert state.step < 40
     assert state.looks_since_best() == 2
     assert read_card(tmp_path).steps == state.best_look.step
+
+
+def test_the_rate_rises_stays_and_falls():
+    training = Training(rate=1.0, steps=100)
+    rates = [rate_at(step, training) for step in (0, 4, 9, 59, 60, 80, 99)]
+    assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 1 / 40])
 
 
 def test_plain_prompts_are_shown_in_new_orders(tmp_path):
