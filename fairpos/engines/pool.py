@@ -52,10 +52,11 @@ class Worker(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Piece:
-    """Items that one worker does together, and how many workers have died over them."""
+    """Items that one worker does together, who keeps their result, and how many workers have died over them."""
 
     work: Work[Any, Any]
     items: Sequence[Any]
+    keep: Callable[[Any], None] | None = None
     result: Future[Any] = field(default_factory=Future)
     deaths: int = 0
 
@@ -95,14 +96,22 @@ class Pool:
         for number in range(workers):
             self._events.put(partial(self._start_worker, number))
 
-    def results(self, work: Work[T, R], pieces: Sequence[Sequence[T]]) -> Iterator[tuple[int, R]]:
+    def results(
+        self, work: Work[T, R], pieces: Sequence[Sequence[T]], keep: Callable[[R], None] | None = None
+    ) -> Iterator[tuple[int, R]]:
         """Does all pieces; yields (number of the piece, result) as they come, each once.
+
+        Args:
+            work: What is done.
+            pieces: With what.
+            keep: Gets each result, in the pool's thread, before more work goes out: what is paid for and not kept is
+                never more than what the workers have.
 
         Raises:
             BackendError: workers die over and over, of one piece or before they are ready.
             Exception: what the work raised; what nobody has begun of the other pieces isn't begun.
         """
-        numbers = {self.submit(work, items): number for number, items in enumerate(pieces)}
+        numbers = {self.submit(work, items, keep): number for number, items in enumerate(pieces)}
         left = set(numbers)
         try:
             while left:
@@ -116,9 +125,9 @@ class Pool:
             for future in left:
                 future.cancel()
 
-    def submit(self, work: Work[T, R], items: Sequence[T]) -> Future[R]:
-        """Does one piece; its result, once it is there."""
-        piece = _Piece(work, items)
+    def submit(self, work: Work[T, R], items: Sequence[T], keep: Callable[[R], None] | None = None) -> Future[R]:
+        """Does one piece; its result, once it is there and kept."""
+        piece = _Piece(work, items, keep)
         self._events.put(partial(self._take_in, piece))
         return piece.result
 
@@ -215,8 +224,18 @@ class Pool:
             else:
                 _settle(piece, BackendError(f"{_DEATHS} workers died over the same {len(piece.items)} calls: {error}"))
         else:
-            _settle(piece, error, None if error else answer.result())
+            _settle(piece, error or _error_of_keeping(piece, answer.result()), None if error else answer.result())
         self._hand_out()
+
+
+def _error_of_keeping(piece: _Piece, result: object) -> Exception | None:
+    """Lets the result be kept by whoever wants to; what went wrong with that."""
+    try:
+        if piece.keep is not None:
+            piece.keep(result)
+    except Exception as error:
+        return error
+    return None
 
 
 def _settle(piece: _Piece, error: BaseException | None, result: object = None) -> None:

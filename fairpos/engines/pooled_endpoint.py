@@ -81,16 +81,18 @@ class PooledEndpoint(Backend, CountsTokens):
         missing = [(call, each.entries) for call, each in zip(distinct, stored, strict=True) if each.reply is None]
         size = max(1, self.endpoint.client.limits.concurrency // 4)
         pieces = [missing[each] for each in cut_into_pieces(len(missing), self.workers, size)]
-        for number, (replies, entries) in self.pool.results(ask_endpoint, pieces):
-            if cache is not None:
-                for key, response in entries:
-                    cache.put(key, response.raw, response.latency_s)
+        for number, (replies, _) in self.pool.results(ask_endpoint, pieces, self._keep_responses):
             known |= {call: reply for (call, _), reply in zip(pieces[number], replies, strict=True)}
         replies = []
         for call in calls:
             replies.append(known[call])
             known[call] = replace(known[call], usage=known[call].usage.as_cached())  # the next one like it is a copy
         return replies
+
+    def _keep_responses(self, answered: Answered) -> None:
+        if self.endpoint.client.cache is not None:
+            for key, response in answered[1]:
+                self.endpoint.client.cache.put(key, response.raw, response.latency_s)
 
     def forget(self, keys: Collection[str]) -> None:
         """Drops these responses from the cache."""

@@ -70,6 +70,26 @@ def test_results_come_as_they_are_there():
         assert list(results) == [(0, ["slow"])]
 
 
+def test_a_result_is_kept_before_more_work_goes_out():
+    kept, begun = [], []
+
+    def work(_, items):
+        begun.append((items, list(kept)))
+        return items
+
+    with closing(Pool(lambda _: ThreadWorker(MODEL), 1, at_once=1)) as pool:
+        list(pool.results(work, [[1], [2], [3]], kept.append))
+    assert begun == [([1], []), ([2], [[1]]), ([3], [[1], [2]])]
+
+
+def test_a_result_that_cannot_be_kept_is_an_error():
+    def full(_):
+        raise OSError("disk full")
+
+    with closing(Pool(lambda _: ThreadWorker(MODEL), 1)) as pool, pytest.raises(OSError, match="disk full"):
+        list(pool.results(doubled, [[1]], full))
+
+
 def test_an_error_of_the_work_is_raised_and_the_rest_is_not_begun():
     begun = []
 
