@@ -199,11 +199,11 @@ class RayWorker:
 
     def ready(self) -> Future[None]:
         """See `fairpos.engines.pool.Worker`."""
-        return _translated(self._actor.open.remote(), lambda error: (None, error))
+        return _with_pool_errors(self._actor.open.remote(), lambda error: (None, error))
 
     def ask(self, work: Work[T, R], items: Sequence[T]) -> Future[R]:
         """See `fairpos.engines.pool.Worker`."""
-        return _translated(self._actor.do.remote(work, items), lambda outcome: outcome)
+        return _with_pool_errors(self._actor.do.remote(work, items), lambda outcome: outcome)
 
     def close(self) -> None:
         """See `fairpos.engines.pool.Worker`."""
@@ -246,7 +246,7 @@ def _pool_of(
     return Pool(lambda number: RayWorker(opened(number), ray, threads), workers, at_once=at_once)
 
 
-def _translated(reference: Any, outcome_of: Callable[[Any], tuple[Any, FairposError | None]]) -> Future[Any]:
+def _with_pool_errors(reference: Any, outcome_of: Callable[[Any], tuple[Any, FairposError | None]]) -> Future[Any]:
     """A reference's future with the result, or the error, that the pool knows."""
     from ray.exceptions import ObjectLostError, RayActorError, RaySystemError
 

@@ -51,7 +51,7 @@ class Worker(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class _Piece:
+class _PieceOfWork:
     """Items that one worker does together, who keeps their result, and how many workers have died over them."""
 
     work: Work[Any, Any]
@@ -62,13 +62,13 @@ class _Piece:
 
 
 @dataclass(eq=False, slots=True)
-class _Place:
+class _WorkerPlace:
     """One worker of the pool and what it does now; a worker that dies is replaced by another place."""
 
     number: int
     worker: Worker
     is_ready: bool = False
-    running: set[_Piece] = field(default_factory=set)
+    running: set[_PieceOfWork] = field(default_factory=set)
 
 
 class Pool:
@@ -86,8 +86,8 @@ class Pool:
         self.workers = workers
         self.at_once = at_once
         self._start = start
-        self._queue: deque[_Piece] = deque()
-        self._places: list[_Place] = []
+        self._queue: deque[_PieceOfWork] = deque()
+        self._places: list[_WorkerPlace] = []
         self._never_ready = 0  # workers in a row that died before they were ready
         self._broken: Exception | None = None
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -127,7 +127,7 @@ class Pool:
 
     def submit(self, work: Work[T, R], items: Sequence[T], keep: Callable[[R], None] | None = None) -> Future[R]:
         """Does one piece; its result, once it is there and kept."""
-        piece = _Piece(work, items, keep)
+        piece = _PieceOfWork(work, items, keep)
         self._events.put(partial(self._take_in, piece))
         return piece.result
 
@@ -143,25 +143,27 @@ class Pool:
         for place in self._places:
             place.worker.close()
         for piece in [*self._queue, *(piece for place in self._places for piece in place.running)]:
-            _settle(piece, BackendError("the workers were closed"))
+            _settle_piece(piece, BackendError("the workers were closed"))
 
-    def _take_in(self, piece: _Piece) -> None:
+    def _take_in(self, piece: _PieceOfWork) -> None:
         if self._broken is not None:
-            _settle(piece, self._broken)
+            _settle_piece(piece, self._broken)
         else:
             self._queue.append(piece)
             self._hand_out()
 
     def _start_worker(self, number: int) -> None:
         try:
-            place = _Place(number, self._start(number))
+            place = _WorkerPlace(number, self._start(number))
         except Exception as error:
             self._leave_out(number, error)
             return
         self._places.append(place)
-        place.worker.ready().add_done_callback(lambda ready: self._events.put(partial(self._welcome, place, ready)))
+        place.worker.ready().add_done_callback(
+            lambda ready: self._events.put(partial(self._admit_worker, place, ready))
+        )
 
-    def _welcome(self, place: _Place, ready: Future[None]) -> None:
+    def _admit_worker(self, place: _WorkerPlace, ready: Future[None]) -> None:
         """A worker is ready, or will never be."""
         error = ready.exception()
         if error is None:
@@ -187,7 +189,7 @@ class Pool:
             return
         self._broken = error if isinstance(error, Exception) else BackendError(str(error))
         for piece in self._queue:
-            _settle(piece, self._broken)
+            _settle_piece(piece, self._broken)
         self._queue.clear()
 
     def _hand_out(self) -> None:
@@ -201,14 +203,14 @@ class Pool:
             place = min(free, key=lambda each: len(each.running))
             self._ask_worker(place, piece)
 
-    def _ask_worker(self, place: _Place, piece: _Piece) -> None:
+    def _ask_worker(self, place: _WorkerPlace, piece: _PieceOfWork) -> None:
         def tell(answer: Future[Any]) -> None:
             self._events.put(partial(self._take_back, place, piece, answer))
 
         place.running.add(piece)
         place.worker.ask(piece.work, piece.items).add_done_callback(tell)
 
-    def _take_back(self, place: _Place, piece: _Piece, answer: Future[Any]) -> None:
+    def _take_back(self, place: _WorkerPlace, piece: _PieceOfWork, answer: Future[Any]) -> None:
         """A worker answered, or died."""
         place.running.discard(piece)
         error = answer.exception()
@@ -222,13 +224,15 @@ class Pool:
             if piece.deaths < _DEATHS:
                 self._queue.appendleft(piece)
             else:
-                _settle(piece, BackendError(f"{_DEATHS} workers died over the same {len(piece.items)} calls: {error}"))
+                _settle_piece(
+                    piece, BackendError(f"{_DEATHS} workers died over the same {len(piece.items)} calls: {error}")
+                )
         else:
-            _settle(piece, error or _error_of_keeping(piece, answer.result()), None if error else answer.result())
+            _settle_piece(piece, error or _error_of_keeping(piece, answer.result()), None if error else answer.result())
         self._hand_out()
 
 
-def _error_of_keeping(piece: _Piece, result: object) -> Exception | None:
+def _error_of_keeping(piece: _PieceOfWork, result: object) -> Exception | None:
     """Lets the result be kept by whoever wants to; what went wrong with that."""
     try:
         if piece.keep is not None:
@@ -238,7 +242,7 @@ def _error_of_keeping(piece: _Piece, result: object) -> Exception | None:
     return None
 
 
-def _settle(piece: _Piece, error: BaseException | None, result: object = None) -> None:
+def _settle_piece(piece: _PieceOfWork, error: BaseException | None, result: object = None) -> None:
     """Gives a piece its result, unless it has one already or nobody waits for it any more."""
     with suppress(concurrent.futures.InvalidStateError):
         if error is not None:

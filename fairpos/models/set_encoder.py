@@ -132,14 +132,14 @@ class SetEncoder:
         others = ~torch.eye(len(rows), dtype=torch.bool)
         mask = torch.cat([there, others], dim=1)[:, None, None].to(device)
         state = self.network(
-            input_ids=ids.to(device), token_type_ids=kinds.to(device), sight=Sight(self._place, mask)
+            input_ids=ids.to(device), token_type_ids=kinds.to(device), sight=Sight(self._interaction_place, mask)
         ).last_hidden_state
         scores = self.network.linear(state[:, 0])[:, 0]
         cut = tuple(index for index, text in enumerate(texts) if len(text) > limit)
         return SetReading(tuple(scores.tolist()), cut, limit, query_was_cut)
 
     @property
-    def _place(self) -> int:
+    def _interaction_place(self) -> int:
         return int(bool(getattr(self.network.config, "add_extra_token", False)))
 
     def _head_of(self, query: str) -> tuple[list[int], bool]:
@@ -147,7 +147,7 @@ class SetEncoder:
         limit = self.network.config.query_length or self.network.config.max_position_embeddings // 2
         tokens = self._tokens_of(query)
         first = [self.tokenizer.cls_token_id]
-        if self._place:
+        if self._interaction_place:
             first.append(self.tokenizer.convert_tokens_to_ids("[INT]"))
         return [*first, *tokens[:limit], self.tokenizer.sep_token_id], len(tokens) > limit
 

@@ -52,12 +52,12 @@ class Student:
         Raises:
             InvalidComposition: the lessons don't begin alike.
         """
-        asked = [self._asked(lesson) for lesson in lessons]
+        asked = [self._tokens_asked(lesson) for lesson in lessons]
         replies = [each for _, each in asked]
         steps = self.log_probs([layout for layout, _ in asked], replies)
         return torch.stack([_loss_of(*each) for each in zip(lessons, replies, steps, strict=True)]).mean()
 
-    def _asked(self, lesson: Lesson) -> tuple[Layout, list[tuple[int, ...]]]:
+    def _tokens_asked(self, lesson: Lesson) -> tuple[Layout, list[tuple[int, ...]]]:
         """A lesson's prompt and the replies to it, in tokens; those of options in the order of its targets."""
         methods = () if self.method is None else (self.method,)
         call = the_only_call(lesson.request, methods, self.local, lesson.template)

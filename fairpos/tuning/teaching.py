@@ -68,9 +68,9 @@ class Teacher:
         """
         said = [] if journal is None else [line for line in journal.results() if line["id"] in requests]
         found = {id: parse_lesson(line, requests[id], self.template) for line in said for id in [str(line["id"])]}
-        calls = {id: self._call(request) for id, request in requests.items() if id not in found}
+        calls = {id: self._call_of(request) for id, request in requests.items() if id not in found}
         for ids, heads in self._same_lists(calls):
-            for lesson in self._say(ids, heads, calls, requests):
+            for lesson in self._teach_list(ids, heads, calls, requests):
                 found[lesson.id] = lesson
                 if journal is not None:
                     journal.append(lesson_record(lesson))
@@ -78,26 +78,28 @@ class Teacher:
                     progress(len(found), len(requests))
         return [found[id] for id in requests]
 
-    def _call(self, request: Request) -> Generate:
+    def _call_of(self, request: Request) -> Generate:
         decoding = Decoding(max_new_tokens=self.max_new_tokens)
         call = the_only_call(request, self.methods, self.local, self.template, decoding)
         if not isinstance(call, Generate) or (call.attend is not None and call.attend.pooling is not None):
             raise InvalidComposition("a teacher writes one text in several orders: take permutation")
         return call
 
-    def _layouts(self, call: Generate) -> list[Layout]:
+    def _layouts_of(self, call: Generate) -> list[Layout]:
         return [self.local.layout(prompt) for prompt in (call.prompt, *call.voters)]
 
     def _same_lists(self, calls: Mapping[str, Generate]) -> Iterator[tuple[list[str], tuple[Layout, ...]]]:
         """Ids of the calls that begin alike in every order, and these beginnings."""
         groups: dict[tuple[Layout, ...], list[str]] = {}
         for id, call in calls.items():
-            heads = tuple(replace(each, input_ids=each.input_ids[: each.suffix_start]) for each in self._layouts(call))
+            heads = tuple(
+                replace(each, input_ids=each.input_ids[: each.suffix_start]) for each in self._layouts_of(call)
+            )
             groups.setdefault(heads, []).append(id)
         for heads, ids in groups.items():
             yield ids, heads
 
-    def _say(
+    def _teach_list(
         self,
         ids: Sequence[str],
         heads: Sequence[Layout],
@@ -112,11 +114,11 @@ class Teacher:
             self.local.prefill(batch, cache)
             for id, tail in zip(ids, tails, strict=True):
                 with continued(cache) as own:
-                    reply, steps = self._write(batch, own, tail.input_ids[tail.suffix_start :], calls[id])
+                    reply, steps = self._vote_on_text(batch, own, tail.input_ids[tail.suffix_start :], calls[id])
                 found.append(VoteLesson(id, requests[id], reply, steps, self.template))
         return found
 
-    def _write(
+    def _vote_on_text(
         self, batch: Batch, cache: Cache, tail: Sequence[int], call: Generate
     ) -> tuple[tuple[int, ...], tuple[Expected, ...]]:
         """The text of the vote after one question, and what was expected at each of its tokens."""
@@ -131,13 +133,13 @@ class Teacher:
             whole = bool(mask.all())  # the model knows best where tokens stand
             logits = self.local.read(ids, cache, None if whole else mask, None if whole else places, keep=1)[:, -1]
             voted = pooled(torch.log_softmax(logits, dim=-1), call.ballot)
-            steps.append(_likeliest(voted))
+            steps.append(_likeliest_tokens(voted))
             tokens = [int(voted.argmax())]
             reply += tokens
         return tuple(reply), tuple(steps)
 
 
-def _likeliest(voted: Tensor) -> Expected:
+def _likeliest_tokens(voted: Tensor) -> Expected:
     """Of log-probabilities (V,)."""
     best = voted.topk(min(KEPT, len(voted)))
     return Expected(tuple(best.indices.tolist()), tuple(round(value, 5) for value in best.values.tolist()))

@@ -93,7 +93,7 @@ class Trainer:
             seed=self.training.seed,
             steps=0,
         )
-        state = State.read(self.folder, self._identity(card), resume=resume)
+        state = State.read(self.folder, self._identity_of_run(card), resume=resume)
         with LowRank.inside(self.student.local.model, self.training.rank, self.training.seed, card.base) as adapter:
             optimizer = torch.optim.AdamW(adapter.parameters, lr=self.training.rate, weight_decay=0.0, foreach=False)
             if state.weights:
@@ -103,12 +103,12 @@ class Trainer:
                     return state
             while True:
                 if self._shall_look(state):
-                    self._look(state, adapter, optimizer, card)
+                    self._look_at_held_out(state, adapter, optimizer, card)
                     if progress is not None:
                         progress(state)
                     if self._is_done(state) or is_over():
                         return state
-                state.losses.append(self._learn(state.step, adapter, optimizer))
+                state.losses.append(self._take_step(state.step, adapter, optimizer))
                 state.step += 1
 
     def _shall_look(self, state: State) -> bool:
@@ -121,7 +121,7 @@ class Trainer:
         """Whether there is nothing more to learn."""
         return state.step >= self.training.steps or state.looks_since_best() >= self.training.patience
 
-    def _learn(self, step: int, adapter: LowRank, optimizer: torch.optim.Optimizer) -> float:
+    def _take_step(self, step: int, adapter: LowRank, optimizer: torch.optim.Optimizer) -> float:
         """One step. Returns the mean loss of its lists."""
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, self.training)
@@ -130,7 +130,7 @@ class Trainer:
         chosen = self._chosen_lists(step)
         for number in chosen:
             with gradients_wanted(self.method):
-                loss = self.student.loss(self._shown(self.lists[number], f"{step}")) / len(chosen)
+                loss = self.student.loss(self._in_drawn_order(self.lists[number], f"{step}")) / len(chosen)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(adapter.parameters, _LONGEST_GRADIENT)
@@ -146,7 +146,7 @@ class Trainer:
             chosen.append(order[number])
         return chosen
 
-    def _shown(self, lessons: Sequence[Lesson], draw: str) -> list[Lesson]:
+    def _in_drawn_order(self, lessons: Sequence[Lesson], draw: str) -> list[Lesson]:
         """Lessons in an order drawn anew, where the method depends on it: all of one list in the same."""
         if self.student.method is not None and self.student.method.order_free:
             return list(lessons)
@@ -154,10 +154,12 @@ class Trainer:
         order = random.Random(f"{self.training.seed} order {draw} {lessons[0].id}").sample(range(count), count)
         return [replace(each, request=each.request.canonical().reordered(order)) for each in lessons]
 
-    def _look(self, state: State, adapter: LowRank, optimizer: torch.optim.Optimizer, card: AdapterCard) -> None:
+    def _look_at_held_out(
+        self, state: State, adapter: LowRank, optimizer: torch.optim.Optimizer, card: AdapterCard
+    ) -> None:
         """Measures what is held out, and writes the state, and the adapter if it is the best so far."""
         with torch.no_grad():
-            losses = [float(self.student.loss(self._shown(lessons, "held out"))) for lessons in self.held_out]
+            losses = [float(self.student.loss(self._in_drawn_order(lessons, "held out"))) for lessons in self.held_out]
         trained = sum(state.losses) / len(state.losses) if state.losses else None
         state.curve.append(Look(state.step, trained, sum(losses) / len(losses)))
         state.losses = []
@@ -165,9 +167,9 @@ class Trainer:
         if state.best_look.step == state.step:
             adapter.save(self.folder)
             replace(card, steps=state.step).write(self.folder)
-        state.write(self.folder, self._identity(card))
+        state.write(self.folder, self._identity_of_run(card))
 
-    def _identity(self, card: AdapterCard) -> dict[str, Any]:
+    def _identity_of_run(self, card: AdapterCard) -> dict[str, Any]:
         """What a state belongs to; the patience may grow."""
         options = {name: getattr(self.training, name) for name in ("rank", "rate", "steps", "lists")}
         ids = [[each.id for each in lessons] for lessons in (*self.lists, *self.held_out)]

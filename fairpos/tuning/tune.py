@@ -150,15 +150,15 @@ def _report_of(
     """Audits what was held out, before and after."""
     local = _local_of(fair)
     methods = list(dict.fromkeys(("none", tuning.method)))
-    before = _audited(local, task, kept, methods, tuning)
+    before = _audit_of(local, task, kept, methods, tuning)
     with adapter_inside(fair.model, folder):
         trained_for = TrainedFor(tuning.owner, tuning.method, adapter_digest(folder))
         with_adapter = HFBackend(fair.model, fair.tokenizer, name=local.name, trained_for=trained_for)
-        after = _audited(with_adapter, task, kept, [tuning.method], tuning)
+        after = _audit_of(with_adapter, task, kept, [tuning.method], tuning)
     return TuningReport(tuple(state.curve), state.best_look, before, after)
 
 
-def _audited(
+def _audit_of(
     backend: HFBackend, task: AuditTask, items: Sequence[Item], methods: Sequence[str], tuning: Tuning
 ) -> dict[str, MethodFigures]:
     plan = Plan(verdicts="distribution" if task.asks in ("judge", "choose") else "auto", seed=tuning.training.seed)

@@ -62,7 +62,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path, looks)
 
 def test_a_run_that_died_between_two_looks_goes_on_from_the_last(whole, tmp_path, monkeypatch):
     folder, state = whole
-    learn, steps = Trainer._learn, []
+    learn, steps = Trainer._take_step, []
 
     def die_at_the_fourth(self, step, *rest):
         steps.append(step)
@@ -70,7 +70,7 @@ def test_a_run_that_died_between_two_looks_goes_on_from_the_last(whole, tmp_path
             raise KeyboardInterrupt
         return learn(self, step, *rest)
 
-    monkeypatch.setattr(Trainer, "_learn", die_at_the_fourth)
+    monkeypatch.setattr(Trainer, "_take_step", die_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path).run()
     again = trainer(tmp_path).run(resume=True)
@@ -107,9 +107,9 @@ def test_the_rate_rises_stays_and_falls():
 
 def test_plain_prompts_are_shown_in_new_orders(tmp_path):
     learner = trainer(tmp_path, method="none")
-    shown = {tuple(learner._shown(learner.lists[0], str(step))[0].request.ids) for step in range(20)}
+    shown = {tuple(learner._in_drawn_order(learner.lists[0], str(step))[0].request.ids) for step in range(20)}
     assert len(shown) == 6
-    first, *others = learner._shown(learner.lists[0], "0")
+    first, *others = learner._in_drawn_order(learner.lists[0], "0")
     assert all(each.request.ids == first.request.ids for each in others)
 
 
