@@ -74,7 +74,7 @@ def test_the_teacher_expects_what_the_vote_expects(taught):
     backend, lesson = tiny_backend(), taught[4]
     teacher = Teacher(backend, parse(TEACHER), KEY_VALUE, 5)
     call = teacher._call_of(lesson.request)
-    voted = pooled_steps(backend.reply_log_probs(teacher._layouts(call), lesson.reply), call.ballot)
+    voted = pooled_steps(backend.reply_log_probs(teacher._layouts_of(call), lesson.reply), call.ballot)
     for step, expected in zip(lesson.steps, voted, strict=True):
         assert expected[list(step.tokens)].tolist() == pytest.approx(step.log_probs, abs=1e-3)
         assert step.tokens[0] == int(expected.argmax())
