@@ -56,6 +56,8 @@ class Live:
 
     Attributes:
         on_text: Called in the backend's thread with each new piece of text; the pieces joined are the reply's text.
+            What is asked several texts at once (several requests, `route`, a majority of whole texts) gives the pieces
+            of all of them: there the output alone tells which text counts.
         cancelled: Asked at every token; once it says yes, this generation ends and others of its batch go on.
     """
 
