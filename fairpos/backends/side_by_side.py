@@ -10,7 +10,7 @@ number of rows (MKL's float32 product has one for 1 row, one for 2 and 3, one fo
 and other numbers; only numbers whose rows are always the same bits are used, and a smaller batch is filled up to one.
 
 COST: prompts are read one by one, which costs a CPU nothing and a GPU most of what a batch gains there; a text alone is
-decoded as the smallest proven number of rows (1 in bfloat16 and 4 in float32 on the machine above: about 1.3 of a plain
+decoded as the smallest proven number of rows (2 in bfloat16 and 4 in float32 on the machine above: about 1.3 of a plain
 step); keys and values take up to a quarter more room than the prompt's, so that prompts of about one length share their
 attention. Attentions that know no such company run once a prompt.
 """
@@ -129,8 +129,13 @@ def proven_row_counts(local: LocalModel) -> tuple[int, ...]:
     """
     state = (torch.get_num_threads(), local.model.dtype, str(local.device))
     if state not in local.row_counts:
-        local.row_counts[state] = _prove_row_counts(local)
+        local.row_counts[state] = (1,) if _has_experts(local.model) else _prove_row_counts(local)
     return local.row_counts[state]
+
+
+def _has_experts(model: torch.nn.Module) -> bool:
+    """Whether rows are sent to experts, who get as many at a time as the other rows happen to send them."""
+    return any("expert" in f"{name} {type(module).__name__}".lower() for name, module in model.named_modules())
 
 
 def _prove_row_counts(local: LocalModel) -> tuple[int, ...]:
@@ -147,26 +152,55 @@ def _prove_row_counts(local: LocalModel) -> tuple[int, ...]:
             assert isinstance(cache, SegmentCache)
             caches.append(cache)
 
-        def rows(places: Sequence[int]) -> Tensor:
-            """Logits of these rows, which share a batch of just as many."""
+        def rows(places: Sequence[int]) -> list[Tensor]:
+            """What every module gives for these rows, which share a batch of just as many, and their logits at last."""
             strands = [Strand(caches[place], (row,)) for row, place in enumerate(places)]
             stored = [len(prompts[place]) for place in places]
-            logits = _step(local, strands, [tokens[place] for place in places], stored, (len(places),))
+            with _outputs_of_modules(local.model, len(places)) as outputs:
+                logits = _step(local, strands, [tokens[place] for place in places], stored, (len(places),))
             for strand in strands:
                 strand.cache.crop(-1)
-            return logits
+            return [*outputs, logits]
 
         whole = rows(range(most))
 
         def agrees(places: Sequence[int]) -> bool:
-            return torch.equal(rows(places), whole[list(places)])
+            found = rows(places)
+            return len(found) == len(whole) and all(
+                torch.equal(own, of_all[list(places)]) for own, of_all in zip(found, whole, strict=True)
+            )
 
-        backwards = list(reversed(range(most)))
-        return tuple(
-            count
-            for count in ROW_COUNTS
-            if agrees(backwards[:count]) and agrees([(3 * place + 1) % most for place in range(count)])
-        )
+        return tuple(count for count in ROW_COUNTS if all(map(agrees, _groups_of(count, most))))
+
+
+def _groups_of(count: int, most: int) -> list[list[int]]:
+    """Rows out of so many in groups of a number: from the last back, then mixed; four rows at least stand in them."""
+    backwards = list(reversed(range(most)))
+    mixed = [(3 * place + 1) % most for place in range(most)]
+    groups = max(1, 2 // count)
+    return [order[i * count : (i + 1) * count] for order in (backwards, mixed) for i in range(groups)]
+
+
+@contextmanager
+def _outputs_of_modules(model: torch.nn.Module, rows: int) -> Iterator[list[Tensor]]:
+    """Gathers what modules without modules inside give for every row, (rows, ...) each, while the model runs.
+
+    Half precision hides most of what another order of summation changes: of one row's logits often no bit is another,
+    though some were on the way. What is looked at here is everything that is computed on the way.
+    """
+    found: list[Tensor] = []
+
+    def keep(_module: torch.nn.Module, _given: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() > 1 and output.shape[0] == rows:
+            found.append(output.detach().clone())
+
+    leaves = [module for module in model.modules() if next(module.children(), None) is None]
+    hooks = [module.register_forward_hook(keep) for module in leaves]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Prompts attended together in one cache: what their shape is, and how it is proved that company changes no bits."""
 
 import pytest
+import torch
 
 from fairpos.attention.apart import OwnAttention, row_width, shape_of
 from fairpos.attention.batch import Batch
-from fairpos.attention.company import proven_sizes
+from fairpos.attention.company import _cancelling, proven_sizes
 from fairpos.attention.seam import seam_of
 from fairpos.attention.tiles import TileShape
 from fairpos.backends.base import Decoding, Generate
@@ -82,3 +83,10 @@ def test_texts_of_one_shape_share_one_call_and_are_those_of_generate(method, tok
     assert len(backend.company_sizes) == 1
     for row, layout, call in zip(rows, layouts, calls, strict=True):
         assert row.tokens == backend.generate([layout], method, call.decoding)[0]
+
+
+def test_values_that_cancel_show_every_rounding():
+    values = _cancelling(torch.randn(1, 2, 7, 4, dtype=torch.float64))
+    assert values[:, :, :6].any()
+    assert torch.equal(values[:, :, :3], -values[:, :, 3:6])
+    assert not values[:, :, 6].any()

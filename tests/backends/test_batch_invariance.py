@@ -20,6 +20,7 @@ from fairpos.methods.placements import Placements
 from fairpos.methods.set_based import SetBased
 from fairpos.passages import as_segments
 from fairpos.prompts import Template, render
+from tests.architectures import small_model
 from tests.prompts_in_tokens import random_layout
 from tests.tiny_models import tiny_model
 
@@ -143,6 +144,29 @@ def test_models_without_a_proven_number_of_rows_are_decoded_one_by_one(architect
     assert set(seen) == {1}
     fresh = [call for call in generations() if call.decoding.generation_config is None]
     assert together == [backend.run([call])[0] for call in fresh]
+
+
+def test_what_changes_with_the_number_of_rows_is_seen_where_no_logit_shows_it(tokenizer):
+    """In half precision another order of summation may change something on the way and nothing at the end."""
+    model = tiny_model("llama", torch.float64)
+    backend = HFBackend(model, tokenizer)
+    *_, smaller, largest = proven_row_counts(backend)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # all logits are 0, whatever was computed
+
+    def differ_for_so_many_rows(module, given, output):
+        return output + 1e-3 if len(output) == smaller else output
+
+    model.model.layers[1].mlp.down_proj.register_forward_hook(differ_for_so_many_rows)
+    backend.row_counts.clear()
+    counts = proven_row_counts(backend)
+    assert smaller not in counts
+    assert largest in counts
+
+
+def test_rows_that_are_sent_to_experts_are_decoded_one_by_one(tokenizer):
+    assert proven_row_counts(HFBackend(small_model("mixtral"), tokenizer)) == (1,)
+    assert proven_row_counts(HFBackend(small_model("gpt_oss"), tokenizer)) == (1,)
 
 
 def test_scored_prompts_run_alone_for_methods_free_of_order_and_where_it_is_wanted(tokenizer):
