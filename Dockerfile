@@ -7,7 +7,7 @@ COPY pyproject.toml setup.py MANIFEST.in constraints.txt README.md LICENSE ./
 COPY fairpos fairpos
 COPY service service
 RUN python3 -m venv /venv \
- && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[local,embeddings,lexical,grammar,service,redis,telemetry]'
+ && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[local,tune,embeddings,lexical,grammar,service,redis,telemetry]'
 
 FROM python:3.11.14-slim-bookworm
 COPY --from=build /venv /venv
