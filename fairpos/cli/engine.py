@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -54,17 +55,18 @@ class EngineOptions:
         Raises:
             InvalidOption: it does, and there is an option for actors.
         """
-        given = {
-            "--ray-address": self.ray_address,
-            "--actors": self.actors,
-            "--actor-cpus": self.actor_cpus,
-            "--actor-gpus": self.actor_gpus,
-            "--also-at": self.more_endpoints,
-        }
-        useless = [option for option, value in given.items() if value not in (None, [])]
-        if useless and self.engine == "process":
-            raise InvalidOption(f"{', '.join(useless)}: for --engine ray")
-        return self.engine == "process"
+        if self.engine == "ray":
+            return False
+        refuse_given(
+            {
+                "--ray-address": self.ray_address,
+                "--actors": self.actors,
+                "--actor-cpus": self.actor_cpus,
+                "--actor-gpus": self.actor_gpus,
+                "--also-at": self.more_endpoints,
+            }
+        )
+        return True
 
     def open_local(self, name: str, local: LocalOptions) -> FairModel:
         """The local model of that name.
@@ -101,6 +103,17 @@ class EngineOptions:
             self.actor_gpus or 0.0,
             plugins_named(),
         )
+
+
+def refuse_given(options: Mapping[str, object]) -> None:
+    """Refuses options that mean something with --engine ray alone.
+
+    Raises:
+        InvalidOption: one of them is given.
+    """
+    useless = [option for option, value in options.items() if value not in (None, [])]
+    if useless:
+        raise InvalidOption(f"{', '.join(useless)}: for --engine ray")
 
 
 def together(backend: Backend, count: int) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from fairpos.cli.app import app
-from fairpos.cli.engine import PANEL
+from fairpos.cli.engine import PANEL, refuse_given
 from fairpos.cli.groups import grouped
 from fairpos.engines.on_ray import Ray
 from fairpos.errors import InvalidOption
@@ -37,18 +37,17 @@ class ReplicaOptions:
         Raises:
             InvalidOption: it does, and there is an option for replicas; or a number outside of what is allowed.
         """
-        given = {
-            "--replicas": self.replicas,
-            "--replica-cpus": self.replica_cpus,
-            "--replica-gpus": self.replica_gpus,
-            "--ray-address": self.ray_address,
-        }
-        useless = [option for option, value in given.items() if value is not None]
         if self.engine == "ray":
             cpus = 1.0 if self.replica_cpus is None else self.replica_cpus
             return Ray(self.ray_address, self.replicas or 1, cpus, self.replica_gpus or 0.0)
-        if useless:
-            raise InvalidOption(f"{', '.join(useless)}: for --engine ray")
+        refuse_given(
+            {
+                "--replicas": self.replicas,
+                "--replica-cpus": self.replica_cpus,
+                "--replica-gpus": self.replica_gpus,
+                "--ray-address": self.ray_address,
+            }
+        )
         return None
 
 
