@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import fairpos
 from fairpos import FairModel
+from fairpos.fitting.base import FITS
 from fairpos.methods.base import METHODS
 from fairpos.plugins import load_plugins
 from fairpos.rankers.base import RANKERS
@@ -103,7 +105,8 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(_import_registered)
+        await asyncio.to_thread(_import_ahead)
+        await anyio.sleep(0)  # its backend is imported when it is first used
         if settings.upstream is not None:
             state.upstream = Upstream(settings, metrics)
         loading = asyncio.create_task(state.load())  # the health probes answer meanwhile
@@ -185,10 +188,11 @@ def _load_local(where: str, settings: Settings) -> FairModel:
     return fair
 
 
-def _import_registered() -> None:
-    """Imports what registries would import at the first request, in the event loop: methods, rankers, relevances."""
-    for registry in (METHODS, RANKERS, RELEVANCE):
+def _import_ahead() -> None:
+    """Imports what the first request would import in the event loop: what is registered, and what connects."""
+    for registry in (METHODS, RANKERS, RELEVANCE, FITS):
         dict(registry)
+    getattr(anyio, "connect_tcp")  # noqa: B009 - it is imported when it is named
 
 
 def _loaded_already(fair: FairModel) -> FairModel:

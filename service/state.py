@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 
 from starlette.requests import Request
 
@@ -58,6 +59,7 @@ class State:
         for name, load in self.loads.items():
             try:
                 fair = await asyncio.to_thread(load)
+                await asyncio.to_thread(import_module, "fairpos_service.token_text")  # not at the first request
             except Exception as error:
                 log.exception("model not loaded", extra={"model": name})
                 self.failed[name] = str(error)

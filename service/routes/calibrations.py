@@ -39,10 +39,6 @@ async def calibrate(request: Request) -> Calibration:
 
     Takes minutes on a small model, which answers nobody else meanwhile.
     """
-    # Only here: they take statistics along, whose import would double the time in which a service starts.
-    from fairpos.calibration.attention import attention_profile
-    from fairpos.calibration.black_box import black_box_profile
-
     check_admin(request)
     state = state_of(request)
     body = await read_body(request, CalibrationRequest, state.settings)
@@ -54,6 +50,11 @@ async def calibrate(request: Request) -> Calibration:
     samples = samples_of(Lines(records=list(enumerate(body.records, 1))), body.count)
 
     def measure(backend: Backend) -> Profile:
+        # Only here: they take statistics along, whose import would double the time in which a service starts, and would
+        # hold up the event loop.
+        from fairpos.calibration.attention import attention_profile
+        from fairpos.calibration.black_box import black_box_profile
+
         if body.signal == "attention":
             found = attention_profile(
                 backend, samples, template=CHAT, layers=body.layers, probes=body.probes, seed=body.seed

@@ -11,9 +11,14 @@ router = APIRouter(include_in_schema=False)
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
 
 
+_FOLDER = files(__package__.rpartition(".")[0]).joinpath("static")
+# Read once: a request must not wait for a disk, and nothing of a running service changes.
+_CONTENTS = {name: _FOLDER.joinpath(name).read_bytes() for name in ("page.html", "page.js", "page.css")}
+
+
 def _static_file(name: str, kind: str) -> Response:
-    content = files(__package__.rpartition(".")[0]).joinpath("static", name).read_bytes()
-    return Response(content, media_type=kind, headers={"content-security-policy": _POLICY, "cache-control": "no-cache"})
+    headers = {"content-security-policy": _POLICY, "cache-control": "no-cache"}
+    return Response(_CONTENTS[name], media_type=kind, headers=headers)
 
 
 @router.get("/")

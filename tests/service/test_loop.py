@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -80,6 +82,13 @@ def test_the_loop_goes_on_under_every_route_and_fault(handler):
             assert 0 not in statuses
         assert lags[-1].is_small, lags
         until(lambda: s.state.metrics.open._value.get() == 0)
+
+
+def test_the_loop_imports_nothing_while_it_answers():
+    """In a process of its own, since this one has imported what any request needs."""
+    command = [sys.executable, "-m", "tests.service.imports_in_the_loop"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(found.stdout) == {"upstream": [], "local": []}
 
 
 def test_clients_that_leave_a_hanging_upstream_take_their_calls_along():
