@@ -105,8 +105,7 @@ def create_app(settings: Settings | None = None, models_loaded: Mapping[str, Fai
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(_import_ahead)
-        await anyio.sleep(0)  # its backend is imported when it is first used
+        await _import_ahead()
         if settings.upstream is not None:
             state.upstream = Upstream(settings, metrics)
         loading = asyncio.create_task(state.load())  # the health probes answer meanwhile
@@ -188,11 +187,16 @@ def _load_local(where: str, settings: Settings) -> FairModel:
     return fair
 
 
-def _import_ahead() -> None:
+async def _import_ahead() -> None:
     """Imports what the first request would import in the event loop: what is registered, and what connects."""
-    for registry in (METHODS, RANKERS, RELEVANCE, FITS):
-        dict(registry)
+
+    def import_registered() -> None:
+        for registry in (METHODS, RANKERS, RELEVANCE, FITS):
+            dict(registry)
+
+    await asyncio.to_thread(import_registered)
     getattr(anyio, "connect_tcp")  # noqa: B009 - it is imported when it is named
+    await anyio.sleep(0)  # and its backend when it is first used
 
 
 def _loaded_already(fair: FairModel) -> FairModel:

@@ -1,14 +1,14 @@
 """What is audited: how a file becomes items, and how an output is scored.
 
     judge   {id, instruction, answers | response_a, response_b, gold?}          the winner is the gold answer
-    choice  {id, question, options, gold_index | gold}                          the winner is the gold option
+    choice  {id, question, options, gold_index | gold}, or as published         the winner is the gold option
     rank    {id, query, passages, gold}, or groups (below)                      the gold passage is ranked first
     qa      {id, query, passages, answers, gold?}, or groups                    the text holds an accepted answer
     kv      {id, pairs: [[key, value], ...]}                                    the text starts with the value
     shots   {id, query, examples: [{input, label}, ...], label}                 the text starts with the label
 
 A group is `{group, passages, questions: [{id, question, answers, gold_index}]}`: every question is asked on the
-passages of its group.
+passages of its group. Shapes in which multiple-choice questions are published: `fairpos.files.choices`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from fairpos.backends.base import Decoding
 from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.choices import is_choice
 from fairpos.files.examples import label_of, shots_item
 from fairpos.files.formats.base import FORMATS, Source
 from fairpos.files.items import (
@@ -278,14 +279,15 @@ def guess_task(path: Path) -> AuditTask:
     accepted = "answers" in record or (
         isinstance(questions, list) and bool(questions) and isinstance(questions[0], dict) and "answers" in questions[0]
     )
-    by_field = {
-        "instruction": "judge",
-        "options": "choice",
-        "pairs": "kv",
-        "examples": "shots",
-        "passages": "qa" if accepted else "rank",
+    looks_like = {
+        "judge": "instruction" in record,
+        "choice": is_choice(record),
+        "kv": "pairs" in record,
+        "shots": "examples" in record,
+        "qa": "passages" in record and accepted,
+        "rank": "passages" in record,
     }
-    name = next((task for field, task in by_field.items() if field in record), None)
+    name = next((task for task, does in looks_like.items() if does), None)
     if name is None:
         raise InvalidRequest(
             f"can't tell the task of {path}: its first record has {', '.join(record) or 'nothing'}; name it with --task"

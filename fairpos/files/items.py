@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fairpos.errors import InvalidRequest
+from fairpos.files.choices import published_choice
 from fairpos.files.records import Bad, Json, Lines, Record, answer_of, optional_text, segments_of, text_of
 from fairpos.passages import as_segments
 from fairpos.prompts import EMPTY_ANSWER, slot_labels
@@ -116,11 +117,14 @@ def answered_item(line: int, record: Record) -> Item:
 
 
 def choice_item(line: int, record: Record) -> Item:
-    """A question with options: `id, question | query, options`; optional `gold` or `gold_index`.
+    """A question with options: `question | query, options`; optional `id`, `gold` or `gold_index`.
+
+    Also of the shapes in which multiple-choice questions are published: see `fairpos.files.choices`.
 
     Raises:
         InvalidRequest: it can't be used; the message says why.
     """
+    record = published_choice(line, record)
     options = as_segments(segments_of(record, "options"))
     if len(options) < 2:
         raise InvalidRequest(f"needs at least 2 options, got {len(options)}")
