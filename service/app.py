@@ -81,27 +81,26 @@ _REFS = "#/components/schemas/{model}"
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
-def create_app(settings: Settings | None = None, models_loaded: Mapping[str, FairModel] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, models_loaded: Mapping[str, FairModel] | None = None, *, alone: bool = False
+) -> FastAPI:
     """Builds the service.
 
     Args:
         settings: None: from the environment.
         models_loaded: Models that are there already, by name, beside those that the settings name.
+        alone: Whether the process does nothing else: then what is loaded is kept out of garbage collections, which
+            would hold up requests.
     """
     if settings is None:
         refuse_unknown_names()
         settings = Settings()
     load_plugins(settings.plugins)
     metrics = Metrics()
-    loads: dict[str, Load] = {name: partial(_loaded_already, fair) for name, fair in (models_loaded or {}).items()}
-    for entry in settings.models:
-        name, _, where = entry.partition("=")
-        if not where and Path(name).is_dir():
-            name, where = Path(name).resolve().name, name
-        loads[name] = partial(_load_local, where or name, settings)
+    loads = _loads_of(settings, models_loaded or {})
     keys = Keys(*([key.get_secret_value() for key in keys] for keys in (settings.api_keys, settings.admin_keys)))
     quota = Quota(settings.rate_limit, settings.token_budget, settings.quota_storage)
-    state = State(settings, metrics, loads, keys, quota)
+    state = State(settings, metrics, loads, keys, quota, alone)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -185,6 +184,17 @@ def _load_local(where: str, settings: Settings) -> FairModel:
     if hasattr(fair.backend, "batch_tokens"):
         fair.backend.batch_tokens = settings.batch_tokens
     return fair
+
+
+def _loads_of(settings: Settings, models_loaded: Mapping[str, FairModel]) -> dict[str, Load]:
+    """How each local model is loaded, by name: those that are there, then those that the settings name."""
+    loads: dict[str, Load] = {name: partial(_loaded_already, fair) for name, fair in models_loaded.items()}
+    for entry in settings.models:
+        name, _, where = entry.partition("=")
+        if not where and Path(name).is_dir():
+            name, where = Path(name).resolve().name, name
+        loads[name] = partial(_load_local, where or name, settings)
+    return loads
 
 
 async def _import_ahead() -> None:

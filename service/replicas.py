@@ -42,7 +42,7 @@ def builder_of(settings: Settings) -> Callable[[], FastAPI]:
 
     def build() -> FastAPI:
         configure(settings.log_level, settings.log_format)
-        app = create_app(settings)
+        app = create_app(settings, alone=True)
         app.router.lifespan_context = with_models_loaded(app.router.lifespan_context, app.state.fairpos)
         app.add_middleware(WithoutRequestId)
         return app

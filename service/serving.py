@@ -144,7 +144,7 @@ def _open_port(settings: Settings) -> socket.socket:
 
 
 def _run_worker(settings: Settings, listening: socket.socket) -> None:
-    server(create_app(settings), settings, forced=True).run(sockets=[listening])
+    server(create_app(settings, alone=True), settings, forced=True).run(sockets=[listening])
 
 
 def _start_worker(settings: Settings, listening: socket.socket) -> None:

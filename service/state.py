@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class State:
         keys: Who may ask.
         quota: How often.
         open_requests: What is being answered.
+        alone: Whether the process does nothing else than to serve.
         draining: Whether no more requests should be sent here: the process is about to end, or was told to drain.
     """
 
@@ -46,6 +48,7 @@ class State:
     loads: Mapping[str, Load]
     keys: Keys
     quota: Quota
+    alone: bool = False
     upstream: Upstream | None = None
     engines: dict[str, Engine] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -56,10 +59,12 @@ class State:
 
     async def load(self) -> None:
         """Loads the local models, one after the other, beside the event loop."""
+        await self._keep_what_is_there()
         for name, load in self.loads.items():
             try:
                 fair = await asyncio.to_thread(load)
                 await asyncio.to_thread(import_module, "fairpos_service.token_text")  # not at the first request
+                await self._keep_what_is_there()
             except Exception as error:
                 log.exception("model not loaded", extra={"model": name})
                 self.failed[name] = str(error)
@@ -72,6 +77,16 @@ class State:
             engine.start()
             self.engines[name] = engine
             log.info("model ready", extra={"model": name})
+
+    async def _keep_what_is_there(self) -> None:
+        """Takes all that is loaded out of the garbage collector's sight.
+
+        With a model, a full collection looks at half a million objects that stay for good, and all threads wait for a
+        quarter of a second, in the middle of a request. In a process of others, their garbage would stay, too.
+        """
+        if self.alone:
+            await asyncio.to_thread(gc.collect)
+            gc.freeze()
 
     def end_requests(self) -> None:
         """Ends what is being answered: streams with an error event, all others with a 503."""

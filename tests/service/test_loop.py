@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import pytest
 
 from fairpos.prompts import Template, placeholders
 from fairpos.tokenizing import _places_to_cut, _prefix_tree
+from fairpos_service.app import create_app
 from fairpos_service.errors import ServiceError
 from fairpos_service.probes import Probes
+from fairpos_service.settings import Settings
 from fairpos_service.turns import Turns
 from tests.service.lag import watched
 from tests.service.running import running, tiny, until
@@ -89,6 +92,23 @@ def test_the_loop_imports_nothing_while_it_answers():
     command = [sys.executable, "-m", "tests.service.imports_in_the_loop"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(found.stdout) == {"upstream": [], "local": []}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_loaded_is_kept_out_of_collections_where_nobody_else_has_the_process(alone):
+    """A full collection that looks at a model's half million objects takes a quarter of a second."""
+
+    async def start():
+        app = create_app(Settings(_env_file=None), {"tiny": tiny()}, alone=alone)
+        async with app.router.lifespan_context(app):
+            while not app.state.fairpos.ready:
+                await asyncio.sleep(0.01)
+            return gc.get_freeze_count()
+
+    try:
+        assert (asyncio.run(start()) > 100_000) is alone
+    finally:
+        gc.unfreeze()
 
 
 def test_clients_that_leave_a_hanging_upstream_take_their_calls_along():
