@@ -32,7 +32,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from fairpos.attention.cache import CACHE
-from fairpos.attention.compiled import set_compiled_aside
+from fairpos.attention.compiled import as_written
 from fairpos.attention.families.base import Family
 from fairpos.attention.families.find import attention_modules, decoder_of, family_of
 from fairpos.attention.layer import Attention, ForwardPass, Layer, ProjectionsReached, SegmentCache
@@ -211,7 +211,8 @@ class Hooks:
                 self._put_hooks()
             self._calls += 1
         try:
-            yield
+            with as_written(self.model):
+                yield
         finally:
             with self._lock:
                 self._calls -= 1
@@ -222,7 +223,7 @@ class Hooks:
         decoder, outer = decoder_of(self.model), self.model.base_model
         rotary, family = self.rotary, self.family
         configs = _attention_configs(self.model)
-        self._undo += [_hold_configs(configs), set_compiled_aside(self.model)]
+        self._undo.append(_hold_configs(configs))
 
         def enter(_: nn.Module, __: object, kwargs: dict[str, Any]) -> None:
             cache = kwargs.get(CACHE)

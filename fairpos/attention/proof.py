@@ -18,7 +18,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
-from fairpos.attention.compiled import set_compiled_aside
+from fairpos.attention.compiled import is_of_compiler
 from fairpos.attention.families.find import attention_modules, decoder_of, layers_of
 from fairpos.attention.hooks import Hooks
 from fairpos.attention.layer import Attention, Layer
@@ -56,12 +56,6 @@ def prove(hooks: Hooks) -> None:
         UnsupportedModel: with the reason.
         NonFiniteLogits: the model itself returns NaN.
     """
-    with ExitStack() as stack:
-        stack.callback(set_compiled_aside(hooks.model))
-        _prove_uncompiled(hooks)
-
-
-def _prove_uncompiled(hooks: Hooks) -> None:
     name = type(hooks.model).__name__
     short = _proof_tokens(hooks, _SHORT)
     said = _said_plainly(f"{name} itself fails on a short prompt of text alone")
@@ -129,6 +123,8 @@ def _said_plainly(what: str) -> Iterator[None]:
     except (UnsupportedModel, NonFiniteLogits, torch.OutOfMemoryError):
         raise  # memory is no property of the model: the next call may have it
     except MODEL_FAILURES as error:
+        if is_of_compiler(error):
+            raise  # nor is what this machine can compile
         raise UnsupportedModel(f"{what}. {_ELSEWHERE}") from error
 
 

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
 
+from fairpos.attention.compiled import as_written
 from fairpos.attention.hooks import Hooks
 from fairpos.attention.layer import Attention, SegmentCache
 from fairpos.attention.proof import prove, refuse_other_layers
@@ -80,13 +81,17 @@ class Seam:
         """
         with self._verifying:
             if self._hooks is None and self._refusal is None:
-                try:
-                    self._hooks = self._proved_hooks()
-                except UnsupportedModel as error:
-                    self._refusal = str(error)
+                self._prove_hooks()
         if self._hooks is None:
             raise UnsupportedModel(str(self._refusal))
         return self._hooks
+
+    def _prove_hooks(self) -> None:
+        with as_written(self.model):
+            try:
+                self._hooks = self._proved_hooks()
+            except UnsupportedModel as error:
+                self._refusal = str(error)
 
     def _proved_hooks(self) -> Hooks:
         if getattr(self.model.config, "is_encoder_decoder", False):

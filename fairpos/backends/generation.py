@@ -16,9 +16,11 @@ from transformers import Cache, GenerationConfig, LogitsProcessorList, StoppingC
 
 from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
+from fairpos.attention.compiled import is_of_compiler
 from fairpos.attention.layer import SegmentCache
 from fairpos.backends.base import AttentionOwner, Ballot, Decoding
 from fairpos.backends.caches import TokensCache
+from fairpos.backends.forward_passes import MODEL_ERRORS
 from fairpos.backends.generation_config import (
     end_tokens,
     generation_config_of,
@@ -28,7 +30,7 @@ from fairpos.backends.generation_config import (
 )
 from fairpos.backends.in_step import PromptsInStep, orders_shown
 from fairpos.backends.listing import HeldToListing
-from fairpos.backends.local_model import MODEL_ERRORS, LocalModel
+from fairpos.backends.local_model import LocalModel
 from fairpos.backends.logits import RefuseNonFinite
 from fairpos.backends.rows import EachRowGuided, EachRowSamples, EachRowStops, GrowingText
 from fairpos.backends.tally import Tally
@@ -257,7 +259,9 @@ def _own_cache_is_exact(local: LocalModel) -> bool:
             local.own_cache_is_exact = same and local.looks_back_alone()
         except torch.OutOfMemoryError:
             raise
-        except MODEL_ERRORS:
+        except MODEL_ERRORS as error:
+            if is_of_compiler(error):
+                raise
             local.own_cache_is_exact = False
     return local.own_cache_is_exact
 
@@ -290,7 +294,7 @@ def _generate(
     except (FairposError, torch.OutOfMemoryError):
         raise
     except MODEL_ERRORS as error:
-        if not (is_callers or isinstance(error, ValueError)):
+        if is_of_compiler(error) or not (is_callers or isinstance(error, ValueError)):
             raise
         raise InvalidOption(f"transformers can't generate as it is asked to: {error}") from error
     return output if isinstance(output, Tensor) else output.sequences

@@ -69,32 +69,6 @@ def test_adapters_stay_and_every_wrapper_gives_what_the_model_gives():
         assert (plain - expected).norm() > 1e-2 * plain.norm()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("part", ["layers", "attention", "model"])
-def test_modules_compiled_in_place_run_as_written_in_our_calls_and_stay_compiled(part):
-    prompt, model = random_prompt(), small_model("llama")
-    layers = list(model.model.layers)
-    modules = {"layers": layers, "attention": [layer.self_attn for layer in layers], "model": [model]}[part]
-    graphs = []
-
-    def count(graph, _):
-        graphs.append(graph)
-        return graph
-
-    for module in modules:
-        module.compile(backend=count, fullgraph=True)
-    compiled = [module._compiled_call_impl for module in modules]
-    fair, plain = (fairpos.wrap(each, Tokens()) for each in (model, small_model("llama")))
-    for methods in ("set_based", "pine", "positional_hidden:channel=3", "placements:views=2"):
-        logits = [each.next_token_logits(*prompt, methods=methods) for each in (fair, plain)]
-        assert torch.equal(*logits)
-    assert not graphs
-    assert [module._compiled_call_impl for module in modules] == compiled
-    with torch.no_grad():
-        layers[0](torch.zeros(1, 2, 64), position_embeddings=(torch.ones(1, 2, 16),) * 2) if part == "layers" else None
-    assert bool(graphs) == (part == "layers")
-
-
 def test_a_wrapped_model_is_the_same_model_however_often_it_is_wrapped():
     model = small_model("llama")
     assert fairpos.wrap(WithAdapters(model), Tokens()).model is fairpos.wrap(model, Tokens()).model is model
