@@ -17,7 +17,7 @@ from fairpos.backends.work import Work, batch_invariant, finish, together
 from fairpos.errors import InvalidComposition, InvalidRequest, UnsupportedBackend
 from fairpos.methods.base import Method
 from fairpos.prompts import Prompt, Template, render
-from fairpos.rankers.base import Asking, Ranker, view_of
+from fairpos.rankers.base import Asking, Ranker, is_order_free, view_of
 from fairpos.rankers.heard import cut_off_detail, heard
 from fairpos.rankers.verdict import VerdictForm, verdict
 from fairpos.replies.citations import read_citations
@@ -117,7 +117,10 @@ def start(
         requests = [request.canonical() for request in requests]
     work = together([_run_request(methods, request, backend, ranker, asking) for request in requests], progress)
     # What doesn't depend on the order of its segments shall not depend on its neighbours in a batch either.
-    return batch_invariant(work) if any(method.order_free for method in methods) else work
+    free = any(method.order_free for method in methods) or any(
+        request.task == "rank" and is_order_free(ranker) for request in requests
+    )
+    return batch_invariant(work) if free else work
 
 
 def asking_of(
@@ -223,12 +226,8 @@ def _run_request(
     steps = methods[0].steps(request, backend)
     views = next(steps)
     while True:
-        inner = together(
-            [
-                _run_request((*methods[0].inside(number), *methods[1:]), view, backend, ranker, asking)
-                for number, view in enumerate(views)
-            ]
-        )
+        asked = [((*methods[0].inside(number), *methods[1:]), view) for number, view in enumerate(views)]
+        inner = _run_views(asked, backend, ranker, asking)
         ballot = methods[0].ballot(request, backend)
         outputs = yield from (inner if ballot is None else _run_voted(inner, ballot))
         try:
@@ -236,6 +235,26 @@ def _run_request(
         except StopIteration as stop:
             combined: Output = stop.value
             return combined
+
+
+def _run_views(
+    asked: Sequence[tuple[tuple[Method, ...], Request]], backend: Backend, ranker: Ranker, asking: Asking
+) -> Work[list[Output]]:
+    """The output of each view under its methods.
+
+    A ranker that is free of order is asked once for all views of the same segments: the others get its output, without
+    the calls, which were not made.
+    """
+    shown = [(methods, view.canonical()) for methods, view in asked]
+    once = all(view.task == "rank" for _, view in asked) and is_order_free(ranker)
+    firsts = [shown.index(each) if once else number for number, each in enumerate(shown)]
+    distinct = sorted(set(firsts))
+    outputs = yield from together([_run_request(*asked[first], backend, ranker, asking) for first in distinct])
+    found = dict(zip(distinct, outputs, strict=True))
+    return [
+        found[first] if first == number else replace(found[first], usage=Usage(), views=())
+        for number, first in enumerate(firsts)
+    ]
 
 
 def _run_voted(inner: Work[list[Output]], ballot: Ballot) -> Work[list[Output]]:

@@ -49,7 +49,9 @@ class Ranker(Protocol):
         requires: Capabilities that the backend must have.
 
     One whose scores are log-probabilities of one distribution over the segments also says `is_distribution = True`; one
-    that never shows more than so many segments at once says that as `most_shown`.
+    that never shows more than so many segments at once says that as `most_shown`. One whose output doesn't depend on
+    the order of the segments says `order_free = True`: it is asked once where a method would ask in several orders, and
+    its calls give the same bits in any company.
     """
 
     name: ClassVar[str]
@@ -59,6 +61,11 @@ class Ranker(Protocol):
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """Yields lists of calls, receives their replies, returns the view's output."""
+
+
+def is_order_free(ranker: Ranker) -> bool:
+    """Whether a ranker says that its output doesn't depend on the order of the segments."""
+    return bool(getattr(ranker, "order_free", False))
 
 
 RANKERS: Registry[type[Ranker]] = Registry(

@@ -47,6 +47,7 @@ class Candidates(Checked):
     summary: ClassVar[str] = "asks how likely each passage is after the query, all in one pass; free of order"
     source: ClassVar[str] = "Uni-Encoder's layout, arXiv 2106.01263"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+    order_free: ClassVar[bool] = True
     own: Literal["subtracted", "kept"] = "subtracted"
 
     def __call__(self, request: Request, asking: Asking) -> Asked:

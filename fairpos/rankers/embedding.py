@@ -30,6 +30,7 @@ class EmbeddingRanker(Checked):
     summary: ClassVar[str] = "ranks by a bi-encoder or cross-encoder instead of the language model; free of order"
     source: ClassVar[str] = "Sentence-BERT, arXiv 1908.10084"
     requires: ClassVar[frozenset[Capability]] = frozenset()
+    order_free: ClassVar[bool] = True
     model: str = option("minilm", nature="model")
     kind: Literal["bi", "cross"] = "bi"
 

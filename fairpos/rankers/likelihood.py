@@ -40,6 +40,7 @@ class Likelihood:
     summary: ClassVar[str] = "asks how likely each passage alone makes the query; free of order"
     source: ClassVar[str] = "unsupervised passage re-ranking, arXiv 2204.07496"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+    order_free: ClassVar[bool] = True
     most_shown: ClassVar[int] = 1
 
     def __call__(self, request: Request, asking: Asking) -> Asked:

@@ -44,6 +44,7 @@ class Pairwise:
     summary: ClassVar[str] = "compares every pair in both orders; free of order"
     source: ClassVar[str] = "pairwise ranking prompting, arXiv 2306.17563"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+    order_free: ClassVar[bool] = True
     most_shown: ClassVar[int] = 2
 
     def __call__(self, request: Request, asking: Asking) -> Asked:

@@ -31,6 +31,7 @@ class PlannedRanker(Checked, ABC):
     """
 
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+    order_free: ClassVar[bool] = True
     size: int = option(10, minimum=2)
     views: int = option(2, minimum=1, nature="calls")
 

@@ -36,6 +36,7 @@ class Pointwise:
     summary: ClassVar[str] = "asks yes or no of each passage alone; free of order"
     source: ClassVar[str] = "relevance generation, arXiv 2211.09110"
     requires: ClassVar[frozenset[Capability]] = frozenset({"score"})
+    order_free: ClassVar[bool] = True
     most_shown: ClassVar[int] = 1
 
     def __call__(self, request: Request, asking: Asking) -> Asked:

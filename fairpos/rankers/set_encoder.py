@@ -32,6 +32,7 @@ class SetEncoderRanker(Checked):
     summary: ClassVar[str] = "ranks by an encoder whose passages see each other, but no order"
     source: ClassVar[str] = "Set-Encoder, arXiv 2404.06912"
     requires: ClassVar[frozenset[Capability]] = frozenset()
+    order_free: ClassVar[bool] = True
     model: str = option("", nature="model")
 
     def __post_init__(self) -> None:

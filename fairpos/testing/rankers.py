@@ -6,6 +6,7 @@ for anything else brings a model that can answer: `check_ranker(MyRanker(), Told
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -14,7 +15,7 @@ from fairpos.backends.base import Backend, Decoding, Generate
 from fairpos.backends.work import finish
 from fairpos.methods.pine import Pine
 from fairpos.prompts import Template
-from fairpos.rankers.base import Asking, Ranker
+from fairpos.rankers.base import Asking, Ranker, is_order_free
 from fairpos.testing.contract import Contract, Fault, expect, expect_documented, expect_options_checked
 from fairpos.testing.subjects import (
     EVERY_CALL,
@@ -153,6 +154,19 @@ def gives_the_same_again(case: RankerCase) -> None:
     for backend, request in case.requests():
         (first, _), (second, _) = case.ask(request, backend), case.ask(request, backend)
         expect(first == second, f"two runs give {first} and {second}")
+
+
+@RANKER_CONTRACT.add
+def is_free_of_order_where_it_says_so(case: RankerCase) -> None:
+    """One output for all orders of segments that differ: methods ask it once for all of them."""
+    if not is_order_free(case.ranker):
+        return
+    request = request_for("rank")
+    for backend in case.backends:
+        told, _ = case.ask(request, backend)
+        for order in itertools.permutations(range(len(request.segments))):
+            output, _ = case.ask(request.reordered(order), backend)
+            expect(output == told, f"says order_free, but {order} gives {output}, and the order shown first {told}")
 
 
 @RANKER_CONTRACT.add

@@ -321,6 +321,40 @@ def test_views_cancel_a_known_slot_bias(name):
         assert output.ranking == ("p2", "p3", "p1", "p0")
 
 
+@pytest.mark.parametrize("name", ["pointwise", "pairwise", "setwise:size=2", "tournament:size=2"])
+@pytest.mark.parametrize(
+    "methods", ["permutation:views=4", "descending+permutation:views=4", "permutation:stop=2,views=4"]
+)
+def test_a_ranker_that_is_free_of_order_is_asked_once(name, methods):
+    """Whatever orders a method would ask in; what was not asked is not counted."""
+
+    def reply(call):
+        worth = sum(len(segment.text) for segment in call.prompt.request.segments[:1])
+        return Reply(log_probs=tuple(-0.1 * worth * i for i in range(len(call.replies))), usage=Usage(7, 1, 1))
+
+    segments = [
+        Segment(id=id, text=text, score=0.5) for id, text in zip("abcd", ["x", "xxx", "xx", "xxxx"], strict=True)
+    ]
+    alone = FairModel(Told(reply)).rank("q", segments, ranker=name)
+    found = FairModel(Told(reply)).rank("q", segments, ranker=name, methods=methods)
+    assert (found.ranking, found.groups) == (alone.ranking, alone.groups)
+    rounds = 2 if "stop" in methods else 1  # a further round doesn't know of the first
+    assert found.usage.calls <= rounds * alone.usage.calls
+    assert len(found.views) <= rounds * len(alone.views)
+
+
+def test_views_that_show_other_segments_are_other_views():
+    """In windows an order-free ranker is asked of every window."""
+    segments = [Segment(id=str(i), text="x" * (i + 1)) for i in range(6)]
+
+    def reply(call):
+        return Reply(log_probs=(0.0, -1.0), usage=Usage(7, 1, 1))
+
+    found = FairModel(Told(reply)).rank("q", segments, ranker="pointwise", methods="windows:size=4,stride=2")
+    assert {id for view in found.views for id in view.order} == {str(i) for i in range(6)}
+    assert found.usage.calls == 8
+
+
 def test_the_real_model_lists_every_passage(smollm2):
     segments = [
         Segment(id=f"d{i}", text=text) for i, text in enumerate(["Tea is hot.", "Ice is cold.", "Sand is dry."] * 4)
