@@ -60,7 +60,7 @@ from fairpos.backends.scoring import (
     score_side_by_side,
     vote_score,
 )
-from fairpos.backends.side_by_side import ROW_COUNTS, decode_side_by_side, decodes_side_by_side
+from fairpos.backends.side_by_side import decode_side_by_side, decodes_side_by_side, proven_row_counts
 from fairpos.backends.trained import TrainedFor
 from fairpos.backends.unwrap import refuse_dropout
 from fairpos.layout import Layout
@@ -228,7 +228,8 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
                 together.append(placed)
             else:
                 yield from self._rows_replies([placed]) if _by_row([placed]) else self._batch_replies([placed])
-        for batch in in_turn(together, ROW_COUNTS[-1], self.batch_tokens):
+        most = proven_row_counts(self)[-1] if together else 0
+        for batch in in_turn(together, most, self.batch_tokens):
             reused = [self.reused_tokens(placed.layout, owner) for placed in batch]
             rows = decode_side_by_side(self, [placed.call for placed in batch], _layouts_of(batch), owner)
             for placed, row, kept in zip(batch, rows, reused, strict=True):

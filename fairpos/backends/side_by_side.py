@@ -44,7 +44,7 @@ from fairpos.backends.rows import EachRowGuided, EachRowSamples, GrowingText
 from fairpos.errors import UnsupportedModel
 from fairpos.layout import Layout
 
-# Numbers of rows that are tried; as many prompts at most are decoded together.
+# Numbers of rows that are tried.
 ROW_COUNTS = (1, 2, 4, 8, 16)
 
 
@@ -81,10 +81,10 @@ class _Growth:
 def decode_side_by_side(
     local: LocalModel, calls: Sequence[Generate], layouts: Sequence[Layout], owner: AttentionOwner | None
 ) -> list[GrowingText]:
-    """New text after each prompt; at most `ROW_COUNTS[-1]` prompts.
+    """New text after each prompt; at most as many prompts as the largest of `proven_row_counts` of the model.
 
     Args:
-        local: The model; `proven_row_counts` of it aren't empty.
+        local: The model, which has such numbers.
         calls: Without transformers' own configs, processors, criteria and streamers.
         layouts: Their prompts.
         owner: Of their attention.

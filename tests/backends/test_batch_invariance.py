@@ -22,6 +22,7 @@ from fairpos.passages import as_segments
 from fairpos.prompts import Template, render
 from tests.architectures import small_model
 from tests.prompts_in_tokens import random_layout
+from tests.service.running import byte_tokenizer
 from tests.tiny_models import tiny_model
 
 TEMPLATE = Template("Facts: ", "{text} ", "{query} So", chat=False)
@@ -167,6 +168,21 @@ def test_what_changes_with_the_number_of_rows_is_seen_where_no_logit_shows_it(to
 def test_rows_that_are_sent_to_experts_are_decoded_one_by_one(tokenizer):
     assert proven_row_counts(HFBackend(small_model("mixtral"), tokenizer)) == (1,)
     assert proven_row_counts(HFBackend(small_model("gpt_oss"), tokenizer)) == (1,)
+
+
+@pytest.mark.parametrize(("model_type", "counts"), [("mixtral", (1,)), ("qwen3_moe", (1,)), ("llama", (2,))])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_more_prompts_than_a_proven_number_of_rows_are_decoded_in_turn(model_type, counts, dtype):
+    backend = HFBackend(small_model(model_type).to(dtype), byte_tokenizer())
+    proven_row_counts(backend)
+    backend.row_counts = dict.fromkeys(backend.row_counts, counts)
+    seen = []
+    backend.model.get_input_embeddings().register_forward_hook(lambda _, args, __: seen.append(args[0].shape[0]))
+    prompts = [render(request, TEMPLATE) for request in requests_of(5)]
+    calls = [Generate(prompt, Decoding(max_new_tokens=3), attend=SetBased()) for prompt in prompts]
+    together = backend.run(calls)
+    assert together == [backend.run([call])[0] for call in calls]
+    assert max(seen) == counts[-1]
 
 
 def test_scored_prompts_run_alone_for_methods_free_of_order_and_where_it_is_wanted(tokenizer):
