@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,11 +62,21 @@ class Gate:
         values = {"position": _values_by_position(table)}
         if table.crossed:
             values["label"] = table.picks(table.crossed, table.label_of)
-        effects = {kind: self._largest_effect(value) for kind, value in values.items()}
         said = {row[0].item: row[0].said for row in table.main}
         flips = sum(trial.said != said[trial.item] for trial in repeated)
         control = _rate_of(flips, len(repeated)) if repeated else None
-        return GateResult(method, self, len(items), effects, control)
+        return self.result_of(method, values, control)
+
+    def result_of(self, method: str, values: Mapping[str, Array], control: Interval | None = None) -> GateResult:
+        """Whether a method passes, from one value in [0, 1] an item and place.
+
+        Args:
+            method: Whose they are.
+            values: "position", and what else is gated -> (items, places).
+            control: Share of identical inputs that flip; None: not asked.
+        """
+        effects = {kind: self._largest_effect(table) for kind, table in values.items()}
+        return GateResult(method, self, len(values["position"]), effects, control)
 
     def _largest_effect(self, values: Array) -> Effect:
         """The largest difference between two places, (items, K)."""

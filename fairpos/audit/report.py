@@ -57,7 +57,7 @@ def report_of(audit: Audit, version: str) -> dict[str, object]:
         "methods": [_method_report(method) for method in audit.methods],
         "advice": asdict(audit.advice),
         "gates": [gate.to_record() for gate in audit.gates],
-        "attention_by_slot": [{"slot": i, **_finite_record(value)} for i, value in enumerate(audit.attention)],
+        "attention_by_slot": [{"slot": i, **finite_record(value)} for i, value in enumerate(audit.attention)],
         "disagreements": [_disagreement_report(each) for each in disagreements_of(audit)],
         "worst_flips": [_flip_report(item, trials) for item, trials in worst_flips(audit)],
     }
@@ -69,9 +69,9 @@ def _method_report(figures: MethodFigures) -> dict[str, object]:
         "method": figures.method,
         "items": figures.items,
         "orders": figures.orders,
-        "figures": {name: _finite_record(value) for name, value in figures.figures.items()},
+        "figures": {name: finite_record(value) for name, value in figures.figures.items()},
         "accuracy_by_position": [
-            {"position": position, **_finite_record(value)}
+            {"position": position, **finite_record(value)}
             for position, value in zip(figures.positions, figures.by_position, strict=False)
         ],
         "slot_shares": list(figures.slot_shares),
@@ -85,8 +85,9 @@ def _method_report(figures: MethodFigures) -> dict[str, object]:
     }
 
 
-def _finite_record(value: Interval) -> dict[str, float | None]:
-    return {name: (x if math.isfinite(x) else None) for name, x in asdict(value).items()}
+def finite_record(value: Interval) -> dict[str, float | None]:
+    """An interval as JSON values; what is no number is null."""
+    return {name: (float(x) if math.isfinite(x) else None) for name, x in asdict(value).items()}
 
 
 def _disagreement_report(found: Disagreement) -> dict[str, object]:
@@ -96,9 +97,9 @@ def _disagreement_report(found: Disagreement) -> dict[str, object]:
             {
                 "agreement": band.words,
                 "items": band.items,
-                "right": None if band.right is None else _finite_record(band.right),
-                "plain_right": None if band.plain_right is None else _finite_record(band.plain_right),
-                "plain_same": _finite_record(band.plain_same),
+                "right": None if band.right is None else finite_record(band.right),
+                "plain_right": None if band.plain_right is None else finite_record(band.plain_right),
+                "plain_same": finite_record(band.plain_same),
             }
             for band in found.bands
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -13,7 +13,7 @@ import typer
 
 from fairpos import __version__
 from fairpos.audit.audit import Audit, AuditRun, Source
-from fairpos.audit.gate import Gate
+from fairpos.audit.gate import GateResult
 from fairpos.audit.report import report_of, write_report
 from fairpos.audit.runs import Plan, ask_again
 from fairpos.audit.tasks import TASKS, AuditTask, read_items
@@ -21,182 +21,86 @@ from fairpos.audit.trial import Trial
 from fairpos.backends.base import Backend
 from fairpos.cli import options
 from fairpos.cli.app import app
+from fairpos.cli.audit_options import AuditOptions, Design, GateOptions
+from fairpos.cli.audit_retrieval import SHARED, RetrievalOptions, run_retrieval_audit
 from fairpos.cli.audit_table import print_audit
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.engine import EngineOptions, together
+from fairpos.cli.given import refuse_given, refuse_given_but
 from fairpos.cli.groups import grouped
-from fairpos.cli.on_error import OnError, OnErrorOption, report_bad
+from fairpos.cli.on_error import OnError, report_bad
 from fairpos.cli.terminal import console, errors, progress
-from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.files.records import Bad
 from fairpos.files.text import json_text
-from fairpos.judging.budget import Budget
 from fairpos.methods.catalogue import parse
-from fairpos.rankers.verdict import VerdictForm
 
 _SPENT = 3  # exit status where the budget ended the run
 _FAILED, _UNDECIDED = 1, 4  # of a gate
-_GATE = "Gate"
-TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv", "shots"]
-
-
-@dataclass(frozen=True)
-class Design:
-    """Which items are asked, and in how many ways."""
-
-    from_: Annotated[str, typer.Option("--from", help="Format of the data, as in `fairpos judge`.")] = "fairpos"
-    segments: Annotated[int | None, typer.Option(min=2, help="Segments of an item, where records have more.")] = None
-    orders: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="At how many positions the right segment is asked, evenly spread from the first to the last; all "
-            "where not given. Fewer weigh both ends more than a mean over all positions does.",
-        ),
-    ] = None
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many items.")] = None
-    cross: Annotated[
-        Literal["auto", "none", "labels"],
-        typer.Option(help="labels: turn the labels too, to tell position from label; auto: for pairs."),
-    ] = "auto"
-    ranker: Annotated[str, typer.Option(help="How a view of task rank is asked.")] = "first_token"
-    verdicts: Annotated[VerdictForm, typer.Option(help="distribution over labels, text, or auto.")] = "auto"
-    batch: options.Batch = None
-    budget: Annotated[str | None, typer.Option(help="'500 calls' or '20000 tokens'; ends the run when spent.")] = None
-
-    def crosses(self, task: AuditTask, slots: int) -> bool:
-        """Whether labels are turned.
-
-        Raises:
-            InvalidOption: they shall be, and the task has none.
-        """
-        has_labels = task.asks in ("judge", "choose")
-        if self.cross == "labels" and not has_labels:
-            raise InvalidOption(f"task {task.name} has no labels to cross; tasks judge and choice do")
-        return has_labels and (self.cross == "labels" or (self.cross == "auto" and slots == 2))
-
-    def plan(self, task: AuditTask, slots: int, words: options.Words, seed: int) -> Plan:
-        """How the library is to ask."""
-        return Plan(
-            orders=self.orders,
-            cross=self.crosses(task, slots),
-            ranker=self.ranker,
-            verdicts=self.verdicts,
-            template=words.template_for(task.asks),
-            system=words.system_text(),
-            max_new_tokens=words.max_new_tokens,
-            seed=seed,
-        )
-
-    def what_may_be_spent(self) -> Budget | None:
-        """The budget, where there is one."""
-        return Budget(self.budget) if self.budget is not None else None
-
-    def identity(self, task: AuditTask, backend: Backend, dtype: str, source: Source, plan: Plan) -> dict[str, object]:
-        """What trials depend on, but for methods and the number of items."""
-        return {
-            "task": task.name,
-            "model": backend.name,
-            "dtype": dtype,
-            "sha256": source.sha256,
-            "seed": plan.seed,
-            "segments": self.segments,
-            "orders": plan.orders,
-            "ranker": plan.ranker,
-            "verdicts": plan.verdicts,
-            "template": None if plan.template is None else plan.template.fingerprint,
-            "system": plan.system,
-            "max_new_tokens": plan.max_new_tokens,
-            **({"from": self.from_} if self.from_ != "fairpos" else {}),
-        }
-
-
-@dataclass(frozen=True)
-class GateOptions:
-    """A gate for continuous integration: a group of options."""
-
-    max_effect: Annotated[
-        float | None,
-        typer.Option(help="Largest effect of position, or label, that is allowed, like .05.", rich_help_panel=_GATE),
-    ] = None
-    power: Annotated[
-        float, typer.Option(help="Of the number of items that the gate says it needs.", rich_help_panel=_GATE)
-    ] = 0.8
-    control: Annotated[
-        bool, typer.Option(help="Ask identical inputs twice, past every cache: A/A.", rich_help_panel=_GATE)
-    ] = True
-
-    def gate(self) -> Gate | None:
-        """The gate, where one is set.
-
-        Raises:
-            InvalidOption: an effect or a power outside of what is possible.
-        """
-        return None if self.max_effect is None else Gate(self.max_effect, self.power)
+TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv", "shots"]  # of a language model
+AnyTask: TypeAlias = Literal[TaskName, "retrieval"]
 
 
 @app.command()
 @grouped
 def audit(
+    context: typer.Context,
     data: Annotated[Path, typer.Option("--data", help="JSONL; the shapes are in docs/report-schema.md.")],
-    task: Annotated[TaskName, typer.Option(help="What the records are.")],
+    task: Annotated[AnyTask, typer.Option(help="What the records are.")],
     design: Design,
     words: options.Words,
     endpoint: EndpointOptions,
     local: options.LocalOptions,
     engine: EngineOptions,
     gating: GateOptions,
-    model: options.Model = "smollm2",
-    methods: Annotated[
-        str, typer.Option(help="Methods beside the plain model: a;b or a,b (with options: a:x=1,y=2;b).")
-    ] = "none",
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of report.json and report.html.")] = Path(
-        "audit"
-    ),
-    on_error: OnErrorOption = OnError.KEEP,
-    resume: options.Resume = False,
-    seed: options.Seed = 0,
-    as_json: options.AsJson = False,
+    retrieval: RetrievalOptions,
+    audited: AuditOptions,
 ) -> None:
     """Measure position and label bias, with and without methods; writes report.json and report.html.
 
     Exit status 1: a gate failed. 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with
     --resume. 4: a gate can't tell.
     """
-    gate, kind, names = gating.gate(), TASKS[task], method_names(methods)
-    items, bad = items_of(kind, data, design, on_error)
-    plan = design.plan(kind, len(items[0].request.segments), words, seed)
+    if task == "retrieval":
+        refuse_given_but(context, SHARED | RetrievalOptions.names(), "--task retrieval")
+        _end_with_gates(run_retrieval_audit(data, retrieval, design, gating.gate(), audited).gates)
+        return
+    refuse_given(context, RetrievalOptions.names(), f"--task {task}")
+    gate, kind, names = gating.gate(), TASKS[task], method_names(audited.methods)
+    items, bad = items_of(kind, data, design, audited.on_error)
+    plan = design.plan(kind, len(items[0].request.segments), words, audited.seed)
     budget = design.what_may_be_spent()
-    trials = output / "trials.jsonl"
-    fair = open_model(model, local=local, output=trials, endpoint=endpoint, engine=engine)
+    trials = audited.output / "trials.jsonl"
+    fair = open_model(audited.model, local=local, output=trials, endpoint=endpoint, engine=engine)
     backend = fair.backend
     if endpoint.dry_run:
         run = AuditRun(backend, kind, plan, len(items), keep_going=True, read_attention=False)
         report_cost(fair, endpoint, lambda: run.audit(items, names))
         return
     source = Source.of(data)
-    refuse_other_run(output, design.identity(kind, backend, local.dtype, source, plan), resume=resume)
-    with Journal(trials, resume=resume, key="key") as journal, progress("auditing") as show:
+    identity = design.identity(kind, backend, local.dtype, source, plan)
+    refuse_other_run(audited.output, identity, resume=audited.resume)
+    with Journal(trials, resume=audited.resume, key="key") as journal, progress("auditing") as show:
         run = AuditRun(
             backend,
             kind,
             plan,
-            design.batch or together(backend, endpoint.records_at_once(model, 4)),
+            design.batch or together(backend, endpoint.records_at_once(audited.model, 4)),
             budget,
             journal,
-            keep_going=on_error is not OnError.STOP,
-            on_lost=on_error.value,
+            keep_going=audited.on_error is not OnError.STOP,
+            on_lost=audited.on_error.value,
             progress=show,
         )
         found = run.audit(items, names, source=source, skipped=bad)
     if gate is not None:
-        fresh = _without_cache(model, backend, endpoint)
+        fresh = _without_cache(audited.model, backend, endpoint)
         again = partial(_asked_again, fresh, kind, plan) if gating.control else None
         found = found.gated(gate, names[1:] or names, again)
-    write_report(found, output, __version__)
-    _print_result(found, output, as_json=as_json)
+    write_report(found, audited.output, __version__)
+    _print_result(found, audited.output, as_json=audited.as_json)
     _end_with_status(found, design)
 
 
@@ -230,7 +134,11 @@ def _end_with_status(found: Audit, design: Design) -> None:
             markup=False,
         )
         raise typer.Exit(_SPENT)
-    outcomes = {gate.outcome for gate in found.gates}
+    _end_with_gates(found.gates)
+
+
+def _end_with_gates(gates: Sequence[GateResult]) -> None:
+    outcomes = {gate.outcome for gate in gates}
     if outcomes - {"passed"}:
         raise typer.Exit(_FAILED if "failed" in outcomes else _UNDECIDED)
 

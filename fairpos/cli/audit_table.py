@@ -48,12 +48,12 @@ def _figure_column(name: str) -> Column:
 def _row_of(method: MethodFigures, names: list[str]) -> list[str]:
     if method.losses.is_total:
         return [method.method, *("" for _ in names), "no verdict came back", "", ""]
-    cells = [_unbroken_interval(method.figures[name]) if name in method.figures else "" for name in names]
+    cells = [unbroken_interval(method.figures[name]) if name in method.figures else "" for name in names]
     bias = ", ".join(method.biases) or "none found"
     return [method.method, *cells, bias, f"{method.cost.calls:.1f}", f"{method.cost.prompt_tokens:.0f}"]
 
 
-def _unbroken_interval(value: Interval) -> str:
+def unbroken_interval(value: Interval) -> str:
     """An interval that is broken before its bracket alone."""
     estimate, bounds = shown(value).split(" ", 1)
     return f"{estimate} {bounds.replace(' ', NO_BREAK)}"

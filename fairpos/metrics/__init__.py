@@ -8,7 +8,7 @@ from fairpos.metrics.by_position import accuracy, accuracy_by_position, gap, pri
 from fairpos.metrics.clustered_rate import clustered_rate
 from fairpos.metrics.consistency import consistency, flip_rate, is_consistent
 from fairpos.metrics.crossed import label_effect, position_effect
-from fairpos.metrics.gap_test import GapTest, position_gap_test
+from fairpos.metrics.gap_test import GapTest, group_gap_test, position_gap_test
 from fairpos.metrics.graded_tau import graded_tau
 from fairpos.metrics.interval import wilson_interval
 from fairpos.metrics.items_needed import items_needed
@@ -44,6 +44,7 @@ __all__ = [
     "flip_rate",
     "gap",
     "graded_tau",
+    "group_gap_test",
     "is_consistent",
     "items_needed",
     "kendall_tau",

@@ -9,8 +9,15 @@ from fairpos.registry import Registry
 from fairpos.types import Segment
 
 
+class Scorer(Protocol):
+    """Whatever scores segments for a query: a source of relevance, or an object of the caller's own."""
+
+    def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:
+        """A finite score for every segment, by id, larger is better; the same for every order of the segments."""
+
+
 @runtime_checkable
-class Relevance(Protocol):
+class Relevance(Scorer, Protocol):
     """Scores segments for a query; larger is more relevant. Sources are frozen dataclasses, their fields the options.
 
     Class attributes:
@@ -44,6 +51,18 @@ def find_relevance(spec: str | Relevance) -> Relevance:
         InvalidOption: an option that it doesn't have, or a value outside of its range.
     """
     return cast(Relevance, RELEVANCE.build(spec)) if isinstance(spec, str) else spec
+
+
+def is_scored_alone(source: Scorer) -> bool:
+    """Whether a segment's score is the same whatever other segments are there: where a source says so by `alone`."""
+    return bool(getattr(source, "alone", False))
+
+
+def remembering(source: Scorer) -> Scorer:
+    """The same scores from a source that is asked about the same texts again and again: where it has `remembering`,
+    what it makes of a text is kept as long as the one that is returned."""
+    kept = getattr(source, "remembering", None)
+    return source if kept is None else cast(Scorer, kept())
 
 
 def source_for(spec: str, segments: Sequence[Segment]) -> str:

@@ -36,6 +36,7 @@ class CrossEncoder(Checked):
     name: ClassVar[str] = "cross_encoder"
     summary: ClassVar[str] = "a cross-encoder that reads query and passage together"
     source: ClassVar[str] = "Nogueira and Cho, arXiv 1901.04085"
+    alone: ClassVar[bool] = True
     model: str = option("", nature="model")
 
     def __post_init__(self) -> None:

@@ -6,9 +6,12 @@ Reimers and Gurevych, "Sentence-BERT", arXiv 1908.10084; models of sentence-tran
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from fairpos.errors import ModelUnavailable
 from fairpos.extras import missing_extra
@@ -20,6 +23,8 @@ from fairpos.types import Segment
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+Array: TypeAlias = npt.NDArray[np.float32]
 
 
 @register
@@ -39,6 +44,7 @@ class Embedding(Checked):
     name: ClassVar[str] = "embedding"
     summary: ClassVar[str] = "cosine of the embeddings of query and passage (a bi-encoder)"
     source: ClassVar[str] = "Sentence-BERT, arXiv 1908.10084"
+    alone: ClassVar[bool] = True
     model: str = option("minilm", nature="model")
     query_prompt: str = ""
     passage_prompt: str = ""
@@ -51,10 +57,50 @@ class Embedding(Checked):
             ModelUnavailable: the model can't be loaded.
         """
         ordered = canonical(segments)
-        texts = [self.query_prompt + query, *(self.passage_prompt + passage(segment) for segment in ordered)]
-        vectors = bi_encoder(self.model).encode(texts, normalize_embeddings=True, show_progress_bar=False)
-        cosines = vectors[1:] @ vectors[0]
-        return {segment.id: float(cosine) for segment, cosine in zip(ordered, cosines, strict=True)}
+        vectors = self.encode(self.texts_of(query, ordered))
+        return _cosines(vectors, ordered)
+
+    def texts_of(self, query: str, segments: Sequence[Segment]) -> list[str]:
+        """What is encoded: the query, then each segment."""
+        return [self.query_prompt + query, *(self.passage_prompt + passage(segment) for segment in segments)]
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        """Vectors of length 1, (texts, dimensions)."""
+        encoder = bi_encoder(self.model)
+        return np.asarray(encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
+
+    def remembering(self) -> RememberingEmbedding:
+        """The same, with a store of the vectors of all texts that it met."""
+        return RememberingEmbedding(self)
+
+
+@dataclass(frozen=True)
+class RememberingEmbedding:
+    """An embedding that encodes no text twice.
+
+    Attributes:
+        source: Whose vectors.
+        vectors: By text.
+    """
+
+    alone: ClassVar[bool] = True
+    source: Embedding
+    vectors: dict[str, Array] = field(default_factory=dict)
+
+    def scores(self, query: str, segments: Sequence[Segment]) -> dict[str, float]:
+        """Cosines, in [-1, 1]; as `Embedding.scores`, but for what a batch's company changes in the last bits."""
+        ordered = canonical(segments)
+        texts = self.source.texts_of(query, ordered)
+        new = [text for text in dict.fromkeys(texts) if text not in self.vectors]
+        if new:
+            self.vectors.update(zip(new, self.source.encode(new), strict=True))
+        return _cosines(np.stack([self.vectors[text] for text in texts]), ordered)
+
+
+def _cosines(vectors: Array, segments: Sequence[Segment]) -> dict[str, float]:
+    """By segment id; the first vector is the query's."""
+    cosines = vectors[1:] @ vectors[0]
+    return {segment.id: float(cosine) for segment, cosine in zip(segments, cosines, strict=True)}
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fairpos.errors import InvalidRequest
-from fairpos.metrics import bootstrap_interval, difference_interval, gap, items_needed, wilson_interval
+from fairpos.metrics import bootstrap_interval, difference_interval, gap, group_gap_test, items_needed, wilson_interval
 
 
 def test_the_same_seed_gives_the_same_interval():
@@ -82,3 +82,21 @@ def test_wilson_interval():
 def test_bad_input_is_refused(bad):
     with pytest.raises(InvalidRequest):
         bad()
+
+
+def test_groups_of_items_are_told_apart_by_more_than_chance_alone():
+    scores, groups = [1.0] * 10 + [0.0] * 10, [3] * 10 + [7] * 10
+    found = group_gap_test(scores, groups)
+    assert found.gap == 1
+    assert found.p < 0.01
+    assert group_gap_test([0.5] * 20, groups).p == 1
+    assert group_gap_test(scores, [0] * 20).gap == 0
+    draw = np.random.default_rng(0)
+    drawn = [group_gap_test(draw.random(40), draw.integers(5, size=40), permutations=99).p for _ in range(200)]
+    assert sum(p <= 0.1 for p in drawn) <= 33  # 20 are to be expected, 33 are 3 standard deviations more
+
+
+@pytest.mark.parametrize(("scores", "groups"), [([], []), ([1.0], [0, 1]), ([[1.0]], [[0]])])
+def test_a_group_for_every_score(scores, groups):
+    with pytest.raises(InvalidRequest, match="a score and a group of each"):
+        group_gap_test(scores, groups)

@@ -1,0 +1,1 @@
+"""An audit of retrievers: where in a document must the answer stand to be found?"""
