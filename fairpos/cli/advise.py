@@ -20,8 +20,8 @@ from fairpos.audit.tasks import TASKS, AuditTask, guess_task
 from fairpos.backends.base import Backend
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.audit import TaskName, items_of, method_names, refuse_other_run
-from fairpos.cli.audit_options import Design
+from fairpos.cli.audit import TaskName, items_of, method_names
+from fairpos.cli.audit_options import Design, refuse_other_run
 from fairpos.cli.audit_table import print_audit
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
 from fairpos.cli.engine import EngineOptions, together

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,8 @@ from fairpos.audit.trial import Trial
 from fairpos.backends.base import Backend
 from fairpos.cli import options
 from fairpos.cli.app import app
-from fairpos.cli.audit_options import AuditOptions, Design, GateOptions
+from fairpos.cli.audit_first_stage import REFUSED, FirstStageOptions, run_order_audit
+from fairpos.cli.audit_options import Asking, AuditOptions, CurveOptions, Design, GateOptions, refuse_other_run
 from fairpos.cli.audit_retrieval import SHARED, RetrievalOptions, run_retrieval_audit
 from fairpos.cli.audit_table import print_audit
 from fairpos.cli.endpoint import EndpointOptions, open_model, report_cost
@@ -30,7 +30,6 @@ from fairpos.cli.given import refuse_given, refuse_given_but
 from fairpos.cli.groups import grouped
 from fairpos.cli.on_error import OnError, report_bad
 from fairpos.cli.terminal import console, errors, progress
-from fairpos.errors import InvalidRequest
 from fairpos.files.items import Item
 from fairpos.files.journal import Journal
 from fairpos.files.records import Bad
@@ -40,7 +39,7 @@ from fairpos.methods.catalogue import parse
 _SPENT = 3  # exit status where the budget ended the run
 _FAILED, _UNDECIDED = 1, 4  # of a gate
 TaskName: TypeAlias = Literal["judge", "choice", "rank", "qa", "kv", "shots"]  # of a language model
-AnyTask: TypeAlias = Literal[TaskName, "retrieval"]
+AnyTask: TypeAlias = Literal[TaskName, "retrieval", "first_stage"]
 
 
 @app.command()
@@ -55,7 +54,9 @@ def audit(
     local: options.LocalOptions,
     engine: EngineOptions,
     gating: GateOptions,
+    curves: CurveOptions,
     retrieval: RetrievalOptions,
+    first_stage: FirstStageOptions,
     audited: AuditOptions,
 ) -> None:
     """Measure position and label bias, with and without methods; writes report.json and report.html.
@@ -63,29 +64,45 @@ def audit(
     Exit status 1: a gate failed. 2: a mistake, or no verdict at all came back. 3: the budget ended the run; go on with
     --resume. 4: a gate can't tell.
     """
+    refuse_meaningless(context, task)
     if task == "retrieval":
-        refuse_given_but(context, SHARED | RetrievalOptions.names(), "--task retrieval")
-        _end_with_gates(run_retrieval_audit(data, retrieval, design, gating.gate(), audited).gates)
+        _end_with_gates(run_retrieval_audit(data, retrieval, curves, design, gating.gate(), audited).gates)
         return
-    refuse_given(context, RetrievalOptions.names(), f"--task {task}")
-    gate, kind, names = gating.gate(), TASKS[task], method_names(audited.methods)
-    items, bad = items_of(kind, data, design, audited.on_error)
-    plan = design.plan(kind, len(items[0].request.segments), words, audited.seed)
+    asking, names = Asking(words, endpoint, local, engine), method_names(audited.methods)
+    if task == "first_stage":
+        _end_with_gates(run_order_audit(data, first_stage, curves, design, asking, gating.gate(), audited, names))
+    else:
+        _audit_model(data, TASKS[task], design, asking, gating, audited, names)
+
+
+def _audit_model(
+    data: Path,
+    task: AuditTask,
+    design: Design,
+    asking: Asking,
+    gating: GateOptions,
+    audited: AuditOptions,
+    names: Sequence[str],
+) -> None:
+    """Audits what a language model makes of orders."""
+    gate, endpoint = gating.gate(), asking.endpoint
+    items, bad = items_of(task, data, design, audited.on_error)
+    plan = design.plan(task, len(items[0].request.segments), asking.words, audited.seed)
     budget = design.what_may_be_spent()
     trials = audited.output / "trials.jsonl"
-    fair = open_model(audited.model, local=local, output=trials, endpoint=endpoint, engine=engine)
+    fair = open_model(audited.model, local=asking.local, output=trials, endpoint=endpoint, engine=asking.engine)
     backend = fair.backend
     if endpoint.dry_run:
-        run = AuditRun(backend, kind, plan, len(items), keep_going=True, read_attention=False)
+        run = AuditRun(backend, task, plan, len(items), keep_going=True, read_attention=False)
         report_cost(fair, endpoint, lambda: run.audit(items, names))
         return
     source = Source.of(data)
-    identity = design.identity(kind, backend, local.dtype, source, plan)
+    identity = design.identity(task, backend, asking.local.dtype, source, plan)
     refuse_other_run(audited.output, identity, resume=audited.resume)
     with Journal(trials, resume=audited.resume, key="key") as journal, progress("auditing") as show:
         run = AuditRun(
             backend,
-            kind,
+            task,
             plan,
             design.batch or together(backend, endpoint.records_at_once(audited.model, 4)),
             budget,
@@ -97,11 +114,29 @@ def audit(
         found = run.audit(items, names, source=source, skipped=bad)
     if gate is not None:
         fresh = _without_cache(audited.model, backend, endpoint)
-        again = partial(_asked_again, fresh, kind, plan) if gating.control else None
+        again = partial(_asked_again, fresh, task, plan) if gating.control else None
         found = found.gated(gate, names[1:] or names, again)
     write_report(found, audited.output, __version__)
     _print_result(found, audited.output, as_json=audited.as_json)
     _end_with_status(found, design)
+
+
+def refuse_meaningless(context: typer.Context, task: AnyTask) -> None:
+    """Refuses options that were given and have no meaning for a task.
+
+    Raises:
+        InvalidOption: there is one.
+    """
+    own = {
+        "retrieval": RetrievalOptions.names() | CurveOptions.names(),
+        "first_stage": FirstStageOptions.names() | CurveOptions.names(),
+    }
+    what = f"--task {task}"
+    if task == "retrieval":
+        refuse_given_but(context, SHARED | own[task], what)
+        return
+    others = frozenset().union(*own.values()) - own.get(task, frozenset())
+    refuse_given(context, others | (REFUSED if task == "first_stage" else frozenset()), what)
 
 
 def items_of(task: AuditTask, data: Path, design: Design, on_error: OnError) -> tuple[list[Item], list[Bad]]:
@@ -149,22 +184,6 @@ def _print_result(found: Audit, output: Path, *, as_json: bool) -> None:
         return
     print_audit(found)
     console.print(f"{output / 'report.html'} and report.json written", markup=False, style="dim", soft_wrap=True)
-
-
-def refuse_other_run(folder: Path, run: Mapping[str, object], *, resume: bool) -> None:
-    """Refuses to go on with trials of another model, data or setting; other methods and more items are fine."""
-    path = folder / "run.json"
-    if resume and path.exists():
-        try:
-            was = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InvalidRequest(f"can't read {path}: {error}; name another folder") from None
-        other = [f"{name} {was.get(name)!r}, now {value!r}" for name, value in run.items() if was.get(name) != value]
-        if other:
-            raise InvalidRequest(f"{folder} has trials of another run ({'; '.join(other)}); name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or not resume:
-        path.write_text(json_text(run, indent=2) + "\n", encoding="utf-8")
 
 
 def method_names(text: str) -> list[str]:

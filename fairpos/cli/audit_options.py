@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,12 +17,16 @@ from fairpos.audit.runs import Plan
 from fairpos.audit.tasks import AuditTask
 from fairpos.backends.base import Backend
 from fairpos.cli import options
+from fairpos.cli.endpoint import EndpointOptions
+from fairpos.cli.engine import EngineOptions
 from fairpos.cli.on_error import OnError, OnErrorOption
-from fairpos.errors import InvalidOption
+from fairpos.errors import InvalidOption, InvalidRequest
+from fairpos.files.text import json_text
 from fairpos.judging.budget import Budget
 from fairpos.rankers.verdict import VerdictForm
 
 _GATE = "Gate"
+_CURVES = "Tasks retrieval and first_stage"
 
 
 @dataclass(frozen=True)
@@ -132,3 +139,45 @@ class AuditOptions:
     resume: options.Resume = False
     seed: options.Seed = 0
     as_json: options.AsJson = False
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Four groups of options at once: how a model is opened, and in which words it is asked."""
+
+    words: options.Words
+    endpoint: EndpointOptions
+    local: options.LocalOptions
+    engine: EngineOptions
+
+
+@dataclass(frozen=True)
+class CurveOptions:
+    """How what depends on a place is summed up: a group of options."""
+
+    buckets: Annotated[
+        int,
+        typer.Option(min=2, help="Parts of a document, or list, that are told apart.", rich_help_panel=_CURVES),
+    ] = 5
+    cutoff: Annotated[int, typer.Option("-k", "--cutoff", min=1, help="Of nDCG.", rich_help_panel=_CURVES)] = 10
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Of its options."""
+        return frozenset(field.name for field in dataclasses.fields(cls))
+
+
+def refuse_other_run(folder: Path, run: Mapping[str, object], *, resume: bool) -> None:
+    """Refuses to go on with trials of another model, data or setting; other methods and more items are fine."""
+    path = folder / "run.json"
+    if resume and path.exists():
+        try:
+            was = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InvalidRequest(f"can't read {path}: {error}; name another folder") from None
+        other = [f"{name} {was.get(name)!r}, now {value!r}" for name, value in run.items() if was.get(name) != value]
+        if other:
+            raise InvalidRequest(f"{folder} has trials of another run ({'; '.join(other)}); name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or not resume:
+        path.write_text(json_text(run, indent=2) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ from fairpos.audit.gate import Gate
 from fairpos.audit.retrieval.audit import RetrievalAudit, RetrievalPlan, audit_retriever
 from fairpos.audit.retrieval.items import read_retrieval_items
 from fairpos.audit.retrieval.report import retrieval_report, write_retrieval_report
-from fairpos.cli.audit_options import AuditOptions, Design
+from fairpos.cli.audit_options import AuditOptions, CurveOptions, Design
 from fairpos.cli.on_error import report_bad
 from fairpos.cli.retrieval_table import print_retrieval_audit
 from fairpos.cli.terminal import console, progress
@@ -53,10 +53,6 @@ class RetrievalOptions:
         Literal["file", "record"],
         typer.Option(help="A document competes with all of the file, or of its record.", rich_help_panel=_PANEL),
     ] = "file"
-    buckets: Annotated[
-        int, typer.Option(min=1, help="Parts of a document by which answers are sorted.", rich_help_panel=_PANEL)
-    ] = 5
-    cutoff: Annotated[int, typer.Option("-k", "--cutoff", min=1, help="Of nDCG.", rich_help_panel=_PANEL)] = 10
 
     @classmethod
     def names(cls) -> frozenset[str]:
@@ -68,14 +64,19 @@ class RetrievalOptions:
         """The sizes that were named."""
         return tuple(words for words in self.chunks or () if words)
 
-    def plan(self, places: int | None, seed: int) -> RetrievalPlan:
+    def plan(self, curves: CurveOptions, places: int | None, seed: int) -> RetrievalPlan:
         """How the library is to audit."""
         chunks = (_CHUNKS,) if not self.chunks else self.named_chunks
-        return RetrievalPlan(places, self.cutoff, chunks, self.buckets, seed)
+        return RetrievalPlan(places, curves.cutoff, chunks, curves.buckets, seed)
 
 
 def run_retrieval_audit(
-    data: Path, chosen: RetrievalOptions, design: Design, gate: Gate | None, audited: AuditOptions
+    data: Path,
+    chosen: RetrievalOptions,
+    curves: CurveOptions,
+    design: Design,
+    gate: Gate | None,
+    audited: AuditOptions,
 ) -> RetrievalAudit:
     """Audits a retriever, writes its report and prints it.
 
@@ -85,7 +86,7 @@ def run_retrieval_audit(
     """
     if chosen.retriever is None:
         raise InvalidOption("task retrieval needs --retriever: bm25, minilm, cross_encoder:model=FOLDER or a folder")
-    plan = chosen.plan(design.orders, audited.seed)
+    plan = chosen.plan(curves, design.orders, audited.seed)
     items, bad = read_retrieval_items(data, pool=chosen.pool, limit=design.limit)
     report_bad(data, bad, audited.on_error, usable=len(items))
     with progress("auditing") as show:
