@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fairpos.relevance.base import Relevance
+from fairpos.relevance.base import Relevance, is_scored_alone
 from fairpos.relevance.model_read import ModelRead
 from fairpos.testing.contract import Contract, Fault, expect, expect_documented, expect_options_checked
 from fairpos.testing.subjects import QUERY, SEGMENTS, all_orders, biased_backend, request_for
@@ -60,6 +60,18 @@ def is_free_of_order(source: Relevance) -> None:
     for view in all_orders(request_for("rank")):
         found = _scores_of(source, view.segments)
         expect(found == first, f"order {view.ids} gives {found}, order {request_for('rank').ids} {first}")
+
+
+@RELEVANCE_CONTRACT.add
+def is_alone_where_it_says_so(source: Relevance) -> None:
+    """With `alone`, each segment has the score that it has among others; an audit of retrievers relies on it."""
+    if not is_scored_alone(source):
+        return
+    together = _scores_of(source, SEGMENTS)
+    for segment in SEGMENTS:
+        found = _scores_of(source, (segment,))[segment.id]
+        same = math.isclose(found, together[segment.id], rel_tol=1e-4, abs_tol=1e-5)
+        expect(same, f"{segment.id} alone has {found}, among others {together[segment.id]}: it isn't scored alone")
 
 
 def _scores_of(source: Relevance, segments: Sequence[Segment]) -> dict[str, float]:

@@ -159,8 +159,27 @@ class ByPlace:
 
 def test_a_faulty_relevance_fails_in_each_place():
     assert {fault.check for fault in relevance_faults(ByPlace())} == {"scores_every_segment", "is_free_of_order"}
-    with pytest.raises(BrokenContract, match="2 of 4 checks fail for ByPlace"):
+    with pytest.raises(BrokenContract, match="2 of 5 checks fail for ByPlace"):
         check_relevance(ByPlace())
+
+
+@dataclass(frozen=True)
+class ByCompany:
+    """COST: nothing. HURTS: always."""
+
+    name: ClassVar[str] = "by_company"
+    summary: ClassVar[str] = "how many there are"
+    source: ClassVar[str] = ""
+    alone: ClassVar[bool] = True
+
+    def scores(self, query, segments):
+        return {segment.id: float(len(segments)) for segment in segments}
+
+
+def test_a_relevance_that_says_alone_must_be():
+    faults = {fault.check: fault.detail for fault in relevance_faults(ByCompany())}
+    assert set(faults) == {"is_alone_where_it_says_so"}
+    assert "alone has 1.0, among others 4.0" in faults["is_alone_where_it_says_so"]
 
 
 # --- Backends
