@@ -70,7 +70,8 @@ class RetrievalAudit:
         documents: How many documents a question's competes with, on average, itself among them.
         plan: How it was audited, with the number of places.
         ways: Figures of whole documents, then of chunks.
-        unmoved: Why answers weren't moved -> how many.
+        unmoved: Why answers weren't moved -> how many. Questions whose document has nothing to compete with are among
+            them, and in no figure.
         advice: What the figures support.
         source: Where the questions came from.
         skipped: Lines that could not be used.
@@ -144,8 +145,10 @@ def audit_retriever(
         raise InvalidRequest(
             f"no answer stands in its document, that of {items[0].id!r} first: give answers, or span in characters"
         )
-    if not any(item.rivals for item in items):
+    rivalled = [item for item in items if item.rivals]
+    if not rivalled:
         raise InvalidRequest("a document needs others to compete with; there is 1 document")
+    alone, items = len(items) - len(rivalled), rivalled
     found = find_retriever(retriever)
     places = plan.places_for(items)
     ways: list[tuple[str, int | None, Scorer]] = [("whole", None, found)]
@@ -157,6 +160,7 @@ def audit_retriever(
         placings = place_documents(way, items, places, progress=show)
         figures.append(retriever_figures(name, words, placings, k=plan.k, buckets=plan.buckets, seed=plan.seed))
     unmoved = Counter(reason for item in items if (reason := why_unmoved(item, places)))
+    unmoved += Counter({"nothing competes with the document": alone})
     return RetrievalAudit(
         retriever if isinstance(retriever, str) else getattr(retriever, "name", type(retriever).__name__),
         items,

@@ -161,8 +161,11 @@ def test_why_answers_are_not_moved_is_counted(tmp_path):
         ROW | {"id": "2", "answers": ["nowhere"]},
         ROW | {"id": "3", "passages": [titled, PASSAGES[1]], "gold": "t"},
     )
-    found = audit_retriever(items, "bm25", RetrievalPlan(places=3))
+    lonely, _ = read(tmp_path, ROW | {"id": "4", "passages": PASSAGES[:1]}, pool="record")
+    found = audit_retriever([*items, *lonely], "bm25", RetrievalPlan(places=3))
+    assert found.whole.items == 3
     assert found.unmoved == {
+        "nothing competes with the document": 1,
         "the document has too few sentences for 3 places": 1,
         "no accepted answer stands in the document": 1,
         "the answer stands in the title as well": 1,
