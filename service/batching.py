@@ -30,7 +30,7 @@ class RunningJob:
         ticket: What its route holds.
         arrived: When it came, by `time.perf_counter`.
         begun: Whether its work has yielded its first calls.
-        sizing: Whether its calls are being counted, in another thread.
+        prepares_since: When its work went on the way to its next calls, in another thread; None: it isn't.
         announced: Whether its wait was measured.
         emitted: Whether its client has seen text of it.
         ended: Whether it has left the queue.
@@ -43,7 +43,7 @@ class RunningJob:
     ticket: Ticket
     arrived: float
     begun: bool = False
-    sizing: bool = False
+    prepares_since: float | None = None
     announced: bool = False
     emitted: bool = False
     ended: bool = False
@@ -54,9 +54,14 @@ class RunningJob:
     stopped_by: str = ""
 
     @property
+    def preparing(self) -> bool:
+        """Whether its work is on the way to its next calls."""
+        return self.prepares_since is not None
+
+    @property
     def wants_worker(self) -> bool:
         """Whether there is something to do for it now."""
-        return not self.sizing and (not self.begun or bool(self.waiting) or self.ticket.cancelled.is_set())
+        return not self.preparing and (not self.begun or bool(self.waiting) or self.ticket.cancelled.is_set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def _next_item(
 ) -> BatchItem | None:
     """A client's next call that can join the batch; it is taken out of its job."""
     for job in jobs:
-        if job.ticket.cancelled.is_set() or job.sizing:
+        if job.ticket.cancelled.is_set() or job.preparing:
             continue
         for at, sized in enumerate(job.waiting):
             if _fits_batch(sized, batch, limits, context):

@@ -4,7 +4,8 @@
 
 The worker lets jobs yield their calls, takes calls of one kind from all jobs, in turn between clients, as many as fit
 into one batch, runs them, and hands the replies back. So the views of one request and the requests of many users meet
-in one batch. Prompts are counted in tokens beside the worker, so that a long one holds up nobody but its own client.
+in one batch. Beside the worker a job's work goes on to its next calls and their prompts are counted in tokens, so that
+an encoder, an aggregation or a long prompt holds up nobody but its own client.
 
 A batch of generations runs until its longest is done; a row whose client goes away ends at its next token, and a job
 that waits is dropped at once.
@@ -17,9 +18,9 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from fairpos.backends.base import Call, Generate, Live, Reply
@@ -27,6 +28,7 @@ from fairpos.backends.work import Work
 from fairpos.types import Output
 
 from .batching import BatchItem, RunningJob, SizedCall, choose_batch, jobs_to_begin
+from .beside import SharedThreads
 from .errors import ServiceError
 from .logs import log
 from .metrics import Metrics
@@ -36,8 +38,8 @@ from .traces import note_batch
 
 T = TypeVar("T")
 
-_SIZING_THREADS = 2
-_SIZING_S = 0.1  # how long a batch waits for prompts that are being counted
+_PREPARING_THREADS = 4
+_PREPARING_S = 0.1  # how long a batch waits for a job that is on the way to its next calls
 _LOOK_S = 0.25  # how soon a cancelled job leaves an idle engine
 _JOIN_S = 0.5  # how long the end of the process waits for a batch that runs
 
@@ -63,7 +65,7 @@ class Engine:
         self._state = "open"  # then "draining", "stopped"
         self._call_seconds = 0.1  # of one call in a batch, lately
         self._thread = threading.Thread(target=self._work_until_stopped, name=f"fairpos-engine-{name}", daemon=True)
-        self._sizers = ThreadPoolExecutor(_SIZING_THREADS, thread_name_prefix=f"fairpos-sizing-{name}")
+        self._beside = SharedThreads(_PREPARING_THREADS, f"fairpos-beside-{name}")
         metrics.queue.labels(name).set_function(lambda: self._open)
 
     def start(self) -> None:
@@ -113,7 +115,7 @@ class Engine:
             yield from ()
             return []
 
-        await self.submit(Job(work(), client)).result()
+        await self.submit(Job(work(), client, takes_model=True)).result()
         return found[0]
 
     async def stop(self, drain_s: float) -> None:
@@ -129,7 +131,7 @@ class Engine:
             self._state = "stopped"
             self._change.notify()
         await asyncio.to_thread(self._thread.join, _JOIN_S)
-        self._sizers.shutdown(wait=False, cancel_futures=True)
+        self._beside.close()  # what is left are cancelled jobs, which end at once
 
     def cancel_all(self) -> None:
         """Gives up every job; who waits for one is told that the service shuts down."""
@@ -139,7 +141,7 @@ class Engine:
                 job.ticket.cancel()
             self._change.notify()
 
-    # Everything below runs in the worker's thread, `_size_calls` in that of a sizer.
+    # Everything below runs in the worker's thread, `_prepare_step` in one beside it.
 
     def _work_until_stopped(self) -> None:
         while True:
@@ -159,17 +161,18 @@ class Engine:
         with self._change:
             gone = [job for jobs in self._clients.values() for job in jobs if job.ticket.cancelled.is_set()]
         for job in gone:
+            if job.preparing:  # its thread comes to the next calls first
+                continue
             self._metrics.cancelled.labels(self.name).inc()
             self._end_job(job, None)
 
     def _next_batch(self) -> list[BatchItem]:
+        self._wait_for_steps()  # a job that ends makes room for one that begins
         with self._change:
             queues = {client: list(jobs) for client, jobs in self._clients.items()}
         for job in jobs_to_begin(queues, self.limits):
             self._advance_job(job)
-        with self._change:
-            # So that requests which came together run together; a prompt that takes longer waits for the next batch.
-            self._change.wait_for(lambda: not self._sizing_jobs(queues), _SIZING_S)
+        self._wait_for_steps()  # so that requests which came together run together
         batch = choose_batch(queues, self.limits, self.backend.context)
         with self._change:  # whoever was first is last the next time
             for client in dict.fromkeys(item.job.ticket.job.client for item in batch):
@@ -177,42 +180,57 @@ class Engine:
                     self._clients[client] = self._clients.pop(client)
         return batch
 
-    def _sizing_jobs(self, queues: Mapping[str, Sequence[RunningJob]]) -> bool:
-        return any(job.sizing and not job.ended for jobs in queues.values() for job in jobs)
+    def _wait_for_steps(self) -> None:
+        """Waits for jobs that are on the way to their next calls; what takes longer waits for the next batch."""
+
+        def any_will_soon_be_ready() -> bool:
+            since = [job.prepares_since for jobs in self._clients.values() for job in jobs]
+            return any(each is not None and time.perf_counter() - each < _PREPARING_S for each in since)
+
+        with self._change:
+            self._change.wait_for(lambda: not any_will_soon_be_ready(), _PREPARING_S)
 
     def _advance_job(self, job: RunningJob, replies: list[Reply] | None = None) -> None:
         """Lets the job's work go on, to its next calls or to its end."""
-        job.begun = True
+        job.begun, job.prepares_since = True, time.perf_counter()
+        if job.ticket.job.takes_model:
+            self._prepare_step(job, replies)
+        else:
+            self._beside.submit(job.ticket.job.client, partial(self._prepare_step, job, replies))
+
+    def _prepare_step(self, job: RunningJob, replies: list[Reply] | None) -> None:
+        try:
+            if not job.ticket.cancelled.is_set():
+                self._find_next_calls(job, replies)
+        finally:
+            with self._change:
+                job.prepares_since = None
+                self._change.notify()
+
+    def _find_next_calls(self, job: RunningJob, replies: list[Reply] | None) -> None:
+        """Runs the job's work to its next calls, counts their tokens, and lets them wait for their batch."""
         work = job.ticket.job.work
         try:
             calls = next(work) if replies is None else work.send(replies)
             check_number(len(calls), self.limits)
+            sized = self._sized_calls(job, calls)
         except StopIteration as stop:
             self._end_job(job, Finished(tuple(stop.value), job.finish, job.stopped_by))
-        except Exception as error:
-            self._end_job(job, error)
-        else:
-            job.sizing = True
-            self._sizers.submit(self._size_calls, job, calls)
-
-    def _size_calls(self, job: RunningJob, calls: list[Call]) -> None:
-        """Counts the calls' tokens, and lets them wait for their batch."""
-        given_up = job.ticket.cancelled.is_set
-        try:
-            fills = job.ticket.job.fills_context
-            sized = []
-            for place, call in enumerate(calls):
-                call, tokens = sized_call(call, self.backend, self.limits, fills_context=fills, given_up=given_up)
-                sized.append(SizedCall(place, self._followed_by_client(job, call, calls), tokens))
         except Exception as error:
             self._end_job(job, error)
         else:
             job.waiting.extend(sized)
             job.replies = [None] * len(calls)
             job.orders = tuple(call.prompt.request.ids for call in calls if isinstance(call, Generate))
-        with self._change:
-            job.sizing = False
-            self._change.notify()
+
+    def _sized_calls(self, job: RunningJob, calls: list[Call]) -> list[SizedCall]:
+        given_up = job.ticket.cancelled.is_set
+        fills = job.ticket.job.fills_context
+        sized = []
+        for place, call in enumerate(calls):
+            call, tokens = sized_call(call, self.backend, self.limits, fills_context=fills, given_up=given_up)
+            sized.append(SizedCall(place, self._followed_by_client(job, call, calls), tokens))
+        return sized
 
     def _followed_by_client(self, job: RunningJob, call: Call, step: list[Call]) -> Call:
         """Generations are followed row by row, so that they share a batch and can be cancelled."""

@@ -56,12 +56,14 @@ class Job:
         client: Whose it is; clients take turns.
         stream: Whether pieces of text are wanted as they come. Only for work whose one generation is its answer.
         fills_context: Whether a generated text may be as long as there is room beside its prompt, and no longer.
+        takes_model: Whether the work runs the model by itself; then nothing else runs meanwhile.
     """
 
     work: Work[list[Output]]
     client: str = ""
     stream: bool = False
     fills_context: bool = False
+    takes_model: bool = False
 
 
 class Ticket:

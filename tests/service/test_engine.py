@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -18,12 +19,13 @@ from fairpos.passages import as_segments
 from fairpos.rankers.base import find_ranker as ranker
 from fairpos.runner import start
 from fairpos.types import Usage
+from fairpos_service.beside import SharedThreads
 from fairpos_service.engine import Engine
 from fairpos_service.errors import ServiceError
 from fairpos_service.metrics import Metrics
 from fairpos_service.sizing import Limits
 from fairpos_service.tickets import Finished, Job, Started, Text
-from tests.service.running import tiny
+from tests.service.running import tiny, until
 
 
 class Slow:
@@ -342,3 +344,91 @@ def test_generate_calls_reach_the_backend_as_they_are_but_for_the_listener():
         assert replace(call.decoding, live=None) == Decoding(max_new_tokens=3)
 
     run(test())
+
+
+def test_what_a_job_computes_by_itself_holds_up_no_other_client():
+    """An encoder, an aggregation: beside the worker, so that others' calls run meanwhile."""
+    computing, may_end = threading.Event(), threading.Event()
+
+    def computes():
+        computing.set()
+        assert may_end.wait(10)
+        yield from ()
+        return []
+
+    async def test():
+        async with engine() as e:
+            slow = e.submit(Job(computes(), "encoder"))
+            await reached(computing.is_set)
+            for _ in range(3):
+                e.backend.gate.release()
+            others = [e.submit(job(e.backend, f"q{i}", f"client {i}")) for i in range(3)]
+            found = await asyncio.gather(*(each.result() for each in others))
+            assert [each.outputs[0].text for each in found] == ["xxx"] * 3
+            assert e.waiting == 1
+            may_end.set()
+            assert (await slow.result()).outputs == ()
+
+    run(test())
+
+
+def test_a_job_that_computes_while_its_client_goes_leaves_when_it_is_done():
+    computing, may_end = threading.Event(), threading.Event()
+    closed = []
+
+    def computes():
+        try:
+            computing.set()
+            assert may_end.wait(10)
+            yield []
+        finally:
+            closed.append(True)
+
+    async def test():
+        async with engine() as e:
+            ticket = e.submit(Job(computes(), "encoder"))
+            await reached(computing.is_set)
+            ticket.cancel()
+            await asyncio.sleep(0.4)  # the worker looks after it meanwhile
+            assert e.alive
+            may_end.set()
+            await reached(lambda: e.waiting == 0)
+            assert closed == [True]
+            e.backend.gate.release()
+            assert (await e.submit(job(e.backend, "q")).result()).outputs[0].text == "xxx"
+
+    run(test())
+
+
+def test_what_takes_the_model_runs_in_the_workers_thread():
+    async def test():
+        async with engine() as e:
+            name = await e.run_alone(lambda: threading.current_thread().name, "admin")
+            assert name == "fairpos-engine-m"
+
+    run(test())
+
+
+def test_threads_go_round_among_clients_and_none_takes_them_all():
+    threads, order, gate = SharedThreads(3, "test"), [], threading.Semaphore(0)
+    running = threading.Semaphore(0)
+
+    def work(name):
+        order.append(name)
+        running.release()
+        gate.acquire()
+
+    for number in range(4):
+        threads.submit("greedy", partial(work, f"greedy {number}"))
+    threads.submit("modest", partial(work, "modest"))
+    for _ in range(3):
+        assert running.acquire(timeout=5)
+    assert sorted(order) == ["greedy 0", "greedy 1", "modest"]  # the third thread is no thread of the first client
+    threads.submit("late", partial(work, "late"))
+    gate.release(6)
+    for _ in range(3):
+        assert running.acquire(timeout=5)
+    assert sorted(order[3:]) == ["greedy 2", "greedy 3", "late"]
+    threads.close()
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("test-")], 5)
+    assert not threads._running
