@@ -122,8 +122,8 @@ def _place_words(whole: RetrieverFigures, k: int) -> str:
     if lost is None or lost.against_start is None:
         return said
     return (
-        f"{said} From {lost.low} words before the answer on it is found less well than at the start "
-        f"({shown(lost.against_start, signed=True)})."
+        f"{said} From {lost.low} words before the answer on it is found less well than at the start: nDCG changes by "
+        f"{shown(lost.against_start, signed=True)}."
     )
 
 

@@ -186,13 +186,15 @@ def _with_width(found: Interval, bounded: Interval) -> Interval:
 
 
 def _psi_of(ndcg: Array, *, seed: int, resamples: int) -> Interval:
-    """PSI over places; where no place is worse on any question, up to what the interval of no difference allows."""
+    """PSI over places; where all questions agree, as wide as the interval of the difference between two places."""
     found = bootstrap_interval(ndcg, lambda values: metrics.psi(values.mean(axis=-2)), seed=seed, resamples=resamples)
-    best = float(ndcg.mean(axis=0).max())
-    if found.low < found.high or best == 0:
+    means = ndcg.mean(axis=0)
+    best, worst = int(means.argmax()), int(means.argmin())
+    if found.low < found.high or means[best] == 0:
         return found
-    none = bounded_difference(np.zeros(len(ndcg)))
-    return Interval(found.estimate, found.low, max(found.high, min(1.0, none.high / best)))
+    lost = bounded_difference(ndcg[:, best] - ndcg[:, worst])
+    low, high = (min(1.0, max(0.0, bound / means[best])) for bound in (lost.low, lost.high))
+    return Interval(found.estimate, min(low, found.low), max(high, found.high))
 
 
 def _bucket_of(share: float, buckets: int) -> int:

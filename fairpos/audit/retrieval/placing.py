@@ -16,7 +16,7 @@ from fairpos.errors import InvalidRequest
 from fairpos.relevance.base import Scorer, is_scored_alone, remembering
 from fairpos.types import Segment
 
-_NOISE = 1e-6  # what a batch's company changes of a score, relative to it: no difference
+_NOISE = 1e-5  # what a batch's company changes of a score, relative to it: no difference
 
 
 @dataclass(frozen=True, slots=True)

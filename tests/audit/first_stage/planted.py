@@ -8,7 +8,7 @@ from fairpos.ranking.items import RankItem
 from fairpos.ranking.result import RankResult
 from fairpos.types import Request, Segment, Usage
 
-NAMES = order_names(3)
+NAMES = order_names(2)
 
 
 def graded_lists(count, seed=0, passages=10):
