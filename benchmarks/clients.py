@@ -42,7 +42,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "ag2": ("ag2[openai]==1.2.1",),
     "semantic-kernel": ("semantic-kernel==1.45.0",),
     "deepeval": ("deepeval==4.3.1",),
-    "ragas": ("ragas==0.4.3",),
+    # ragas imports a module that later versions of langchain-community don't have.
+    "ragas": ("ragas==0.4.3", "langchain-community==0.3.31"),
 }  # fmt: skip
 NPM: tuple[str, ...] = ("openai@7.59.0", "@anthropic-ai/sdk@1.14.0", "cohere-ai@8.1.0", "ai@7.0.173",
                         "@ai-sdk/openai-compatible@3.0.92", "@langchain/openai@1.6.0")  # fmt: skip
