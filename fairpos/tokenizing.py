@@ -103,11 +103,14 @@ def _chat_frame(
 
 
 def _first_tokens(tokenizer: PreTrainedTokenizerBase, head: str) -> list[int]:
-    """The beginning-of-text token where the tokenizer adds one by itself and the chat template doesn't write it."""
-    bos = tokenizer.bos_token_id
-    if bos is None or (tokenizer.bos_token and head.startswith(str(tokenizer.bos_token))):
-        return []
-    return [bos] if bos in tokenizer("", add_special_tokens=True)["input_ids"] else []
+    """What the tokenizer puts before every text by itself, where the chat template doesn't write it.
+
+    A beginning-of-text token mostly; BERT's [CLS], GLM's [gMASK] and <sop>, which are called nothing of the kind.
+    """
+    whole, bare = list(tokenizer(_LETTER)["input_ids"]), _encode_text(tokenizer, _LETTER)
+    behind = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    written = any(str(token) in head for token in tokenizer.convert_ids_to_tokens(whole[:behind]))
+    return [] if written else whole[:behind]
 
 
 def _encode_parts(
@@ -121,7 +124,7 @@ def _encode_parts(
     """
     text = "".join(part for part, _ in parts)
     tokens: list[int] = []
-    for start, end in itertools.pairwise(_places_to_cut(text, parts, _control_tokens(tokenizer))):
+    for start, end in itertools.pairwise(_places_to_cut(text, parts, _control_tokens(tokenizer, len(tokenizer)))):
         if end > start:
             goes_on = not last and end == len(text)
             tokens.extend(_encode_piece(tokenizer, text[start:end], begins=first and not start, goes_on=goes_on))
@@ -163,7 +166,14 @@ def _surroundings(tokenizer: PreTrainedTokenizerBase) -> _Surroundings:
 
 
 def _encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    try:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    except Exception as error:  # the very class that tokenizers raises, where it has no token for a word
+        raise InvalidRequest(f"the tokenizer can't put {_shortened(text)!r} into tokens: {error}") from error
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _places_to_cut(text: str, parts: Sequence[tuple[str, bool]], control: re.Pattern[str] | None) -> list[int]:
@@ -193,9 +203,17 @@ def _trusted_spans(parts: Sequence[tuple[str, bool]]) -> Iterator[tuple[int, int
 
 
 @lru_cache(maxsize=16)
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """Matches every token that the tokenizer takes whole from text, overlapping ones too; runs of spaces aside."""
-    added = {token for token in tokenizer.get_added_vocab() if len(token) > 1 and token.strip()}
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> re.Pattern[str] | None:  # noqa: ARG001
+    """Matches every token that the tokenizer takes whole from text, overlapping ones too.
+
+    Runs of spaces aside, and words of letters and digits that somebody added as words.
+
+    Args:
+        size: Of the vocabulary, which changes when tokens are added.
+    """
+    added = {
+        token for token in tokenizer.get_added_vocab() if len(token) > 1 and not (token.isalnum() or token.isspace())
+    }
     added |= {str(token) for token in tokenizer.all_special_tokens if len(str(token)) > 1}
     if not added:
         return None

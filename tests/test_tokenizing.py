@@ -4,10 +4,22 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from fairpos import Request, Segment
+import fairpos
+from fairpos import Decoding, Request, Segment
+from fairpos.errors import InvalidRequest
 from fairpos.passages import as_segments
 from fairpos.prompts import KEY_VALUE, SERVICE_TEMPLATES, TEMPLATES, Template, render
 from fairpos.rankers.generate import LISTWISE
@@ -162,3 +174,102 @@ def test_a_reply_gets_no_blank_of_its_own(tokenizer_of, family):
     whole = tokenizer("\nAnswer: A", add_special_tokens=False)["input_ids"]
     start = tokenizer("\nAnswer:", add_special_tokens=False)["input_ids"]
     assert [*start, *continuation(" A", tokenizer)] == whole
+
+
+def words_of(*, before=(), after=(), unknown="<unk>"):
+    """A tokenizer of whole words that puts special tokens around every text by itself."""
+    names = [*"ABC?.:\n", "Who", "is", "it", "blue", "a", "Anna", *before, *after]
+    vocabulary = {name: i for i, name in enumerate(["<unk>", *names] if unknown else names)}
+    model = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown) if unknown else models.WordLevel(vocabulary))
+    model.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w ]"), "removed", invert=True)
+    special = [(name, vocabulary[name]) for name in (*before, *after)]
+    if special:
+        around = " ".join([*before, "$A", *after])
+        model.post_processor = processors.TemplateProcessing(single=around, special_tokens=special)
+        model.add_special_tokens([AddedToken(name, special=True) for name, _ in special])
+    return PreTrainedTokenizerFast(tokenizer_object=model, unk_token=unknown)
+
+
+@pytest.mark.parametrize("before", [(), ("<s>",), ("[CLS]",), ("[gMASK]", "<sop>")])
+@pytest.mark.parametrize("after", [(), ("[SEP]",)])
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_tokenizer_puts_before_every_text_stands_there_once(before, after, named):
+    tokenizer = words_of(before=before, after=after)
+    if named and before:
+        tokenizer.bos_token = before[0]
+    first = tokenizer.convert_tokens_to_ids(list(before))
+    prompt = prompt_of("answer")
+    plain = list(tokenize(prompt, tokenizer).input_ids)
+    assert plain[: len(first)] == first
+    assert not set(plain[len(first) :]) & set(first)
+    for written in ("".join(before), "\n" + "".join(before)):
+        tokenizer.chat_template = written + "{% for m in messages %}{{ m.content }}{% endfor %}?"
+        assert [token for token in tokenize(prompt, tokenizer).input_ids if token in first] == first
+
+
+def test_words_that_were_added_as_words_stay_whole_and_control_tokens_do_not():
+    tokenizer = tokenizer_like("GPT-2")
+    tokenizer.add_tokens(["Anna", "<tool>"])
+    prompt = prompt_of("answer", ["Anna said <tool> and <|end|>"], chat=False)
+    tokens = tokenizer.convert_ids_to_tokens(list(tokenize(prompt, tokenizer).input_ids))
+    assert "Anna" in tokens
+    assert not {"<tool>", "<|end|>"} & set(tokens)
+
+
+def test_a_token_that_is_added_after_the_first_prompt_is_a_control_token_too():
+    tokenizer = tokenizer_like("GPT-2")
+    prompt = prompt_of("answer", ["It is <late>."], chat=False)
+    before = tokenize(prompt, tokenizer)
+    tokenizer.add_tokens(["<late>"], special_tokens=True)
+    late = tokenizer.convert_tokens_to_ids("<late>")
+    assert late in tokenizer("<late>")["input_ids"]
+    assert late not in tokenize(prompt, tokenizer).input_ids
+    assert tokenizer.decode(before.input_ids) == tokenizer.decode(tokenize(prompt, tokenizer).input_ids)
+
+
+def test_text_that_a_tokenizer_has_no_tokens_for_is_refused():
+    with pytest.raises(InvalidRequest, match=r"the tokenizer can't put .* into tokens: WordLevel error"):
+        tokenize(prompt_of("answer"), words_of(unknown=None))
+
+
+def wrapped(tokenizer, size):
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4
+    )
+    return fairpos.wrap(LlamaForCausalLM(config).eval(), tokenizer)
+
+
+@pytest.mark.parametrize("methods", ["none", "set_based", "permutation:views=2"])
+def test_tokens_that_the_model_does_not_have_are_refused_wherever_they_come_from(methods):
+    tokenizer = tokenizer_like("GPT-2")
+    fair = wrapped(tokenizer, len(tokenizer) - 3)  # without the chat template's
+    for call in (fair.answer, fair.rank, fair.choose, fair.judge):
+        with pytest.raises(InvalidRequest, match=r"got \d+\. If the tokenizer .*resize_token_embeddings"):
+            call("Who?", ["Anna", "Bob"], methods)
+    tokenizer.chat_template = None
+    assert fair.rank("Who?", ["Anna", "Bob"], methods).ranking
+    tokenizer.add_tokens(["Anna"])
+    with pytest.raises(InvalidRequest, match="resize_token_embeddings"):
+        fair.rank("Who?", ["Anna", "Bob"], methods)
+
+
+@pytest.mark.parametrize("wrong", [-1, 300, 10**9])
+def test_ids_that_the_model_does_not_have_are_refused(wrong):
+    fair = wrapped(None, 300)
+    for methods, spans in (("none", []), ("set_based", [(1, 2), (2, 3)])):
+        for call in (fair.next_token_logits, fair.generate_ids):
+            with pytest.raises(InvalidRequest, match=f"tokens 0 to 299, got {wrong}"):
+                call([1, 2, wrong, 3, 4], spans, methods)
+
+
+@pytest.mark.parametrize("methods", ["none", "set_based", "permutation:views=2"])
+def test_padding_and_an_end_that_the_model_does_not_have_are_never_fed_to_it(methods):
+    tokenizer = tokenizer_like("GPT-2")
+    tokenizer.chat_template = None
+    size = len(tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "<pad>", "eos_token": "<eos>"})
+    fair = wrapped(tokenizer, size)
+    requests = [Request("answer", query, as_segments(["Anna", "Bob"])) for query in ("Who?", "Who is it, then?")]
+    for decoding in (Decoding(max_new_tokens=3), Decoding(max_new_tokens=3, temperature=1.0, seed=1)):
+        assert [output.status for output in fair.run(requests, methods, decoding=decoding)] == ["ok", "ok"]
+    assert sorted(fair.rank("Who?", ["Anna", "Bob"], methods, ranker="generate").ranking) == ["1", "2"]

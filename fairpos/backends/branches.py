@@ -50,7 +50,7 @@ def score_in_branches(
         if method is not None or len(each) < 2 or not all(each):
             found += score_side_by_side(local, [layout], [each], method)
             continue
-        local.check_length(layout, max(map(len, each)))
+        local.check_prompt(layout, max(map(len, each)))
         try:
             parts = [_score_branches(local, layout, some) for some in _portions(each)]
         except UnsupportedModel:

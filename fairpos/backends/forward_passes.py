@@ -49,10 +49,20 @@ class ForwardPasses:
         return device
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens the model has, which its tokenizer may have fewer or more of: rows of its embedding."""
+        rows = getattr(self.model.get_input_embeddings(), "num_embeddings", None)
+        return int(self.model.config.get_text_config().vocab_size if rows is None else rows)
+
+    def has_token(self, token: int) -> bool:
+        """Whether the model has this token."""
+        return 0 <= token < self.vocabulary
+
+    @property
     def pad(self) -> int:
         """The token that stands where a shorter prompt of a batch has none; it is never looked at."""
         for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
+            if token is not None and self.has_token(token):
                 return int(token)
         return 0
 

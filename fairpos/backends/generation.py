@@ -195,8 +195,10 @@ def listing_processor(local: LocalModel, decoding: Decoding, listings: Sequence[
     """What holds a batch to the lists of labels that its calls want, one for each; None where they want none."""
     if not any(listings):
         return None
-    end = (*end_tokens(generation_config_of(local, decoding)), local.pad)[0]
-    return HeldToListing(listings, local.tokenizer, end)
+    ends = filter(local.has_token, end_tokens(generation_config_of(local, decoding)))
+    held = HeldToListing(listings, local.tokenizer, next(ends, local.pad))
+    local.check_tokens(held.tokens)
+    return held
 
 
 def held_to_listing(local: LocalModel, decoding: Decoding, listings: Sequence[Sequence[str]]) -> Decoding:

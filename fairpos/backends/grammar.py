@@ -47,7 +47,7 @@ class GrammarGuide(StepGuide):
     """
 
     def __init__(self, local: LocalModel, schema: Mapping[str, object]) -> None:
-        self._ends = sorted(end_tokens(generation_config_of(local, Decoding())))
+        self._ends = sorted(filter(local.has_token, end_tokens(generation_config_of(local, Decoding()))))
         self._tokenizer = _grammar_tokenizer(local.tokenizer)
         self._grammar = _compiled_schema(schema, self._tokenizer)
         self._matcher: LLMatcher

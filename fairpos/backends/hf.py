@@ -65,7 +65,6 @@ from fairpos.backends.trained import TrainedFor
 from fairpos.backends.unwrap import refuse_dropout
 from fairpos.layout import Layout
 from fairpos.prompts import Prompt
-from fairpos.tokenizing import continuation
 from fairpos.types import Capability, Status, Usage
 from fairpos.votes import candidates_vote
 
@@ -153,9 +152,9 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         refuse_dropout(self.model)
         self.refuse_other_attention(None)
         layouts = [self.layout(prompt) for prompt in prompts]
-        tokens = [continuation(reply, self.tokenizer) for reply in replies]
+        tokens = [self.reply_tokens(reply) for reply in replies]
         for i, layout in enumerate(layouts):
-            self.check_length(layout, len(tokens[i]) if tokens else 0)
+            self.check_prompt(layout, len(tokens[i]) if tokens else 0)
         return read(self.model, layouts, heads=heads, pairs=pairs, last_only=last_only, replies=tokens)
 
     def generate(
@@ -310,7 +309,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         """Replies that depend on nobody else's call, to prompts that are the same up to the end of their segments."""
         shared: list[Placed[Score]] = []
         for placed in group:
-            replies = [continuation(text, self.tokenizer) for text in placed.call.replies]
+            replies = [self.reply_tokens(text) for text in placed.call.replies]
             if reads_head_apart(self, placed.layout, replies, owner_of(group)):
                 shared.append(placed)
             else:
@@ -321,7 +320,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
     def _scored_replies(self, batch: Sequence[Placed[Score]], scorer: _Scorer) -> Placing:
         """Replies of one batch, whose prompts share their segments where there are several and a store serves them."""
         owner = owner_of(batch)
-        tokens = [[continuation(text, self.tokenizer) for text in placed.call.replies] for placed in batch]
+        tokens = [[self.reply_tokens(text) for text in placed.call.replies] for placed in batch]
         reused = self.reused_tokens(batch[0].layout, owner)
         found = scorer(self, _layouts_of(batch), tokens, owner)
         for placed, replies, scores in zip(batch, tokens, found, strict=True):

@@ -33,6 +33,12 @@ class HeldToListing(LogitsProcessor):  # type: ignore[misc]
         self._width: int | None = None
 
     @property
+    def tokens(self) -> list[int]:
+        """All that a list may consist of."""
+        parts = [self._open, self._between, self._close, *(label for each in self._labels for label in each)]
+        return [self._end, *(token for part in parts for token in part)]
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest list, its end included."""
         signs = len(self._open) + len(self._close) + 1

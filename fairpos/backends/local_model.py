@@ -25,11 +25,11 @@ from fairpos.backends.resolution import of_epsilon
 from fairpos.backends.trained import TrainedFor
 from fairpos.backends.unwrap import plain_model, plain_tokenizer, refuse_dropout, refuse_unfit
 from fairpos.backends.voting import pooled
-from fairpos.errors import TooLong
+from fairpos.errors import InvalidRequest, TooLong
 from fairpos.layout import Layout
 from fairpos.models.revision import revision_of
 from fairpos.prompts import Prompt
-from fairpos.tokenizing import tokenize
+from fairpos.tokenizing import continuation, tokenize
 
 
 class LocalModel(ForwardPasses):
@@ -100,6 +100,26 @@ class LocalModel(ForwardPasses):
         """The prompt in tokens."""
         return tokenize(prompt, self.tokenizer)
 
+    def reply_tokens(self, text: str) -> tuple[int, ...]:
+        """A reply in tokens, as it continues a prompt."""
+        tokens = continuation(text, self.tokenizer)
+        self.check_tokens(tokens)
+        return tokens
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Refuses tokens that the model doesn't have.
+
+        Raises:
+            InvalidRequest: there are such.
+        """
+        wrong = [token for token in (min(tokens, default=0), max(tokens, default=0)) if not self.has_token(token)]
+        if wrong:
+            raise InvalidRequest(
+                f"{self.name} has the tokens 0 to {self.vocabulary - 1}, got {wrong[0]}. If the tokenizer gave it, it "
+                "is another model's, or has tokens added that the model wasn't resized for: "
+                "model.resize_token_embeddings(len(tokenizer))"
+            )
+
     def logits(self, layouts: Sequence[Layout], method: AttentionOwner | None = None) -> Tensor:
         """Next-token logits after each prompt, (B, V) float32.
 
@@ -137,13 +157,14 @@ class LocalModel(ForwardPasses):
 
         Raises:
             TooLong: a prompt and `new` tokens after it are more than the model can hold.
+            InvalidRequest: a prompt has tokens that the model doesn't have.
             UnsupportedModel: the method can't work on this model, or a part of the model forgets at random.
             InvalidComposition: the model's adapter was trained for another attention.
         """
         refuse_dropout(self.model)
         self.refuse_other_attention(method)
         for layout in layouts:
-            self.check_length(layout, new)
+            self.check_prompt(layout, new)
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
         with as_written(self.model), torch.set_grad_enabled(gradients):
             if method is None:
@@ -201,12 +222,14 @@ class LocalModel(ForwardPasses):
         store = self.serving_store([layout], method)
         return store.held_tokens(layout) if store is not None else 0
 
-    def check_length(self, layout: Layout, new: int) -> None:
-        """Refuses a prompt that the model can't hold with `new` tokens after it.
+    def check_prompt(self, layout: Layout, new: int) -> None:
+        """Refuses a prompt that the model can't hold with `new` tokens after it, or can't read.
 
         Raises:
-            TooLong: it can't.
+            TooLong: it can't hold it.
+            InvalidRequest: it doesn't have the tokens.
         """
+        self.check_tokens(layout.input_ids)
         if len(layout) + new > self.context:
             raise TooLong(
                 f"got a prompt of {len(layout)} tokens and up to {new} new ones; "

@@ -75,7 +75,7 @@ def prompt_log_probs(local: LocalModel, tokens: Sequence[int], top: int = 0) -> 
         NonFiniteLogits: see the error.
     """
     layout = Layout.of(tokens, [])
-    local.check_length(layout, 0)
+    local.check_prompt(layout, 0)
     ids = torch.tensor([list(tokens)], device=local.device)
     found = [TokenLogProb(int(tokens[0]), None)]
     piece = _AT_ONCE if local.continues_exactly() else len(tokens)
