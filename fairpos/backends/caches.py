@@ -3,6 +3,7 @@
 keys and values of every token        `DynamicCache()`: cropped at will, windows are the masks' business
 states of convolutions, recurrences   the layers that transformers makes of the config: continued in a copy
 ways of a model's own (MiniMax's first model, RWKV, XLNet, ...)   the tokens themselves, read again at every step
+texts that outgrow their rotary frequencies (longrope)            the same
 """
 
 from __future__ import annotations
@@ -41,10 +42,16 @@ class StatesCache(DynamicCache):  # type: ignore[misc]
 
 
 class TokensCache(DynamicCache):  # type: ignore[misc]
-    """Keeps what was read as tokens, (B, L), and its mask: for models whose past isn't in a cache of transformers."""
+    """Keeps what was read as tokens, (B, L), and its mask: for models whose past isn't in a cache of transformers.
 
-    def __init__(self) -> None:
+    Args:
+        by_length: The past changes with the length of the text, whose rotary frequencies do: every token is read with
+            all before it, as far as the text goes then.
+    """
+
+    def __init__(self, *, by_length: bool = False) -> None:
         super().__init__()
+        self.by_length = by_length
         self.tokens: Tensor | None = None
         self.mask: Tensor | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -96,9 +97,9 @@ class ForwardPasses:
             NonFiniteLogits: see the error.
         """
         length = ids.shape[1]
+        if length > 1 and _takes_one_at_a_time(cache):
+            return self._read_one_by_one(ids, cache, mask, positions)[:, -(keep or length) :]
         if isinstance(cache, StatesCache):
-            if cache.tokens_read and length > 1:
-                return self._read_one_by_one(ids, cache, mask, positions)[:, -(keep or length) :]
             if positions is None:
                 positions = torch.arange(length, device=ids.device).expand_as(ids) + cache.tokens_read
             cache.tokens_read += length
@@ -124,9 +125,9 @@ class ForwardPasses:
         return words | ({"use_cache": False} if "use_cache" in self._words else {})
 
     def _read_one_by_one(
-        self, ids: Tensor, cache: StatesCache, mask: Tensor | None, positions: Tensor | None
+        self, ids: Tensor, cache: StatesCache | TokensCache, mask: Tensor | None, positions: Tensor | None
     ) -> Tensor:
-        """`read` of several tokens behind states. Logits (B, L, V)."""
+        """`read` of several tokens behind what takes one at a time. Logits (B, L, V)."""
         logits = []
         for i in range(ids.shape[1]):
             one, after = slice(i, i + 1), ids.shape[1] - i - 1  # tokens that come later
@@ -232,3 +233,10 @@ class ForwardPasses:
         """Whether logits are the same but for rounding, which half precision does at every layer."""
         allowed = 1e-4 if self.model.dtype in (torch.float32, torch.float64) else 0.05
         return expected.shape == found.shape and float((expected - found).norm()) <= allowed * float(expected.norm())
+
+
+def _takes_one_at_a_time(cache: Cache) -> TypeGuard[StatesCache | TokensCache]:
+    """Whether what was read before lets several tokens be read no longer."""
+    if isinstance(cache, StatesCache):
+        return cache.tokens_read > 0
+    return isinstance(cache, TokensCache) and cache.by_length and cache.get_seq_length() > 0

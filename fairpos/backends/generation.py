@@ -18,12 +18,15 @@ from fairpos.attention.batch import Batch
 from fairpos.attention.cache import kept_in
 from fairpos.attention.compiled import is_of_compiler
 from fairpos.attention.layer import SegmentCache
+from fairpos.attention.seam import constant_length
 from fairpos.backends.base import AttentionOwner, Ballot, Decoding
 from fairpos.backends.caches import TokensCache
 from fairpos.backends.forward_passes import MODEL_ERRORS
 from fairpos.backends.generation_config import (
+    CAN_READ_AGAIN,
     end_tokens,
     generation_config_of,
+    reading_again,
     refuse_max_length,
     until_end,
     without_habits,
@@ -231,11 +234,14 @@ def _run_generate(
 ) -> list[list[int]]:
     """The new tokens of every row, by transformers' own decoding. A plain prompt's cache is transformers' own too."""
     kept = kept_in(cache) if isinstance(cache, SegmentCache) else {}
-    if isinstance(cache, TokensCache) and not _own_cache_is_exact(local):
+    outgrown = isinstance(cache, TokensCache) and cache.by_length
+    if isinstance(cache, TokensCache) and not ((CAN_READ_AGAIN or not outgrown) and _own_cache_is_exact(local)):
         config.use_cache = False
     # An attention of ours places tokens itself.
     tells = bool(kept) or local.counts_from_zero()
-    output = _generate(local, batch, config, tells_positions=tells, is_callers=is_callers, **kept, **settings)
+    output = _generate(
+        local, batch, config, tells_positions=tells, is_callers=is_callers, outgrown=outgrown, **kept, **settings
+    )
     rows: list[list[int]] = output[:, batch.width :].tolist()
     return rows
 
@@ -275,15 +281,19 @@ def _generate(
     *,
     tells_positions: bool = True,
     is_callers: bool = False,
+    outgrown: bool = False,
     **settings: object,
 ) -> Tensor:
-    """All tokens, (rows, L).
+    """All tokens, (rows, L). An `outgrown` text passes the length up to which its rotary frequencies are constant.
 
     Raises:
         InvalidOption: the caller's generation config isn't one that transformers can run.
     """
     refuse_max_length(config, batch.width)
     model = without_habits(local.model, tells_positions=tells_positions)
+    beyond = constant_length(model.config)
+    if outgrown and beyond is not None:
+        model = reading_again(model, beyond)
     if "attention_mask" in inspect.signature(local.model.forward).parameters:
         settings["attention_mask"] = batch.attention_mask(local.device)
     if config.stop_strings is not None:  # `generate` would hand the tokenizer on to every layer

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import wraps
+from inspect import signature
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel
+from torch import Tensor
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
+from fairpos.attention.cache import CACHE
 from fairpos.backends.base import Decoding
 from fairpos.backends.local_model import LocalModel
 from fairpos.errors import InvalidOption
@@ -62,6 +65,30 @@ def refuse_max_length(config: GenerationConfig, prompt: int) -> None:
             f"max_length={config.max_length} counts the prompt, too, which has {prompt} tokens, and "
             f"max_new_tokens={config.max_new_tokens} may follow; leave max_length out"
         )
+
+
+# Whether `generate` says how many tokens it reads next, so that it can be told to read all of them again.
+CAN_READ_AGAIN = "next_sequence_length" in signature(GenerationMixin.prepare_inputs_for_generation).parameters
+
+
+def reading_again(model: PreTrainedModel, beyond: int) -> PreTrainedModel:
+    """The same modules as a model that `generate` forgets its past on, once the text is longer than `beyond` tokens.
+
+    What was kept then has the rotary frequencies of shorter texts; the whole text is read once with its own.
+    """
+    view = copy.copy(model)
+    prepare = view.prepare_inputs_for_generation
+
+    @wraps(prepare)  # `generate` looks at its arguments
+    def prepare_anew(input_ids: Tensor, *arguments: Any, **options: Any) -> dict[str, Any]:
+        cache = options.get(CACHE)
+        if cache is not None and input_ids.shape[1] > beyond >= cache.get_seq_length():
+            options |= {CACHE: None, "next_sequence_length": None}
+        inputs: dict[str, Any] = prepare(input_ids, *arguments, **options)
+        return inputs
+
+    view.prepare_inputs_for_generation = prepare_anew
+    return view
 
 
 def without_habits(model: PreTrainedModel, *, tells_positions: bool = True) -> PreTrainedModel:

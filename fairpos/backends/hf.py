@@ -223,7 +223,7 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
         owner = owner_of(group)
         together: list[Placed[Generate]] = []
         for placed in group:
-            if placed.call.decoding.is_plain and decodes_side_by_side(self, owner, placed.layout):
+            if placed.call.decoding.is_plain and decodes_side_by_side(self, owner, placed.layout, self._new_of(placed)):
                 together.append(placed)
             else:
                 yield from self._rows_replies([placed]) if _by_row([placed]) else self._batch_replies([placed])
@@ -236,6 +236,12 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
                 decoding = placed.call.decoding
                 by_row = decoding.by_row
                 yield placed.place, _row_reply(row, usage) if by_row else self._text_reply(row.tokens, decoding, usage)
+
+    def _new_of(self, placed: Placed[Generate]) -> int:
+        """How many tokens may follow a prompt."""
+        decoding = placed.call.decoding
+        held = listing_processor(self, decoding, _listings_of([placed]))
+        return decoding.max_new_tokens if held is None else held.longest
 
     def _batch_replies(self, batch: Sequence[Placed[Generate]]) -> Placing:
         """Replies of generations with one decoding."""

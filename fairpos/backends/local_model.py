@@ -20,6 +20,7 @@ from fairpos.attention.compiled import as_written
 from fairpos.attention.seam import constant_length, seam_of
 from fairpos.attention.store import SegmentStore
 from fairpos.backends.base import WHAT_FITS, AttentionOwner, Ballot
+from fairpos.backends.caches import TokensCache
 from fairpos.backends.forward_passes import ForwardPasses
 from fairpos.backends.resolution import of_epsilon
 from fairpos.backends.trained import TrainedFor
@@ -168,12 +169,12 @@ class LocalModel(ForwardPasses):
         # Not inference_mode: its tensors could not be written to when a caller goes on with the cache.
         with as_written(self.model), torch.set_grad_enabled(gradients):
             if method is None:
-                yield Batch(layouts), self.new_cache()
+                yield Batch(layouts), self._plain_cache(layouts, new)
                 return
             # Only where order plays no part may ours replace the caller's.
             attention = method.attend([layout.canonical() for layout in layouts] if method.order_free else layouts)
             if attention is None:  # its settings change nothing
-                yield Batch(layouts), self.new_cache()
+                yield Batch(layouts), self._plain_cache(layouts, new)
                 return
             attention.at_once = self.at_once
             if attention.extent + new > self.context:
@@ -184,6 +185,12 @@ class LocalModel(ForwardPasses):
             with seam_of(self.model).call(attention, method.name, new) as cache:
                 attention.begin(self.model, cache, self.serving_store(layouts, method))
                 yield attention.batch, cache
+
+    def _plain_cache(self, layouts: Sequence[Layout], new: int) -> Cache:
+        """An empty cache for plain prompts; where a text outgrows its frequencies, it is read again at every token."""
+        longest = max(map(len, layouts))
+        outgrown = self.frequencies_change(longest + new) and not self.frequencies_change(longest)
+        return TokensCache(by_length=True) if outgrown else self.new_cache()
 
     def frequencies_change(self, tokens: int) -> bool:
         """Whether the rotary frequencies at that length are others than those of short prompts (longrope, dynamic)."""

@@ -106,11 +106,14 @@ def decode_side_by_side(
         return [text.row for text in texts]
 
 
-def decodes_side_by_side(local: LocalModel, owner: AttentionOwner | None, layout: Layout) -> bool:
+def decodes_side_by_side(local: LocalModel, owner: AttentionOwner | None, layout: Layout, new: int) -> bool:
     """Whether this prompt can: the model has a seam to run rows apart through, and a number of rows that is proven.
 
-    It depends on the prompt, the model and the owner alone, so that a prompt is always decoded in the same way.
+    It depends on the prompt, what may follow it (`new` tokens), the model and the owner alone, so that a prompt is
+    always decoded in the same way.
     """
+    if local.frequencies_change(len(layout) + new):
+        return False  # nor does the seam serve it
     attention = None if owner is None else owner.attend([layout.canonical() if owner.order_free else layout])
     if attention is not None and attention.needs_hidden:
         return False  # it looks at the input of all rows

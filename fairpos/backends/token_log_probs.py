@@ -78,7 +78,8 @@ def prompt_log_probs(local: LocalModel, tokens: Sequence[int], top: int = 0) -> 
     local.check_prompt(layout, 0)
     ids = torch.tensor([list(tokens)], device=local.device)
     found = [TokenLogProb(int(tokens[0]), None)]
-    piece = _AT_ONCE if local.continues_exactly() else len(tokens)
+    in_pieces = local.continues_exactly() and not local.frequencies_change(len(tokens))
+    piece = _AT_ONCE if in_pieces else len(tokens)
     with local.attending([layout], None) as (_, cache):
         for first in range(0, len(tokens) - 1, piece):
             steps = torch.log_softmax(local.read(ids[:, first : first + piece], cache)[0], dim=-1)  # (piece, V)
