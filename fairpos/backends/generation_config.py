@@ -98,6 +98,9 @@ def without_habits(model: PreTrainedModel, *, tells_positions: bool = True) -> P
     of its own. Nothing of that was asked for. Without `tells_positions` the model finds out itself where tokens stand.
     """
     view = copy.copy(model)
+    vars(view).pop(
+        "generate", None
+    )  # one that was put on the model itself is bound to it (torch.compile(model.generate))
     view.generation_config = GenerationConfig()
     if not tells_positions:
         prepare = view.prepare_inputs_for_generation

@@ -190,3 +190,13 @@ def test_code_that_compiles_itself_and_fails_is_refused_with_a_way_out(how, said
                 call("Who?", PASSAGES, methods=methods)
     with torch.compiler.set_stance("force_eager"):
         assert fair.answer("Who?", PASSAGES, methods, max_new_tokens=4).usage.completion_tokens
+
+
+def test_a_generate_that_was_put_on_the_model_does_not_bring_its_habits_back():
+    model, plain = small_model("llama"), small_model("llama")
+    model.generation_config.repetition_penalty = 9.0
+    model.generate = torch.compile(model.generate, backend="eager")
+    answers = [
+        fairpos.wrap(each, byte_tokenizer()).answer("Who?", PASSAGES, max_new_tokens=9) for each in (model, plain)
+    ]
+    assert answers[0].text == answers[1].text
