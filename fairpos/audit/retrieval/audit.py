@@ -139,16 +139,7 @@ def audit_retriever(
         InvalidRequest: no questions, or no answer that stands in its document; or a score that is no number.
         InvalidOption, UnknownName, ModelUnavailable, MissingDependency: see `find_retriever`.
     """
-    if not items:
-        raise InvalidRequest("an audit needs at least 1 question")
-    if not any(item.spans for item in items):
-        raise InvalidRequest(
-            f"no answer stands in its document, that of {items[0].id!r} first: give answers, or span in characters"
-        )
-    rivalled = [item for item in items if item.rivals]
-    if not rivalled:
-        raise InvalidRequest("a document needs others to compete with; there is 1 document")
-    alone, items = len(items) - len(rivalled), rivalled
+    given, items = len(items), _rivalled_items(items)
     found = find_retriever(retriever)
     places = plan.places_for(items)
     ways: list[tuple[str, int | None, Scorer]] = [("whole", None, found)]
@@ -160,7 +151,7 @@ def audit_retriever(
         placings = place_documents(way, items, places, progress=show)
         figures.append(retriever_figures(name, words, placings, k=plan.k, buckets=plan.buckets, seed=plan.seed))
     unmoved = Counter(reason for item in items if (reason := why_unmoved(item, places)))
-    unmoved += Counter({"nothing competes with the document": alone})
+    unmoved += Counter({"nothing competes with the document": given - len(items)})
     return RetrievalAudit(
         retriever if isinstance(retriever, str) else getattr(retriever, "name", type(retriever).__name__),
         items,
@@ -172,6 +163,24 @@ def audit_retriever(
         source,
         skipped,
     )
+
+
+def _rivalled_items(items: Sequence[RetrievalItem]) -> list[RetrievalItem]:
+    """The questions whose document has others to compete with.
+
+    Raises:
+        InvalidRequest: there are none, or no answer stands in its document.
+    """
+    if not items:
+        raise InvalidRequest("an audit needs at least 1 question")
+    if not any(item.spans for item in items):
+        raise InvalidRequest(
+            f"no answer stands in its document, that of {items[0].id!r} first: give answers, or span in characters"
+        )
+    rivalled = [item for item in items if item.rivals]
+    if not rivalled:
+        raise InvalidRequest("a document needs others to compete with; there is 1 document")
+    return rivalled
 
 
 def _part_of(progress: Callable[[int, int], None], part: int, parts: int) -> Callable[[int, int], None]:
