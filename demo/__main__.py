@@ -81,7 +81,8 @@ def answer_table(answered: Answered) -> Table:
     table.add_column("first passage shown")
     for methods in answered.texts:
         different = len(set(answered.texts[methods]))
-        heading = f"{methods} ({answered.roles[methods]}): {different} different answer{'s' if different > 1 else ''}"
+        said = f"{different} different answers" if different > 1 else "one answer in all orders"
+        heading = f"{methods} ({answered.roles[methods]}): {said}"
         table.add_column(heading, ratio=1)
     for shift in range(len(answered.question.passages)):
         cells = []

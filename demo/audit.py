@@ -32,10 +32,13 @@ def audit_of(fair: FairModel, count: int, show: Callable[[int, int], None]) -> A
 
 
 def methods_shown(audit: Audit) -> dict[str, str]:
-    """The plain model, the method that the audit chose and the one that hurt most, each with what it is shown as."""
+    """The plain model, the method that the audit chose and the one that costs most, each with what it is shown as."""
     shown = {"none": "the plain model"}
     if audit.advice.method:
         shown[audit.advice.method] = "what the audit chose"
-    for comparison in audit.advice.hurting()[:1]:
-        shown.setdefault(comparison.method, "lowers accuracy")
+    proven = {each.method for each in audit.advice.hurting()}
+    lower = [each for each in audit.advice.comparisons if each.accuracy is not None and each.accuracy.estimate < 0]
+    if lower:
+        worst = min(lower, key=lambda each: each.accuracy.estimate if each.accuracy else 0.0).method
+        shown.setdefault(worst, "lowers accuracy" if worst in proven else "lower here, by no more than chance could")
     return shown

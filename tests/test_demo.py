@@ -38,3 +38,10 @@ def test_the_audit_chooses_and_names_what_hurts(tmp_path):
     assert f"These lower accuracy on your data: {hurts} (" in text
     assert "what the audit chose" in text
     assert f"methods=&#34;{helps}&#34;" in text
+
+
+def test_what_is_lower_on_too_few_lists_is_shown_as_that():
+    looking = Looking(capabilities=frozenset({"generate", "score", "attention"}))
+    audit = audit_of(FairModel(looking), 2, lambda done, total: None)
+    assert not audit.advice.hurting()
+    assert methods_shown(audit)[METHODS[1]] == "lower here, by no more than chance could"
