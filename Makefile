@@ -69,7 +69,8 @@ integration-test: $(INTEGRATIONS)/installed $(LANGCHAIN)/installed
 		tests/integrations/test_lm_eval.py tests/integrations/test_mcp.py tests/integrations/test_evaluation_examples.py
 
 # Builds and checks sdist and wheel, installs the wheel into an environment made from nothing, outside of the repository,
-# and runs all that the README shows there; says how long a first answer took. Minutes, and the size of torch.
+# and runs all that the README shows and the frameworks' examples there; says how long a first answer took. Minutes, and
+# twice the size of torch.
 wheel-test: .venv/installed
 	$(BIN)/python -m benchmarks.fresh_wheel
 

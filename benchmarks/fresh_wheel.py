@@ -2,7 +2,9 @@
 
 Run it with `make wheel-test`: sdist and wheel are built and pass `twine check --strict`; then come a stranger's three
 commands (an environment, the wheel with its extras, a first answer) with their seconds, and after them the README's
-Python and commands. It takes minutes and some gigabytes: torch is installed anew, by constraints.txt.
+Python and commands. Then each example of a framework: LangChain, LlamaIndex and Haystack in the same environment,
+inspect_ai, lm-evaluation-harness and MCP in one of their own, since they want other versions of two packages. It takes
+minutes and some gigabytes: torch is installed twice, by constraints.txt.
 """
 
 import argparse
@@ -19,6 +21,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Two packages of which inspect_ai and lm-evaluation-harness want other versions than the rest does.
+OTHER_VERSIONS = ("fsspec==", "python-dateutil==")
+EVALUATION = {
+    "inspect_ai": ["-m", "inspect_ai", "eval", "examples/evaluation/inspect_task.py", "--model", "fairpos/smollm2",
+                   "--display", "plain"],
+    "lm-evaluation-harness": ["-m", "fairpos.integrations.lm_eval", "--model", "fairpos", "--model_args",
+                              "pretrained=smollm2,methods=permutation:views=3", "--tasks", "colours", "--include_path",
+                              "examples/evaluation"],
+    "MCP": ["examples/evaluation/ask_over_mcp.py", "smollm2"],
+}  # fmt: skip
 FIRST = ["rank", "examples/questions.jsonl", "--methods", "permutation:views=2", "-o", "first.jsonl"]
 
 
@@ -50,6 +62,20 @@ def built_wheel(folder: Path) -> Path:
     return next(path for path in made if path.suffix == ".whl")
 
 
+def run_evaluation_examples(wheel: Path, folder: Path) -> None:
+    """Installs the wheel beside the evaluation tools, in an environment of its own, and runs their examples."""
+    bin = folder / "evaluation" / "bin"
+    timed("python3 -m venv evaluation", sys.executable, "-m", "venv", "evaluation", cwd=folder)
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(pin for pin in pins if not pin.startswith(OTHER_VERSIONS)), encoding="utf-8")
+    wanted = f"{wheel}[local,remote,inspect-ai,lm-eval,mcp]"
+    install = [bin / "pip", "install", "-q", "--constraint", constraints, wanted]
+    timed("pip install fairpos[local,remote,inspect-ai,lm-eval,mcp]", *install, cwd=folder)
+    for name, arguments in EVALUATION.items():
+        timed(f"example of {name}", bin / "python", *arguments, cwd=folder)
+
+
 def main() -> None:
     """Builds, installs, runs."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -71,7 +97,12 @@ def main() -> None:
         timed("the README's Python", bin / "python", script, cwd=elsewhere)
         for words in readme_commands():
             timed(f"fairpos {shlex.join(words)}", bin / "fairpos", *words, cwd=elsewhere)
-    print("all that the README shows runs from the wheel")
+        install[-1] = f"{wheel}[{extras},llama-index,haystack]"
+        timed("pip install fairpos[llama-index,haystack]", *install, cwd=elsewhere)
+        for example in sorted((ROOT / "examples" / "frameworks").glob("*.py")):
+            timed(example.name, bin / "python", Path("examples", "frameworks", example.name), cwd=elsewhere)
+        run_evaluation_examples(wheel, elsewhere)
+    print("all that the README shows and each example of a framework runs from the wheel")
 
 
 if __name__ == "__main__":
