@@ -209,6 +209,8 @@ def page(results: Sequence[Result]) -> str:
         "model on the same items and orders; **bold** where its interval leaves out 0. Consistency is the share of",
         "items with the same outcome in every order. Calls, prompt tokens and seconds are per verdict, as if no method",
         "could reuse another one's calls; seconds are those of the machine that ran it. Rows may be of different runs.",
+        "What depends on the order is asked in all of them, in larger batches than what doesn't: its seconds compare",
+        "among themselves alone (`ascending` computes what `none` does). Costs side by side: performance.md.",
         "",
     ]
     for result in results:
