@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import jinja2
 
 from fairpos.audit.audit import Audit
 from fairpos.audit.disagreement import Disagreement, disagreements
@@ -14,6 +11,7 @@ from fairpos.audit.figure_words import FIGURES, FigureWords
 from fairpos.audit.plots import COLOURS, Line, Point, bars, curve, scatter
 from fairpos.audit.statistics import TEST_LEVEL, MethodFigures
 from fairpos.audit.trial import Trial
+from fairpos.audit.written import rendered_page
 from fairpos.files.items import Item
 from fairpos.metrics import Interval
 
@@ -52,10 +50,8 @@ def page_of(audit: Audit, version: str) -> str:
         audit: What was found.
         version: Of fairpos.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("report.html.jinja").render(
+    return rendered_page(
+        "report.html.jinja",
         audit=audit,
         version=version,
         colours=COLOURS,

@@ -12,8 +12,8 @@ from fairpos.audit.disagreement import Disagreement
 from fairpos.audit.page import disagreements_of, page_of, worst_flips
 from fairpos.audit.statistics import TEST_LEVEL, MethodFigures
 from fairpos.audit.trial import Trial
+from fairpos.audit.written import write_report_files
 from fairpos.files.items import Item
-from fairpos.files.text import json_text
 from fairpos.metrics import Interval
 
 SCHEMA = 1
@@ -21,10 +21,7 @@ SCHEMA = 1
 
 def write_report(audit: Audit, folder: Path, version: str) -> None:
     """Writes report.json and report.html."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json_text(report_of(audit, version), indent=2)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(page_of(audit, version), encoding="utf-8", errors="backslashreplace")
+    write_report_files(folder, report_of(audit, version), page_of(audit, version))
 
 
 def report_of(audit: Audit, version: str) -> dict[str, object]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import jinja2
-
 from fairpos.audit.first_stage.audit import OrderAudit
 from fairpos.audit.first_stage.figures import KINDS, TEST_LEVEL, RerankerFigures
 from fairpos.audit.plots import COLOURS, Line, curve
 from fairpos.audit.report import finite_record
-from fairpos.files.text import json_text
+from fairpos.audit.written import rendered_page, write_report_files
 
 SCHEMA = 1
 # Name, its row in the page, and how to read it.
@@ -29,10 +27,7 @@ FIGURES = (
 
 def write_order_report(audit: OrderAudit, folder: Path, version: str) -> None:
     """Writes report.json and report.html."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json_text(order_report(audit, version), indent=2)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(order_page(audit, version), encoding="utf-8", errors="backslashreplace")
+    write_report_files(folder, order_report(audit, version), order_page(audit, version))
 
 
 def order_report(audit: OrderAudit, version: str) -> dict[str, object]:
@@ -67,9 +62,6 @@ def order_report(audit: OrderAudit, version: str) -> dict[str, object]:
 
 def order_page(audit: OrderAudit, version: str) -> str:
     """The same as one HTML page that loads nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     preferences = curve(
         [Line(each.method, each.preferences) for each in audit.methods],
         range(len(audit.plain.preferences)),
@@ -77,7 +69,8 @@ def order_page(audit: OrderAudit, version: str) -> str:
         title="Preference by part of the list, in random orders",
         x_title="part of the list, from the first to the last",
     )
-    return environment.get_template("first_stage/report.html.jinja").render(
+    return rendered_page(
+        "first_stage/report.html.jinja",
         audit=audit,
         version=version,
         colours=COLOURS,

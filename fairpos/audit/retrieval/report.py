@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import jinja2
-
 from fairpos.audit.plots import COLOURS, Line, curve
 from fairpos.audit.report import finite_record
 from fairpos.audit.retrieval.audit import RetrievalAudit
 from fairpos.audit.retrieval.figures import TEST_LEVEL, DepthBucket, RetrieverFigures, SpanBucket
-from fairpos.files.text import json_text
+from fairpos.audit.written import rendered_page, write_report_files
 
 SCHEMA = 1
 # Name, its row in the page, and how to read it.
@@ -40,10 +38,7 @@ FIGURES = (
 
 def write_retrieval_report(audit: RetrievalAudit, folder: Path, version: str) -> None:
     """Writes report.json and report.html."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json_text(retrieval_report(audit, version), indent=2)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(retrieval_page(audit, version), encoding="utf-8", errors="backslashreplace")
+    write_report_files(folder, retrieval_report(audit, version), retrieval_page(audit, version))
 
 
 def retrieval_report(audit: RetrievalAudit, version: str) -> dict[str, object]:
@@ -79,11 +74,14 @@ def retrieval_report(audit: RetrievalAudit, version: str) -> dict[str, object]:
 
 def retrieval_page(audit: RetrievalAudit, version: str) -> str:
     """The same as one HTML page that loads nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("retrieval/report.html.jinja").render(
-        audit=audit, version=version, colours=COLOURS, by_place=_place_plot(audit), test_level=TEST_LEVEL, words=FIGURES
+    return rendered_page(
+        "retrieval/report.html.jinja",
+        audit=audit,
+        version=version,
+        colours=COLOURS,
+        by_place=_place_plot(audit),
+        test_level=TEST_LEVEL,
+        words=FIGURES,
     )
 
 
