@@ -245,9 +245,10 @@ def _run_views(
     A ranker that is free of order is asked once for all views of the same segments: the others get its output, without
     the calls, which were not made.
     """
-    shown = [(methods, view.canonical()) for methods, view in asked]
-    once = all(view.task == "rank" for _, view in asked) and is_order_free(ranker)
-    firsts = [shown.index(each) if once else number for number, each in enumerate(shown)]
+    firsts = list(range(len(asked)))
+    if is_order_free(ranker) and all(view.task == "rank" for _, view in asked):
+        shown = [(methods, view.canonical()) for methods, view in asked]
+        firsts = [shown.index(each) for each in shown]
     distinct = sorted(set(firsts))
     outputs = yield from together([_run_request(*asked[first], backend, ranker, asking) for first in distinct])
     found = dict(zip(distinct, outputs, strict=True))
