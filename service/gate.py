@@ -71,7 +71,8 @@ class Gate:
         try:
             client = self.keys.client_of(headers, scope["client"])
             scope["state"]["client"] = client
-            if scope["path"] not in _OPEN:
+            # Behind a prefix (mounted in another application, or a route of Ray Serve) the path begins with it.
+            if scope["path"].removeprefix(scope.get("root_path", "")) not in _OPEN:
                 self.keys.check(client)
                 await self.quota.check(client.name)
         except ServiceError as error:

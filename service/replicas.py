@@ -103,14 +103,31 @@ def deploy(settings: Settings, ray: Ray) -> None:
         raise InvalidOption("--workers are processes on one machine; with --engine ray take --replicas")
     if settings.port == 0:
         raise InvalidOption("--engine ray needs a port that is said, not 0")
-    replicas = ray.workers or 1
     ray.connect()
+    _import_serve().start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": None})
+    start_application(settings, ray)
+    told = {"url": f"http://{settings.host}:{settings.port}/", "replicas": ray.workers or 1}
+    log.info("serving", extra=told)
+
+
+def start_application(settings: Settings, ray: Ray, name: str = _APPLICATION, prefix: str = "/") -> None:
+    """Starts replicas behind proxies that are there.
+
+    Args:
+        settings: Of each replica; its address counts for nothing.
+        ray: What a replica takes, and how many there are.
+        name: Of the application in Ray.
+        prefix: Where its paths begin.
+
+    Raises:
+        MissingDependency: Ray Serve isn't installed.
+        ModelUnavailable: replicas don't start.
+    """
     serve = _import_serve()
-    serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": None})
     deployment = serve.deployment(
         serve.ingress(builder_of(settings))(),
-        name=_APPLICATION,
-        num_replicas=replicas,
+        name=name,
+        num_replicas=ray.workers or 1,
         max_ongoing_requests=_ONGOING,
         graceful_shutdown_timeout_s=settings.drain_s,
         ray_actor_options={
@@ -120,10 +137,9 @@ def deploy(settings: Settings, ray: Ray) -> None:
         },
     )
     try:
-        serve.run(deployment.bind(), name=_APPLICATION, route_prefix="/", logging_config={"enable_access_log": False})
+        serve.run(deployment.bind(), name=name, route_prefix=prefix, logging_config={"enable_access_log": False})
     except RuntimeError as error:
         raise ModelUnavailable(f"the replicas don't start: {error}") from None
-    log.info("serving", extra={"url": f"http://{settings.host}:{settings.port}/", "replicas": replicas})
 
 
 def run_replicas(settings: Settings, ray: Ray) -> None:

@@ -1,5 +1,6 @@
 """Views are collected first and run together; what can't work is refused before anything runs."""
 
+import string
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -137,15 +138,19 @@ def test_fake_first_with_probability():
     assert 0.24 < sum(first) / len(first) < 0.36
 
 
-def test_labels_that_begin_each_other_are_scored_closed():
+def test_labels_of_a_list_are_a_token_each_or_closed_where_one_begins_another():
     class Recording(FakeBackend):
         def run(self, calls):
             replies.extend(call.replies for call in calls)
             return super().run(calls)
 
     replies: list[tuple[str, ...]] = []
-    go([rank([0, 1])], [], Recording())
-    go([rank([float(i) for i in range(11)])], [], Recording())
-    assert replies[0] == ("1", "2")
-    assert replies[1][0] == "1."
-    assert replies[1][10] == "11."
+    for count in (9, 10, 26, 27):
+        go([rank([float(i) for i in range(count)])], [], Recording())
+    own = tuple(str(number) for number in range(1, 12))
+    go([replace(rank([float(i) for i in range(11)]), labels=own)], [], Recording())
+    assert replies[0] == tuple("123456789")
+    assert replies[1] == tuple("ABCDEFGHIJ")
+    assert replies[2] == tuple(string.ascii_uppercase)
+    assert (replies[3][:3], replies[3][-1]) == (("1.", "2.", "3"), "27")
+    assert replies[4] == ("1.", *"23456789", "10", "11")  # the caller's own stay

@@ -1,6 +1,7 @@
 """Does a server say of the same prompts what the same weights say in transformers?
 
     python -m benchmarks.engines.agreement llama.cpp [--count 30] [--folder FOLDER]     sets the server up from nothing
+    python -m benchmarks.engines.agreement llama.cpp-float32           the same weights, none of them rounded to 4 bits
     python -m benchmarks.engines.agreement vllm --url http://host:8000/v1               asks one that is there
 
 Rank (NQ-open, 5 passages), judge (LLMBar) and choose (CommonsenseQA, 5 options), 30 prompts each, one call each, with
@@ -8,8 +9,9 @@ SmolLM2-135M-Instruct in float32 here: the score of every label. Three times: ag
 tokenised as one text, which is what a server does, against fairpos's local backend, and, of llama.cpp, against what it
 says itself of the same tokens in a plain call without fairpos. For each the largest and the median difference in nats,
 of the log-probabilities and of those among the labels, and how often the best label is the same; then views that are
-not "ok" and labels without a score. Writes results/engines-NAME.json. Exit status 1 where a label has no score, a view
-isn't "ok", or the best label differs from transformers' on more than one prompt in twenty.
+not "ok" and labels without a score. Writes results/engines-NAME.json and the table in docs/endpoints.md. Exit status 1
+where a label has no score, a view isn't "ok", or the best label differs from transformers' on more than one prompt in
+twenty.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import torch
 
 import fairpos
-from benchmarks.engines.servers import ENGINES
+from benchmarks.engines.servers import ENGINES, LLAMA_CPP, VLLM
+from benchmarks.pages import fill
 from benchmarks.rankers import halves
 from fairpos import FairModel, Request, Segment
 from fairpos.backends.openai import connect
@@ -36,6 +40,11 @@ from fairpos.passages import as_segments
 from fairpos.prompts import render
 from fairpos.types import Output
 
+NAMES = {
+    "vllm": f"vLLM ({VLLM}), float32",
+    "llama.cpp": f"llama.cpp ({LLAMA_CPP}), Q4_1",
+    "llama.cpp-float32": f"llama.cpp ({LLAMA_CPP}), the same weights in float32",
+}
 _SAME = 0.95  # share of prompts on which the best label must be the same
 HERE = Path(__file__).parents[1]
 
@@ -131,12 +140,36 @@ def plain_scores(local: FairModel, request: Request, url: str) -> Scores | None:
     return {id: known[token] for id, token in labels.items() if token in known}
 
 
-def agrees(figures: Mapping[str, object]) -> bool:
-    """Whether a task's figures are those of the same model."""
-    compared = figures["as_one_text"]
-    assert isinstance(compared, Mapping)
-    faultless = figures["not_ok"] == 0 and figures["labels_without_score"] == 0
-    return faultless and int(compared["best_label_same"]) >= _SAME * int(str(figures["prompts"]))
+def agrees(tasks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all tasks' figures together are those of the same model."""
+    faultless = all(figures["not_ok"] == 0 and figures["labels_without_score"] == 0 for figures in tasks)
+    same = sum(figures["as_one_text"]["best_label_same"] for figures in tasks)
+    return faultless and same >= _SAME * sum(figures["prompts"] for figures in tasks)
+
+
+def table() -> str:
+    """What docs/endpoints.md shows of every server that was asked."""
+    lines = [
+        "| server | task | largest difference to transformers | median | best label the same "
+        "| to its own plain calls | best label the same | labels without a score |",
+        "|---" * 8 + "|",
+    ]
+    for engine, name in NAMES.items():
+        path = HERE / "results" / f"engines-{engine}.json"
+        found = json.loads(path.read_text()) if path.exists() else {}
+        for task, figures in found.items():
+            if isinstance(figures, dict):
+                ours, plain = figures["as_one_text"], figures["plain_calls"]
+                cells = [
+                    f"{ours['largest_difference']:.5f}",
+                    f"{ours['median_difference']:.5f}",
+                    f"{ours['best_label_same']} of {figures['prompts']}",
+                    f"{plain['largest_difference']:.5f}" if plain else "",
+                    f"{plain['best_label_same']} of {figures['prompts']}" if plain else "",
+                    str(figures["labels_without_score"]),
+                ]
+                lines.append(f"| {name} | {task} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _normalised(scores: Scores, ids: Sequence[str]) -> list[float]:
@@ -187,7 +220,8 @@ def main() -> None:
             found[task] = figures_of(local, requests, served, url)
             print(task, json.dumps(found[task]), flush=True)
     path.write_text(json.dumps(found, indent=2) + "\n")
-    if not all(agrees(figures) for figures in found.values() if isinstance(figures, dict)):
+    fill("endpoints.md", "agreement", table())
+    if not agrees([figures for figures in found.values() if isinstance(figures, dict)]):
         sys.exit(1)
 
 

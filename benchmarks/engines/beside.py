@@ -2,11 +2,13 @@
 
     python -m benchmarks.engines.beside llama.cpp [--folder FOLDER]      sets server and peers up from nothing
 
-Ten lists of 20 passages (NQ-open), one call a list by each tool's own prompt, in turns: calls that the server got,
-seconds (medians of three rounds), passages that are missing from a result or stand in it twice. Then a server that
-answers what a model shouldn't: for each reply, whether a tool gives an order that nobody gave. rank-llm and rerankers
-ask for a list in words; fairpos does so too ("generate"), and by the first token's log-probabilities ("first_token"),
-which is its default. Writes results/engines-beside.json and its table in docs/endpoints.md.
+Ten lists of 20 passages (NQ-open), given to each tool together, one call a list by its own prompt: calls that the
+server got, seconds (medians of `--rounds` in turns, without what importing a tool takes), passages that are missing
+from a result or stand in it twice. rank-llm and rerankers go through the lists one by one, fairpos has 16 calls on
+their way. Then a server that answers what a model shouldn't: for each reply, whether a tool gives an order that nobody
+gave. rank-llm and rerankers ask for a list in words; fairpos does so too ("generate"), and by the first token's
+log-probabilities ("first_token"), which is its default. Writes results/engines-beside.json and its table in
+docs/endpoints.md.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import httpx
 from benchmarks.engines.agreement import HERE, opened
 from benchmarks.engines.servers import ENGINES, environment
 from benchmarks.pages import fill
-from fairpos import FairModel
+from fairpos import FairModel, Request
 from fairpos.backends.openai import connect
 from fairpos.passages import as_segments
 
@@ -46,7 +48,7 @@ NEEDED = (
     "transformers<5",
 )
 PEERS = Path(__file__).with_name("peers.py")
-SIZE, ROUNDS = 20, 3
+SIZE = 20
 ALL = [str(i) for i in range(1, SIZE + 1)]
 # Name -> (reply, what it ranks first, best first; None: it ranks nothing).
 REPLIES: dict[str, tuple[str, list[int] | None]] = {
@@ -145,13 +147,13 @@ def relayed(upstream: str | None, script: dict[str, str]) -> Iterator[Relay]:
 
 
 Lists = Sequence[dict[str, object]]
-Tool = Callable[[str, Lists], list[Ranked]]
+Tool = Callable[[str, Lists], tuple[list[Ranked], float]]  # the orders, and the seconds that they took
 
 
 def peer(name: str, python: str) -> Tool:
     """A tool that runs in an environment of its own."""
 
-    def rank(url: str, lists: Lists) -> list[Ranked]:
+    def rank(url: str, lists: Lists) -> tuple[list[Ranked], float]:
         with tempfile.TemporaryDirectory() as folder:
             asked, out = Path(folder, "lists.json"), Path(folder, "out.json")
             asked.write_text(json.dumps(lists), encoding="utf-8")
@@ -160,25 +162,27 @@ def peer(name: str, python: str) -> Tool:
             done = subprocess.run(words, capture_output=True, text=True, timeout=1800)
             if done.returncode:
                 raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
-            found: list[Ranked] = json.loads(out.read_text(encoding="utf-8"))
-        return found
+            ranked = json.loads(out.read_text(encoding="utf-8"))
+        return ranked["found"], ranked["seconds"]
 
     return rank
 
 
 def ours(ranker: str) -> Tool:
-    """fairpos with one order. Passages that the reply doesn't rank are left out, and the status says so."""
+    """fairpos with one order, all lists in one run. What the reply doesn't rank is left out, and the status says so."""
 
-    def rank(url: str, lists: Lists) -> list[Ranked]:
+    def rank(url: str, lists: Lists) -> tuple[list[Ranked], float]:
+        requests = [Request("rank", str(each["query"]), as_segments(each["documents"])) for each in lists]
+        started = time.monotonic()
         backend = connect(f"openai:{url}#smollm2", timeout_s=600)
-        found: list[Ranked] = []
         with backend.client:
-            for each in lists:
-                documents = each["documents"]
-                assert isinstance(documents, list)
-                output = FairModel(backend).rank(str(each["query"]), as_segments(documents), ranker=ranker)
-                found.append([int(id) - 1 for id in output.ranking] if output.ranking else f"status: {output.status}")
-        return found
+            outputs = FairModel(backend).run(requests, ranker=ranker)
+        seconds = time.monotonic() - started
+        found: list[Ranked] = [
+            [int(id) - 1 for id in output.ranking] if output.ranking else f"status: {output.status}"
+            for output in outputs
+        ]
+        return found, seconds
 
     return rank
 
@@ -214,22 +218,23 @@ def malformed(tools: dict[str, Tool]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {name: {} for name in REPLIES}
     with relayed(None, script) as relay:
         for tool, rank in tools.items():
-            for name, order in zip(REPLIES, rank(relay.url, lists), strict=True):
+            orders, _ = rank(relay.url, lists)
+            for name, order in zip(REPLIES, orders, strict=True):
                 found[name][tool] = verdict(order, REPLIES[name][1])
     return found
 
 
-def real(tools: dict[str, Tool], url: str) -> dict[str, dict[str, float]]:
+def real(tools: dict[str, Tool], url: str, rounds: int) -> dict[str, dict[str, float]]:
     """Tool -> calls, seconds, and what became of the passages."""
     lists = real_lists()
     seconds: dict[str, list[float]] = {tool: [] for tool in tools}
     figures: dict[str, dict[str, float]] = {}
     with relayed(url, {}) as relay:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for tool, rank in tools.items():
-                relay.calls, started = 0, time.monotonic()
-                found = rank(relay.url, lists)
-                seconds[tool].append(time.monotonic() - started)
+                relay.calls = 0
+                found, taken = rank(relay.url, lists)
+                seconds[tool].append(taken)
                 orders = [order for order in found if not isinstance(order, str)]
                 figures[tool] = {
                     "calls": relay.calls,
@@ -263,6 +268,7 @@ def main() -> None:
     parser.add_argument("engine", choices=sorted(ENGINES))
     parser.add_argument("--url", help="a server that is there, which calls the model smollm2")
     parser.add_argument("--folder", type=Path, default=Path(".engines"), help="where servers and peers are installed")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["real", "malformed"], help="the other figures stay as they are")
     options = parser.parse_args()
     python = environment(options.folder / "peers", *NEEDED, alone=PACKAGES)
@@ -274,7 +280,11 @@ def main() -> None:
     if options.only != "malformed":
         with opened(options.engine, options.url, options.folder) as url:
             own = {"fairpos, generate": ours("generate"), "fairpos, first_token": ours("first_token")}
-            found |= {"engine": options.engine, "real": real({**tools, **own}, url)}
+            found |= {
+                "engine": options.engine,
+                "rounds": options.rounds,
+                "real": real({**tools, **own}, url, options.rounds),
+            }
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     fill("endpoints.md", "beside", tables(found))
 

@@ -2,13 +2,14 @@
 
     python peers.py rank-llm|rerankers URL LISTS OUT
 
-LISTS is a JSON list of {query, documents}; OUT gets for each the documents' numbers in the order that came back, or
-what was raised. Nothing of fairpos is imported here.
+LISTS is a JSON list of {query, documents}; OUT gets the seconds that ranking them took, without the imports, and for
+each list the documents' numbers in the order that came back, or what was raised. Nothing of fairpos is imported here.
 """
 
 import json
 import os
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -72,12 +73,14 @@ def main() -> None:
     tool, url, lists, out = sys.argv[1:]
     rank = {"rank-llm": rank_llm, "rerankers": rerankers}[tool](url)
     found: list[list[int] | str] = []
+    started = time.monotonic()
     for each in json.loads(Path(lists).read_text(encoding="utf-8")):
         try:
             found.append(rank(each["query"], each["documents"]))
         except Exception as error:
             found.append(f"{type(error).__name__}: {error}"[:200])
-    Path(out).write_text(json.dumps(found), encoding="utf-8")
+    ranked = {"seconds": time.monotonic() - started, "found": found}
+    Path(out).write_text(json.dumps(ranked), encoding="utf-8")
 
 
 if __name__ == "__main__":

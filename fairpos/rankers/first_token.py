@@ -5,7 +5,9 @@ The idea of FIRST (Reddy et al., arXiv 2406.15657): the first token of a listwis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fairpos.backends.base import Score
@@ -13,15 +15,20 @@ from fairpos.prompts import render
 from fairpos.rankers.base import Asked, Asking, lack_of_mass, register, scored
 from fairpos.types import Capability, Request
 
+_MOST_DIGITS = 9  # segments whose numbers are one digit each
+
 
 @register
 @dataclass(frozen=True)
 class FirstToken:
     """Scores are log-probabilities of each segment's label as the reply.
 
-    Labels of several tokens ("10") are scored whole, up to and with the closing bracket where one label begins another.
+    Ten to 26 segments are called by letters, if the caller doesn't label them: one token each, where "10" to "20" are
+    two that begin alike. Beyond that labels are numbers, scored whole; one that begins another ("1" and "10") up to and
+    with the mark that closes it.
 
-    COST: one forward pass for all segments (a short second one for each first token of longer labels).
+    COST: one forward pass for all segments; beyond 26 a short second one for each first token of longer labels, which
+    an endpoint is asked for in calls of their own.
     HURTS: small models name one slot whatever it holds: SmolLM2-135M answers "[1]" always. Use it with several views.
     An endpoint lists few alternatives: past them there is no more than an upper bound, and the status is "partial".
     """
@@ -34,10 +41,15 @@ class FirstToken:
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """One scored call."""
+        if request.labels is None and _MOST_DIGITS < len(request.segments) <= len(string.ascii_uppercase):
+            request = replace(request, labels=tuple(string.ascii_uppercase[: len(request.segments)]))
         prompt = render(request, asking.template)
-        # A label that begins another ("1" and "10") would get the other's probability too: close both.
-        ambiguous = any(a != b and b.startswith(a) for a in prompt.labels for b in prompt.labels)
         close = "]" if prompt.answer_start.endswith("[") else "."
-        replies = tuple(label + close if ambiguous else label for label in prompt.labels)
+        replies = tuple(label + close if begins_another(label, prompt.labels) else label for label in prompt.labels)
         [reply] = yield [Score(prompt, replies, asking.attend)]
         return scored(request, reply, reply.log_probs, said=replies, lacking=lack_of_mass(prompt, reply))
+
+
+def begins_another(label: str, labels: Sequence[str]) -> bool:
+    """Whether this label would get the probability of another one, too, if nothing closed it."""
+    return any(other != label and other.startswith(label) for other in labels)

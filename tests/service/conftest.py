@@ -5,8 +5,17 @@ from collections.abc import Iterator
 import pytest
 
 from fairpos import FairModel
+from tests.service.replica import THROUGH_RAY
 from tests.service.running import Running, running, tiny
 from tests.service.upstream import Scripted
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a replica nobody sees the service's log, nor what a test changes in its own process."""
+    for item in items if THROUGH_RAY else ():
+        unseen = {"caplog", "monkeypatch"} & set(getattr(item, "fixturenames", ()))
+        if unseen:
+            item.add_marker(pytest.mark.skip(reason=f"{', '.join(sorted(unseen))}: of this process alone"))
 
 
 @pytest.fixture(scope="session")

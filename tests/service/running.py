@@ -15,6 +15,7 @@ from fairpos import FairModel
 from fairpos_service.app import create_app
 from fairpos_service.serving import server
 from fairpos_service.settings import Settings
+from tests.service.replica import THROUGH_RAY, Replica
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -107,7 +108,9 @@ class Running:
 @contextmanager
 def running(loaded: Mapping[str, FairModel] | None = None, **settings: object) -> Iterator[Running]:
     """The service with these models and settings; nothing comes from the environment but what is not named."""
-    service = Running(Settings(_env_file=None, port=0, drain_s=5, **settings), loaded or {})
+    service = (Replica if THROUGH_RAY else Running)(
+        Settings(_env_file=None, port=0, drain_s=5, **settings), loaded or {}
+    )
     service.start()
     try:
         yield service
