@@ -98,9 +98,9 @@ STUDIES: Mapping[str, Study] = {
         "csqa.jsonl",
         60,
         {
-            **each(60, "permutation:views=3", "placements", "rotor", "route"),
+            **each(60, "permutation:views=3", "placements", "rotor", "route", "pine", "set_based"),
             **each(16, "swap:verdict=mean", "cross_labels"),
-            **each(16, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(16, "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(16, "contextual", "batch_calibration", "pride:share=0.2", "capcal"),
         },
         note="SmolLM2 names one letter whatever it holds: fit for measuring bias, not for accuracy.",
@@ -111,10 +111,10 @@ STUDIES: Mapping[str, Study] = {
         "nq_groups10.jsonl",
         60,
         {
-            **each(60, "permutation:views=5", "placements", "rotor", "route"),
+            **each(60, "permutation:views=5", "placements", "rotor", "route", "pine", "set_based"),
             **each(15, "capcal", "permutation:views=5+capcal", "contextual"),
             **each(15, "batch_calibration", "pride:share=0.2", "windows:size=3,stride=1"),
-            **each(15, "pine", "set_based", "ape", "graph_kv", STRING),
+            **each(15, "ape", "graph_kv", STRING),
             **each(15, "ascending", "descending", "edges"),
             **each(5, "ms_poe", CHANNEL, "query_twice"),  # questions about the same passages share no prefill there
         },
@@ -128,8 +128,8 @@ STUDIES: Mapping[str, Study] = {
         "kv.jsonl",
         40,
         {
-            **each(40, "permutation:views=5", "placements", "rotor", "route"),
-            **each(6, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(40, "permutation:views=5", "placements", "rotor", "route", "pine", "set_based"),
+            **each(6, "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(6, "ascending", "descending", "edges"),
         },
         segments=10,
@@ -142,8 +142,8 @@ STUDIES: Mapping[str, Study] = {
         "nq_groups10.jsonl",
         60,
         {
-            **each(60, "permutation:views=3", "placements", "rotor", "route"),
-            **each(5, "pine", "set_based", "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
+            **each(60, "permutation:views=3", "placements", "rotor", "route", "pine", "set_based"),
+            **each(5, "ape", "graph_kv", "ms_poe", CHANNEL, STRING, "query_twice"),
             **each(5, "ascending", "descending", "edges"),
         },
         segments=5,

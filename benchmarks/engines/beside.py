@@ -3,12 +3,12 @@
     python -m benchmarks.engines.beside llama.cpp [--folder FOLDER]      sets server and peers up from nothing
 
 Ten lists of 20 passages (NQ-open), given to each tool together, one call a list by its own prompt: calls that the
-server got, seconds (medians of `--rounds` in turns, without what importing a tool takes), passages that are missing
-from a result or stand in it twice. rank-llm and rerankers go through the lists one by one, fairpos has 16 calls on
-their way. Then a server that answers what a model shouldn't: for each reply, whether a tool gives an order that nobody
-gave. rank-llm and rerankers ask for a list in words; fairpos does so too ("generate"), and by the first token's
-log-probabilities ("first_token"), which is its default. Writes results/engines-beside.json and its table in
-docs/endpoints.md.
+server got, seconds (medians of `--rounds` in turns; neither importing a tool counts nor the three short calls by which
+fairpos finds out, once, what a server can do), passages that are missing from a result or stand in it twice. rank-llm
+and rerankers go through the lists one by one, fairpos has 16 calls on their way. Then a server that answers what a
+model shouldn't: for each reply, whether a tool gives an order that nobody gave. rank-llm and rerankers ask for a list
+in words; fairpos does so too ("generate"), and by the first token's log-probabilities ("first_token"), which is its
+default. Writes results/engines-beside.json and its table in docs/endpoints.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -81,6 +82,10 @@ class Relay(ThreadingHTTPServer):
         self.upstream, self.script, self.calls = upstream, script, 0
         self.http = httpx.Client(timeout=600)
         self.lock = threading.Lock()
+
+    def count_anew(self) -> None:
+        """Forgets the calls so far."""
+        self.calls = 0
 
     @property
     def url(self) -> str:
@@ -147,13 +152,14 @@ def relayed(upstream: str | None, script: dict[str, str]) -> Iterator[Relay]:
 
 
 Lists = Sequence[dict[str, object]]
-Tool = Callable[[str, Lists], tuple[list[Ranked], float]]  # the orders, and the seconds that they took
+# The orders, and the seconds that they took; a tool may say when it begins with them.
+Tool = Callable[[str, Lists, Callable[[], None]], tuple[list[Ranked], float]]
 
 
 def peer(name: str, python: str) -> Tool:
     """A tool that runs in an environment of its own."""
 
-    def rank(url: str, lists: Lists) -> tuple[list[Ranked], float]:
+    def rank(url: str, lists: Lists, _: Callable[[], None]) -> tuple[list[Ranked], float]:
         with tempfile.TemporaryDirectory() as folder:
             asked, out = Path(folder, "lists.json"), Path(folder, "out.json")
             asked.write_text(json.dumps(lists), encoding="utf-8")
@@ -171,11 +177,13 @@ def peer(name: str, python: str) -> Tool:
 def ours(ranker: str) -> Tool:
     """fairpos with one order, all lists in one run. What the reply doesn't rank is left out, and the status says so."""
 
-    def rank(url: str, lists: Lists) -> tuple[list[Ranked], float]:
+    def rank(url: str, lists: Lists, begin: Callable[[], None]) -> tuple[list[Ranked], float]:
         requests = [Request("rank", str(each["query"]), as_segments(each["documents"])) for each in lists]
-        started = time.monotonic()
         backend = connect(f"openai:{url}#smollm2", timeout_s=600)
         with backend.client:
+            backend.client.wait_for(backend.find_abilities)
+            begin()
+            started = time.monotonic()
             outputs = FairModel(backend).run(requests, ranker=ranker)
         seconds = time.monotonic() - started
         found: list[Ranked] = [
@@ -218,7 +226,7 @@ def malformed(tools: dict[str, Tool]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {name: {} for name in REPLIES}
     with relayed(None, script) as relay:
         for tool, rank in tools.items():
-            orders, _ = rank(relay.url, lists)
+            orders, _ = rank(relay.url, lists, relay.count_anew)
             for name, order in zip(REPLIES, orders, strict=True):
                 found[name][tool] = verdict(order, REPLIES[name][1])
     return found
@@ -232,8 +240,8 @@ def real(tools: dict[str, Tool], url: str, rounds: int) -> dict[str, dict[str, f
     with relayed(url, {}) as relay:
         for _ in range(rounds):
             for tool, rank in tools.items():
-                relay.calls = 0
-                found, taken = rank(relay.url, lists)
+                relay.count_anew()
+                found, taken = rank(relay.url, lists, relay.count_anew)
                 seconds[tool].append(taken)
                 orders = [order for order in found if not isinstance(order, str)]
                 figures[tool] = {
@@ -248,13 +256,14 @@ def real(tools: dict[str, Tool], url: str, rounds: int) -> dict[str, dict[str, f
     return figures
 
 
-def tables(found: dict[str, dict[str, dict[str, object]]]) -> str:
+def tables(found: dict[str, Any]) -> str:
     """Both tables."""
     columns = ["calls", "seconds", "raised_or_refused", "not_ranked", "twice", "as_shown"]
     heads = ["calls", "s", "lists without an order", "passages not ranked", "twice", "lists in the order shown"]
-    lines = ["| ten lists of 20 | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for tool, row in found.get("real", {}).items():
-        lines.append(f"| {tool} | " + " | ".join(str(row[column]) for column in columns) + " |")
+    lines = ["| ten lists of 20 | server | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+    for engine, rows in found.get("real", {}).items():
+        for tool, row in rows.items():
+            lines.append(f"| {tool} | {engine} | " + " | ".join(str(row[column]) for column in columns) + " |")
     tools = list(next(iter(found["malformed"].values())))
     lines += ["", "| a reply that is | " + " | ".join(tools) + " |", "|---" * (len(tools) + 1) + "|"]
     for name, row in found["malformed"].items():
@@ -280,11 +289,7 @@ def main() -> None:
     if options.only != "malformed":
         with opened(options.engine, options.url, options.folder) as url:
             own = {"fairpos, generate": ours("generate"), "fairpos, first_token": ours("first_token")}
-            found |= {
-                "engine": options.engine,
-                "rounds": options.rounds,
-                "real": real({**tools, **own}, url, options.rounds),
-            }
+            found.setdefault("real", {})[options.engine] = real({**tools, **own}, url, options.rounds)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     fill("endpoints.md", "beside", tables(found))
 
