@@ -85,26 +85,37 @@ class FakeEngine:
         return Error(404)
 
     def complete_prompts(self, body: dict[str, Any]) -> Reply:
-        """One token after each prompt of ids, with its most probable ones."""
+        """Its own choices after each prompt of ids, each with the most probable ones."""
         self.completions.append(body)
-        choices = []
+        choices, written = [], 0
         for index, ids in enumerate(body["prompt"]):
-            said = "".join(self.texts[id] for id in ids)
-            known = self.following(said.rpartition(USER)[2].partition(END)[0], said.rpartition(REPLY)[2])
-            ranked = sorted(known.items(), key=lambda pair: -pair[1])[: body["logprobs"]]
-            self.texts |= {number(token): token for token in known}
-            best = number(ranked[0][0])
+            ranked = self.write_on("".join(self.texts[id] for id in ids), body["max_tokens"], body["logprobs"])
+            written += len(ranked)
+            best = [number(top[0][0]) for top in ranked]
             if self.engine == "vllm":
-                top = {f"token_id:{number(token)}": math.log(p) for token, p in ranked}
-                logprobs: dict[str, Any] = {"tokens": [f"token_id:{best}"], "top_logprobs": [top]}
+                tops = [{f"token_id:{number(token)}": math.log(p) for token, p in top} for top in ranked]
+                logprobs: dict[str, Any] = {"tokens": [f"token_id:{id}" for id in best], "top_logprobs": tops}
             else:
-                entries = [{"id": number(token), "token": token, "logprob": math.log(p)} for token, p in ranked]
-                logprobs = {"content": [{"id": best, "top_logprobs": entries}]}
-            ended = "stop" if ranked[0][0] == END else "length"
+                entries = [
+                    [{"id": number(token), "token": token, "logprob": math.log(p)} for token, p in top]
+                    for top in ranked
+                ]
+                logprobs = {"content": [{"id": id, "top_logprobs": t} for id, t in zip(best, entries, strict=True)]}
+            ended = "stop" if ranked[-1][0][0] == END else "length"
             choices.append({"index": index, "text": "", "finish_reason": ended, "logprobs": logprobs})
         read = sum(map(len, body["prompt"]))
-        usage = {"prompt_tokens": read, "completion_tokens": len(choices)}
+        usage = {"prompt_tokens": read, "completion_tokens": written}
         return Json({"choices": choices[::-1] if self.engine == "vllm" else choices, "usage": usage})
+
+    def write_on(self, said: str, count: int, listed: int) -> list[list[tuple[str, float]]]:
+        """So many tokens, or up to the end: of each the most probable ones, the one that is written first."""
+        ranked: list[list[tuple[str, float]]] = []
+        while len(ranked) < count and not said.endswith(END):
+            known = self.following(said.rpartition(USER)[2].partition(END)[0], said.rpartition(REPLY)[2])
+            self.texts |= {number(token): token for token in known}
+            ranked.append(sorted(known.items(), key=lambda pair: -pair[1])[:listed])
+            said += ranked[-1][0][0]
+        return ranked
 
     def complete(self, body: dict[str, Any], nth: int) -> Reply:
         messages = body["messages"]

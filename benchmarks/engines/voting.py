@@ -14,13 +14,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import fairpos
 from benchmarks.engines.agreement import HERE, opened, prompts
 from benchmarks.engines.servers import ENGINES
+from benchmarks.pages import fill
 from fairpos import FairModel, Request
 from fairpos.backends.openai import connect
 from fairpos.types import Output
@@ -46,33 +49,60 @@ class Timed:
         return self.first + (_TOKENS - 1) * self.token
 
 
-def timed(served: FairModel, request: Request, methods: str) -> tuple[Output, Timed]:
-    """The whole reply, and its seconds."""
+def timed(served: FairModel, request: Request, methods: str, count: Callable[[Output], int]) -> tuple[Output, Timed]:
+    """The whole reply, and its seconds; `count` says how many tokens it has."""
     started = time.perf_counter()
     served.answer(request.query, request.segments, methods=methods, max_new_tokens=1)
     first = time.perf_counter()
     output = served.answer(request.query, request.segments, methods=methods, max_new_tokens=_TOKENS)
-    # A vote is a call a token; what a server counts as completion has the end of the text, too.
-    tokens = output.usage.calls if methods != "none" else output.usage.completion_tokens
-    return output, Timed(first - started, (time.perf_counter() - first) / tokens)
+    return output, Timed(first - started, (time.perf_counter() - first) / count(output))
 
 
 def row_of(local: FairModel, served: FairModel, request: Request) -> dict[str, object]:
     """One question."""
+
+    def count(output: Output) -> int:
+        return len(local.tokenizer(output.text, add_special_tokens=False)["input_ids"]) + 1  # the end is one
+
     here = local.answer(request.query, request.segments, methods="permutation:views=5", max_new_tokens=_TOKENS)
     # First, so that it finds nothing of the vote's; and backwards, which leaves the vote's five orders a passage of it.
-    _, plain = timed(served, Request("answer", request.query, request.segments[::-1]), "none")
-    voted, vote = timed(served, request, "permutation:views=5")
+    _, plain = timed(served, Request("answer", request.query, request.segments[::-1]), "none", count)
+    voted, vote = timed(served, request, "permutation:views=5", count)
     return {
         "same_text": voted.text == here.text,
         "uncertain": voted.views[0].detail,
         "status": voted.status,
-        "tokens": voted.usage.calls,
+        "tokens": count(voted),
+        "calls": voted.usage.calls,
         "vote": {name: round(value, 3) for name, value in asdict(vote).items()},
         "plain": {name: round(value, 3) for name, value in asdict(plain).items()},
         "ratio": round(vote.whole / plain.whole, 2),
         "ratio_of_a_token": round(vote.token / plain.token, 2),
     }
+
+
+def table() -> str:
+    """What docs/endpoints.md shows of every server that was asked: medians of the questions."""
+    lines = [
+        "| server | the local vote's text | tokens | calls | s of the vote | s of a plain answer | ratio |",
+        "|---" * 7 + "|",
+    ]
+    for engine in ENGINES:
+        path = HERE / "results" / f"engines-voting-{engine}.json"
+        if not path.exists():
+            continue
+        rows = json.loads(path.read_text())
+        same = sum(row["same_text"] for row in rows)
+        counts = [sum(row[name] for row in rows) for name in ("tokens", "calls")]
+        seconds = [statistics.median(_whole(row[name]) for row in rows) for name in ("vote", "plain")]
+        ratio = statistics.median(row["ratio"] for row in rows)
+        cells = [engine, f"{same} of {len(rows)}", *map(str, counts), *(f"{s:.1f}" for s in seconds), f"{ratio:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _whole(row: dict[str, float]) -> float:
+    return Timed(**row).whole
 
 
 def main() -> None:
@@ -93,6 +123,7 @@ def main() -> None:
             rows.append(row_of(local, served, request))
             print(json.dumps(rows[-1]), flush=True)
     (HERE / "results" / f"engines-voting-{arguments.engine}.json").write_text(json.dumps(rows, indent=2) + "\n")
+    fill("endpoints.md", "engine votes", table())
 
 
 if __name__ == "__main__":

@@ -261,6 +261,7 @@ class Reply:
         started: Whether the reply was made to start with the prompt's `answer_start`; some endpoints can't do that.
         key: Under which an endpoint's response is cached.
         http_status: Of an endpoint's last response; None: there was none, or a local model replied.
+        text_tokens: Of the text, where `usage` counts others, too: those of all prompts that vote on it.
         is_shared: Whether several prompts that vote continue with this text.
         retry_after_s: Seconds after which an endpoint that refused wants to be asked again; None: it didn't say.
         vote: What the orders said that voted on it; of scored replies in the words of the call.
@@ -283,6 +284,7 @@ class Reply:
     stopped_by: str = ""
     vote: Vote | None = None
     is_shared: bool = False
+    text_tokens: int | None = None
 
     @property
     def mean_log_prob(self) -> float | None:

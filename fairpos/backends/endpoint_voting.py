@@ -1,21 +1,27 @@
-"""Prompts that vote while a text is generated, at an endpoint: each step is ONE call that reads all of them on.
+"""Prompts that vote while a text is generated, at an endpoint: each call reads ALL of them on.
 
-The prompts go as tokens, so that what a step adds is what the next one reads: the server's own tokens of the
-conversation, chat template included, and behind them the tokens that were voted for. It lists each prompt's most
-probable next tokens; `listed_vote` says who wins and whether that is certain.
+The prompts go as tokens, so that what is voted for is what the next call reads: the server's own tokens of the
+conversation, chat template included, and behind them the tokens that have won. It lists each prompt's most probable
+next tokens; `listed_vote` says who wins and whether that is certain.
 
-COST: a call a token. The server reads every prompt once if it finds what it has read in its cache, and at every token
-if it doesn't: vLLM keeps whole blocks of a prompt, llama.cpp one prompt in each of its slots (`--parallel`), which must
-be no fewer than the prompts. HURTS: a list tells only so many tokens; where views disagree widely the winner may not
-be certain, which the reply says.
+A call may write several tokens for each prompt, each prompt its own choice. As long as every prompt has chosen what the
+vote would have, the lists behind are those that the vote needs, and the tokens count; at the first that one of them
+would have had otherwise the vote decides and the rest is thrown away. So the text is the same however many are written:
+one where prompts have just disagreed, twice as many after each call on whose tokens they all agreed.
+
+COST: at most a call a token. The server reads every prompt once if it finds what it has read in its cache, and with
+every call if it doesn't: vLLM keeps whole blocks of a prompt, llama.cpp one prompt in each of its slots (`--parallel`),
+which must be no fewer than the prompts. HURTS: a list tells only so many tokens; where views disagree widely the winner
+may not be certain, which the reply says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fairpos.backends.async_client import AsyncOpenAIClient, Posted
 from fairpos.backends.base import Finish, Generate, Reply
@@ -28,6 +34,7 @@ from fairpos.types import Usage
 
 _LISTED = 20  # vLLM's most; an option of its server allows more
 _AS_TOKEN = "token_id:"  # before a token's number, in vLLM's lists
+_MOST_AHEAD = 8  # tokens that a call writes for each prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +43,13 @@ class NextToken:
 
     Attributes:
         listed: Natural log-probabilities of its most probable tokens by id.
-        ends: The server's own choice, where that ends the text.
+        chosen: The server's own choice; None: it doesn't tell.
+        ends: Whether that ends the text.
     """
 
     listed: Mapping[int, float]
-    ends: int | None = None
+    chosen: int | None = None
+    ends: bool = False
 
 
 @dataclass(slots=True)
@@ -63,7 +72,14 @@ class _Steps:
         """The text, and how many of its tokens aren't certain."""
         unsure = sum(not vote.certified for vote in self.votes)
         detail = f"{unsure} of {len(self.votes)} tokens may have lost the vote to one that a list of {_LISTED} lacks"
-        return Reply(text=text, usage=self.usage, finish=finish, detail=detail if unsure else "", started=True)
+        return Reply(
+            text=text,
+            usage=self.usage,
+            finish=finish,
+            detail=detail if unsure else "",
+            started=True,
+            text_tokens=len(self.votes),
+        )
 
 
 def refuse_unfit(call: Generate) -> None:
@@ -91,8 +107,8 @@ async def proves_voting(core: AsyncOpenAIClient, server: Server, model: str) -> 
     tokens = await tokens_of(core, server.engine, model, "A")
     if not tokens:
         return False
-    posted = await core.post("/completions", _body(server, model, [tokens, tokens * 2]))
-    return read_step(posted.found, 2) is not None
+    posted = await core.post("/completions", _body(server, model, [tokens, tokens * 2], 1))
+    return read_steps(posted.found, 2) is not None
 
 
 async def vote(core: AsyncOpenAIClient, server: Server, model: str, call: Generate, extra: Mapping[str, JSON]) -> Reply:
@@ -114,29 +130,38 @@ async def vote(core: AsyncOpenAIClient, server: Server, model: str, call: Genera
     if not all(read):
         return Reply("http_error", detail="the endpoint doesn't tell a conversation's tokens", started=False)
     begun = [list(tokens or ()) for tokens in read]
-    steps, new = _Steps(), list[int]()
+    cost, new, ahead = _Steps(), list[int](), 1
     while len(new) < call.decoding.max_new_tokens:
-        body = _body(server, model, [[*tokens, *new] for tokens in begun]) | dict(extra)
+        count = min(ahead, call.decoding.max_new_tokens - len(new))
+        body = _body(server, model, [[*tokens, *new] for tokens in begun], count) | dict(extra)
         posted = await core.post("/completions", body)
-        steps.add_cost(posted)
-        step = read_step(posted.found, len(prompts))
-        if step is None:
-            return _failed_reply(posted, steps)
-        won = vote_on_lists([each.listed for each in step])
-        steps.votes.append(won)
-        if won.token in ends | {each.ends for each in step}:
-            return steps.reply(await _text_of(core, server, model, new), "stop")
-        new.append(won.token)
-        if call.decoding.stop:
-            text = await _text_of(core, server, model, new)
-            before = min((text.find(stop) for stop in call.decoding.stop if stop in text), default=None)
-            if before is not None:
-                return steps.reply(text[:before], "stop")
-    return steps.reply(await _text_of(core, server, model, new), "length")
+        cost.add_cost(posted)
+        written = read_steps(posted.found, len(prompts))
+        if written is None:
+            return _failed_reply(posted, cost)
+        ahead = min(2 * ahead, _MOST_AHEAD)
+        for step in written[:count]:
+            won = vote_on_lists([each.listed for each in step])
+            cost.votes.append(won)
+            if won.token in ends | {each.chosen for each in step if each.ends}:
+                return cost.reply(await _text_of(core, server, model, new), "stop")
+            new.append(won.token)
+            if call.decoding.stop:
+                text = await _text_of(core, server, model, new)
+                before = min((text.find(stop) for stop in call.decoding.stop if stop in text), default=None)
+                if before is not None:
+                    return cost.reply(text[:before], "stop")
+            if any(each.chosen != won.token for each in step):
+                ahead = 1
+                break
+    return cost.reply(await _text_of(core, server, model, new), "length")
 
 
-def read_step(found: JSON, count: int) -> list[NextToken] | None:
-    """What each of so many prompts expects next, in their order; None: the response doesn't tell."""
+def read_steps(found: JSON, count: int) -> list[list[NextToken]] | None:
+    """What each of so many prompts expects next, in their order, token by token as far as all of them are told.
+
+    None: the response doesn't tell a first token of each.
+    """
     choices = found.get("choices") if isinstance(found, Mapping) else None
     if not isinstance(choices, list) or len(choices) != count:
         return None
@@ -146,34 +171,44 @@ def read_step(found: JSON, count: int) -> list[NextToken] | None:
         told = [told[places.index(place)] for place in range(count)]
     elif len(set(map(str, places))) > 1:
         return None  # which choice is whose can't be known
-    step = [_read_choice(choice) for choice in told]
-    read = [each for each in step if each is not None]
-    return read if len(read) == count else None
+    texts = [_read_choice(choice) for choice in told]
+    steps = [list(step) for step in zip(*texts, strict=False)]
+    return steps if len(texts) == count and steps else None
 
 
-def _read_choice(choice: Mapping[str, JSON]) -> NextToken | None:
-    """What one choice lists, in vLLM's or llama.cpp's form; None: nothing."""
+def _read_choice(choice: Mapping[str, JSON]) -> list[NextToken]:
+    """What one choice lists for each of its tokens, in vLLM's or llama.cpp's form, up to the first without a list."""
     told = choice.get("logprobs")
     fields = told if isinstance(told, Mapping) else {}
     content, tops, tokens = (fields.get(name) for name in ("content", "top_logprobs", "tokens"))
-    pairs: list[tuple[JSON, JSON]] = []
-    chosen: JSON = None
-    if isinstance(content, list) and content and isinstance(content[0], Mapping):
-        top = content[0].get("top_logprobs")
-        pairs = (
-            [(e.get("id"), e.get("logprob")) for e in top if isinstance(e, Mapping)] if isinstance(top, list) else []
-        )
-        chosen = content[0].get("id")
-    elif isinstance(tops, list) and tops and isinstance(tops[0], Mapping):
-        pairs = [(_numbered(token), log_prob) for token, log_prob in tops[0].items()]
-        chosen = _numbered(tokens[0]) if isinstance(tokens, list) and tokens else None
-    listed = {
+    read: list[NextToken] = []
+    if isinstance(content, list):
+        entries = [entry for entry in content if isinstance(entry, Mapping)]
+        read = [NextToken(_listed_in(entry.get("top_logprobs")), _number(entry.get("id"))) for entry in entries]
+    elif isinstance(tops, list) and isinstance(tokens, list):
+        read = [NextToken(_listed_in(top), _numbered(token)) for top, token in zip(tops, tokens, strict=False)]
+    read = list(itertools.takewhile(lambda each: each.listed, read))
+    if read and choice.get("finish_reason") == "stop" and read[-1].chosen is not None:
+        read[-1] = replace(read[-1], ends=True)
+    return read
+
+
+def _listed_in(top: JSON) -> dict[int, float]:
+    """Log-probabilities by token id, of a list of entries or of an object by token."""
+    pairs: list[tuple[int | None, JSON]] = []
+    if isinstance(top, list):
+        pairs = [(_number(entry.get("id")), entry.get("logprob")) for entry in top if isinstance(entry, Mapping)]
+    elif isinstance(top, Mapping):
+        pairs = [(_numbered(token), log_prob) for token, log_prob in top.items()]
+    return {
         id: float(log_prob)
         for id, log_prob in pairs
-        if isinstance(id, int) and isinstance(log_prob, int | float) and math.isfinite(log_prob)
+        if id is not None and isinstance(log_prob, int | float) and math.isfinite(log_prob)
     }
-    ended = choice.get("finish_reason") == "stop" and isinstance(chosen, int)
-    return NextToken(listed, chosen if ended and isinstance(chosen, int) else None) if listed else None
+
+
+def _number(id: JSON) -> int | None:
+    return id if isinstance(id, int) else None
 
 
 def _numbered(token: JSON) -> int | None:
@@ -181,11 +216,11 @@ def _numbered(token: JSON) -> int | None:
     return int(number) if number.isdecimal() and token != number else None
 
 
-def _body(server: Server, model: str, prompts: Sequence[Sequence[int]]) -> dict[str, JSON]:
+def _body(server: Server, model: str, prompts: Sequence[Sequence[int]], new: int) -> dict[str, JSON]:
     body: dict[str, JSON] = {
         "model": model,
         "prompt": [list(tokens) for tokens in prompts],
-        "max_tokens": 1,
+        "max_tokens": new,
         "temperature": 0.0,
         "logprobs": _LISTED,
     }

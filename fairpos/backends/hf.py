@@ -273,12 +273,13 @@ class HFBackend(LocalModel, Backend, AttentionReader, CountsTokens):
             held = listing_processor(self, call.decoding, _listings_of([placed]))
             row, voted = vote_row(self, layouts, call.attend, call.decoding, ballot, held)
             usage = self._vote_usage(layouts, call.attend, len(voted.tokens))
-            return replace(_row_reply(row, replace(usage, reused_tokens=reused)), vote=voted.vote())
+            reply = _row_reply(row, replace(usage, reused_tokens=reused))
+            return replace(reply, vote=voted.vote(), text_tokens=len(voted.tokens))
         held_decoding = held_to_listing(self, call.decoding, _listings_of([placed]))
         voted = vote_tokens(self, layouts, call.attend, held_decoding, ballot)
         usage = self._vote_usage(layouts, call.attend, len(voted.tokens))
         reply = self._text_reply(voted.tokens, held_decoding, replace(usage, reused_tokens=reused))
-        return replace(reply, vote=voted.vote())
+        return replace(reply, vote=voted.vote(), text_tokens=len(voted.tokens))
 
     def _vote_usage(self, layouts: Sequence[Layout], owner: AttentionOwner | None, new: int) -> Usage:
         """Tokens read and written by all that voted."""

@@ -56,6 +56,7 @@ def readable(reply: Reply, *, keeps_cut_off: bool) -> Reply:
 
 
 def cut_off_detail(reply: Reply) -> str:
-    """That a text was cut off, in words."""
-    tokens = reply.usage.completion_tokens
-    return f"cut off{f' after {tokens} tokens' if tokens else ''}; {MORE_TOKENS}"
+    """That a text was cut off, in words, and what else is to be said of it."""
+    tokens = reply.usage.completion_tokens if reply.text_tokens is None else reply.text_tokens
+    why = f"cut off{f' after {tokens} tokens' if tokens else ''}; {MORE_TOKENS}"
+    return f"{why}. {reply.detail}" if reply.detail else why

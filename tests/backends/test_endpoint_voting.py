@@ -1,13 +1,15 @@
-"""Orders that vote on every token at an endpoint: one call a token, who wins is proved or said, the rest is refused."""
+"""Orders that vote on every token at an endpoint: at most a call a token; who wins is proved, or is said not to be."""
 
 import itertools
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairpos import Decoding, FairModel
+from fairpos.backends import endpoint_voting
 from fairpos.backends.listed_vote import ListedVote, vote_on_lists
 from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import Backoff, OpenAIClient
@@ -90,19 +92,43 @@ def opened():
 
 
 @pytest.mark.parametrize("engine", ["vllm", "llama.cpp"])
-def test_all_views_take_one_call_a_token(opened, engine):
+def test_a_call_writes_further_where_all_views_agreed(opened, engine):
     fair, fake = opened(engine)
     output = fair.answer("Who?", PASSAGES, methods="permutation:views=3")
     assert (output.text, output.status) == ("dogs", "ok")
     steps = [body for body in fake.completions if len(body["prompt"]) == 3]
-    assert len(steps) == len("dogs") + 1  # the last one votes for the end
+    # Views disagree on "d"; then "o", "gs", and the end, behind which nothing is written.
+    assert [body["max_tokens"] for body in steps] == [1, 1, 2, 4]
     assert output.usage.calls == len(steps)
-    assert output.usage.completion_tokens == 3 * len(steps)
+    assert output.usage.completion_tokens == 3 * 5
     for body in steps:  # each view has the same reply behind a prompt of its own
         replies = {"".join(fake.texts[id] for id in ids).rpartition("\x02")[2] for ids in body["prompt"]}
         assert len(replies) == 1
         assert len({tuple(ids) for ids in body["prompt"]}) == 3
     assert not any(view.detail for view in output.views)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "llama.cpp"])
+@pytest.mark.parametrize("seed", range(12))
+def test_how_far_calls_write_ahead_changes_nothing_but_their_number(opened, engine, seed, monkeypatch):
+    def drawn(user, reply):
+        if "about" not in user:
+            return {"A": 0.8, " A": 0.1, END: 0.1}
+        own = random.Random(f"{seed} {reply} {user}" if random.Random(f"{seed} {reply}").random() < 0.4 else reply)
+        weights = {token: own.random() ** 3 for token in "abcdefgh"} | {END: 0.25 * own.random()}
+        return {token: weight / sum(weights.values()) for token, weight in weights.items()}
+
+    texts, calls = set(), []
+    for most in (1, 2, 8):
+        monkeypatch.setattr(endpoint_voting, "_MOST_AHEAD", most)
+        fair, _ = opened(engine, drawn)
+        output = fair.answer("Who?", PASSAGES, methods="permutation:views=3", max_new_tokens=20)
+        texts.add((output.text, output.status, output.views[0].detail))
+        calls.append(output.usage.calls)
+    assert len(texts) == 1
+    assert calls == sorted(calls, reverse=True)
+    (text, *_), most_calls = next(iter(texts)), calls[0]
+    assert most_calls in (len(text), len(text) + 1)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "llama.cpp"])
@@ -139,6 +165,13 @@ def test_an_end_that_no_view_would_choose_itself_is_an_end(opened):
     assert fair.answer("Who?", PASSAGES, methods="permutation:views=3").text == "x"
 
 
+def test_a_text_that_is_cut_off_says_so_beside_what_is_not_proved(opened):
+    fair, _ = opened(following=lambda user, _: {"x": 0.9} if "about" in user else {"A": 0.8, " A": 0.1, END: 0.1})
+    detail = fair.answer("Who?", PASSAGES, methods="permutation:views=3", max_new_tokens=2).views[0].detail
+    assert "cut off after 2 tokens" in detail
+    assert "2 of 2 tokens may have lost the vote" in detail  # a list of one token bounds nothing
+
+
 def test_what_lists_cannot_decide_is_refused(opened):
     fair, _ = opened()
     with pytest.raises(UnsupportedBackend, match=r"greedy: a sample needs whole distributions.*aggregation=majority"):
@@ -158,6 +191,7 @@ def test_limits_and_stop_texts_end_a_vote(opened):
     fair, _ = opened()
     cut = fair.answer("Who?", PASSAGES, methods="permutation:views=3", max_new_tokens=2)
     assert (cut.text, cut.views[0].status) == ("do", "cut_off")
+    assert cut.views[0].detail.startswith("cut off after 2 tokens; ")
     assert fair.answer("Who?", PASSAGES, methods="permutation:views=3", decoding=Decoding(stop=("g",))).text == "do"
 
 

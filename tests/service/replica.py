@@ -19,7 +19,7 @@ from typing import NoReturn
 import pytest
 
 from fairpos import FairModel
-from fairpos.backends.local import LocalModel
+from fairpos.backends.hf import HFBackend
 from fairpos.engines.on_ray import Ray
 from fairpos_service.replicas import start_application
 from fairpos_service.settings import Settings
@@ -47,7 +47,7 @@ def _proxy_port() -> int:
 def _saved(fair: FairModel) -> str:
     """A folder with the model, from which a replica loads it."""
     backend = fair.backend
-    if not isinstance(backend, LocalModel) or type(backend) is not LocalModel:
+    if type(backend) is not HFBackend:
         pytest.skip(f"a {type(backend).__name__} can't be loaded in a replica")
     folder = tempfile.mkdtemp(prefix="fairpos-replica-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
