@@ -152,11 +152,14 @@ def can_run_apart(model: PreTrainedModel) -> bool:
         UnsupportedModel: the model's attention can't be replaced at all.
     """
     family = seam_of(model).verify().family
-    return family.temperature is None and family.cache_layer is GrowingLayer and not family.key_sources
+    own_keys = family.cache_layer is GrowingLayer and not family.key_sources
+    return own_keys and family.temperature is None and family.places is None
 
 
 class OwnAttention(OrdinaryAttention):
     """What the model itself does."""
+
+    moves_keys = False
 
     def alike(self) -> Hashable:
         """Any prompts."""

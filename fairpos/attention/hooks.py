@@ -7,6 +7,7 @@ other cache, from another thread or from the middle of another generation, runs 
 
     outer model     before and after a forward pass: is its cache one of ours?
     rotary module   its output replaced by that of no rotation
+    table of places its vectors taken at the places that the attention gives tokens
     attentions      their arguments kept, where a method asks for them
     configs         the attention implementation is ours; models may share a config, so holders are counted
 
@@ -225,12 +226,17 @@ class Hooks:
         configs = _attention_configs(self.model)
         self._undo.append(_hold_configs(configs))
 
-        def enter(_: nn.Module, __: object, kwargs: dict[str, Any]) -> None:
-            cache = kwargs.get(CACHE)
-            forward = None
-            if isinstance(cache, SegmentCache):
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            cache, forward = kwargs.get(CACHE), _active.forward
+            if module is not outer and CACHE not in kwargs:
+                pass  # a decoder inside of the pass that runs
+            elif not isinstance(cache, SegmentCache):
+                forward = None
+            elif forward is None or forward.cache is not cache:
                 _refuse_changed(configs)
-                forward = ForwardPass(cache, rotary, family)
+                given = kwargs.get("input_ids", args[0] if args else None)
+                rows = len(kwargs["inputs_embeds"] if given is None else given)
+                forward = ForwardPass(cache, rotary, family, rows)
             _active.outer.append(_active.forward)
             _active.forward = forward
 
@@ -242,38 +248,51 @@ class Hooks:
         def neutral(_: nn.Module, __: object, output: Any) -> Any:
             return None if _active.forward is None else family.rotation.constant(output, self.cos)
 
-        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            forward = _active.forward
-            if forward is None:
-                return None
-            if family.temperature is not None:
-                kwargs = family.temperature.neutral_arguments(kwargs)
-            if forward.cache.attention.needs_hidden and not forward.projecting:
-                forward.arguments = args, kwargs
-            return args, kwargs
-
-        def whole(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # Layers without keys of their own would be given the last token alone, and cut a mask for it.
-            if _active.forward is None:
-                return None
-            return args, kwargs | {"logits_to_keep": None}
-
         handles = [
-            outer.register_forward_pre_hook(enter, with_kwargs=True),
-            outer.register_forward_hook(leave, always_call=True),
+            # Most models call their base model; some of them (OPT) the decoder inside of it.
+            *(module.register_forward_pre_hook(enter, with_kwargs=True) for module in {outer, decoder}),
+            *(module.register_forward_hook(leave, always_call=True) for module in {outer, decoder}),
             *(module.register_forward_hook(neutral) for module in family.rotation.modules),
+            *([] if family.places is None else [family.places.table.register_forward_hook(_place_tokens)]),
             *(
-                module.register_forward_pre_hook(keep, with_kwargs=True)
+                module.register_forward_pre_hook(_keep_arguments, with_kwargs=True)
                 for module in attention_modules(decoder).values()
             ),
         ]
         if family.key_sources and "logits_to_keep" in inspect.signature(decoder.forward).parameters:
-            handles.append(decoder.register_forward_pre_hook(whole, with_kwargs=True))
+            handles.append(decoder.register_forward_pre_hook(_keep_all_tokens, with_kwargs=True))
         self._undo.extend(handle.remove for handle in handles)
 
     def _remove_hooks(self) -> None:
         while self._undo:
             self._undo.pop()()
+
+
+def _place_tokens(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
+    """Instead of a table's vectors (1 or B, L, hidden size): those of the places that the attention gives tokens."""
+    forward = _active.forward
+    if forward is None or forward.family.places is None:
+        return None
+    past, new = forward.cache.get_seq_length(), output.shape[-2]
+    where = forward.cache.attention.places(forward.rows, past + new, past, output.device)
+    return forward.family.places.at(where).to(output.dtype)
+
+
+def _keep_arguments(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An attention module's arguments: without factors of place, and kept where the call's attention looks at them."""
+    forward = _active.forward
+    if forward is None:
+        return None
+    if forward.family.temperature is not None:
+        kwargs = forward.family.temperature.neutral_arguments(kwargs)
+    if forward.cache.attention.needs_hidden and not forward.projecting:
+        forward.arguments = args, kwargs
+    return args, kwargs
+
+
+def _keep_all_tokens(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A decoder's arguments: layers without keys of their own would get the last token alone, and cut a mask for it."""
+    return None if _active.forward is None else (args, kwargs | {"logits_to_keep": None})
 
 
 def _attention_configs(model: PreTrainedModel) -> list[Any]:

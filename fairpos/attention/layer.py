@@ -48,6 +48,8 @@ class Attention(ABC):
     them) followed by one new key per query.
     """
 
+    # Whether keys or queries are rotated otherwise than where `places` puts their tokens: not for learned positions.
+    moves_keys = True
     # Whether `Layer.hidden` and `Layer.project` are used.
     needs_hidden = False
     # Whether segments are computed at once or piece by piece, where an attention can do both (`segments`); None: piece
@@ -66,6 +68,17 @@ class Attention(ABC):
     def orders(self) -> list[tuple[str, ...]]:
         """Segment ids in the order in which each row sees them: that of its prompt, unless overridden."""
         return [layout.ids for layout in self.batch.layouts]
+
+    def places(self, rows: int, n_key: int, past: int, device: torch.device) -> Tensor:
+        """Where new tokens stand, (rows, n_key - past), for models that add a vector for it to each token.
+
+        Args:
+            rows: Of the forward pass.
+            n_key: Tokens with the new ones, padding included.
+            past: Tokens from earlier passes.
+            device: Of the result.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs rotated keys")
 
     def begin(self, model: PreTrainedModel, cache: SegmentCache, store: KeptSegments | None = None) -> None:
         """Reads what all rows of the call have in common, once, before they run: what a store keeps, unless overridden.
@@ -129,6 +142,7 @@ class ForwardPass:
         cache: Of the call, with its attention.
         rotary: The model's.
         family: The model's.
+        rows: Prompts in this pass, each as often as there are texts of it.
         masks: How many masks the model has asked for in this pass.
         arguments: Of the attention module that is running, where the attention needs its input.
         projecting: Whether that module runs for its projections alone.
@@ -137,6 +151,7 @@ class ForwardPass:
     cache: SegmentCache
     rotary: Rotary
     family: Family
+    rows: int
     masks: int = 0
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     projecting: bool = False

@@ -66,12 +66,18 @@ class OrdinaryAttention(Attention):
 
     def at(self, q: Tensor, k: Tensor) -> Moment:
         """Positions in this forward pass."""
-        shape = (q.shape[0], k.shape[2], k.shape[2] - q.shape[2])
+        return self._moment_of((q.shape[0], k.shape[2], k.shape[2] - q.shape[2]), q.device)
+
+    def places(self, rows: int, n_key: int, past: int, device: torch.device) -> Tensor:
+        """Ordinary positions."""
+        return self._moment_of((rows, n_key, past), device).new.expand(rows, -1)
+
+    def _moment_of(self, shape: tuple[int, int, int], device: torch.device) -> Moment:
         if self._moment is None or self._moment.shape != shape:
-            positions = torch.arange(shape[1], device=q.device)[None]
+            positions = torch.arange(shape[1], device=device)[None]
             if self.padded:
                 pads = [self.batch.pad(layout) for layout in self.batch.rows(shape[0])]
-                positions = (positions - torch.tensor(pads, device=q.device)[:, None]).clamp(min=-1)
+                positions = (positions - torch.tensor(pads, device=device)[:, None]).clamp(min=-1)
             self._moment = Moment(shape, positions)
         return self._moment
 

@@ -45,6 +45,8 @@ class ProbeAttention(SegmentAttention):
         ends_early: Whether a pass ends, by `LastLayerRead`, after the last layer of `pairs`.
     """
 
+    moves_keys = False
+
     def __init__(
         self,
         batch: Batch,

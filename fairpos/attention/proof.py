@@ -79,7 +79,15 @@ def prove(hooks: Hooks) -> None:
         _prove_layers(hooks, long, looks[0].modules, cut=long.shape[1] - 3)
 
 
-class _LookAttention(Attention):
+class _PlacelessAttention(Attention):
+    """All tokens stand at 0."""
+
+    def places(self, rows: int, n_key: int, past: int, device: torch.device) -> Tensor:
+        """Zeros."""
+        return torch.zeros(rows, n_key - past, dtype=torch.long, device=device)
+
+
+class _LookAttention(_PlacelessAttention):
     """Remembers which layers call, and their queries; attends as if nothing were rotated."""
 
     def __init__(self, batch: Batch) -> None:
@@ -102,7 +110,7 @@ class _LookAttention(Attention):
         return layer.attend(q, k, v, causal=True)
 
 
-class _SilentAttention(Attention):
+class _SilentAttention(_PlacelessAttention):
     """Tokens get nothing from each other. Remembers each layer's queries and keys, by token."""
 
     def __init__(self, batch: Batch) -> None:

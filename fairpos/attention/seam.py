@@ -64,6 +64,11 @@ class Seam:
                 f"{model}: its rotary frequencies change beyond {limit} tokens, where "
                 f"attention methods are not exact; got a prompt of {attention.batch.width} and up to {new} new ones"
             )
+        if hooks.family.places is not None and attention.moves_keys:
+            raise UnsupportedModel(
+                f"{method or type(attention).__name__} places keys anew, and those of {model} have their places for "
+                "good, from a learned vector. set_based, ape, graph_kv and all methods of input and output work there"
+            )
         if method in hooks.family.limits:
             raise UnsupportedModel(f"{method} doesn't work on {model}: it {hooks.family.limits[method]}")
         with hooks.armed():

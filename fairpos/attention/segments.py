@@ -131,6 +131,10 @@ class SegmentAttention(Attention):
         self._prompts: Tensor | None = None  # where their tokens stand, (rows, width)
         self._pass: PassPositions | None = None
 
+    def places(self, rows: int, n_key: int, past: int, device: torch.device) -> Tensor:
+        """Base positions."""
+        return self._positions_in_pass(rows, n_key, past, device).new
+
     def alike(self) -> Hashable | None:
         """Whatever their segments are like."""
         return ()

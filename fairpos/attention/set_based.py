@@ -22,6 +22,8 @@ class SetBasedAttention(SegmentAttention):
     under a mask over all pairs (`groups`), which is made once for all layers.
     """
 
+    moves_keys = False
+
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
         self._groups: Groups | None = None

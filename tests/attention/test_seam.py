@@ -10,10 +10,10 @@ from transformers import (
     BloomConfig,
     BloomForCausalLM,
     DynamicCache,
-    GPT2Config,
-    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -229,7 +229,9 @@ def test_seam_is_one_per_model_and_does_not_keep_it_alive():
 SMALL = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 UNSUPPORTED = {
     "ALiBi": lambda: BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=16, n_layer=1, n_head=2)),
-    "learned positions": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2)),
+    "learned positions in a way of its own": lambda: OpenAIGPTLMHeadModel(
+        OpenAIGPTConfig(vocab_size=64, n_embd=16, n_layer=1, n_head=2)
+    ),
     "encoder": lambda: BertLMHeadModel(BertConfig(**SMALL, intermediate_size=16, is_decoder=True)),
     "encoder-decoder": lambda: T5ForConditionalGeneration(
         T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)

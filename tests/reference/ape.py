@@ -34,7 +34,7 @@ def next_token_logits(
         out[:, end:] = join(rows[..., c], v[:, c], *layer.sunk(rows[..., ~c], v[:, ~c]), temperature, scale)
         return out
 
-    return runner.run(model, ids, attend)[-1]
+    return runner.run(model, ids, attend, positions)[-1]
 
 
 def join(logits_c: Tensor, v_c: Tensor, logits_o: Tensor, v_o: Tensor, temperature: float, scale: float) -> Tensor:

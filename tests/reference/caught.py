@@ -9,7 +9,7 @@ the model's file are replaced, hooks are not used, and what `runner.Layer` offer
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -79,18 +79,23 @@ class CaughtLayer(runner.Layer):
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
 
-def run(model: PreTrainedModel, ids: list[int], attend: runner.Attend) -> Tensor:
-    """Logits (N, V) of one prompt with `attend` as the attention of every layer."""
-    with torch.no_grad(), _caught(model, attend):
-        return model(input_ids=torch.tensor([ids]), position_ids=torch.arange(len(ids))[None], use_cache=False).logits[
-            0
-        ]
+def run(model: PreTrainedModel, ids: list[int], attend: runner.Attend, places: Tensor | None = None) -> Tensor:
+    """Logits (N, V) of one prompt with `attend` as the attention of every layer; see `runner.run`."""
+    rotary = _rotary_of(model)
+    # Whoever rotates is told plain places: rotation is caught, and done where a method wants it.
+    places = torch.arange(len(ids)) if rotary is not None or places is None else places
+    with torch.no_grad(), _caught(model, rotary, attend):
+        return model(input_ids=torch.tensor([ids]), position_ids=places[None], use_cache=False).logits[0]
+
+
+def _rotary_of(model: PreTrainedModel) -> nn.Module | None:
+    found = (m for name, m in model.named_modules() if name.endswith("rotary_emb") and "vision" not in name)
+    return next(found, None)
 
 
 @contextmanager
-def _caught(model: PreTrainedModel, attend: runner.Attend) -> Iterator[None]:
+def _caught(model: PreTrainedModel, rotary: nn.Module | None, attend: runner.Attend) -> Iterator[None]:
     turns: dict[str, Turn] = {}
-    rotary = next(m for name, m in model.named_modules() if name.endswith("rotary_emb") and "vision" not in name)
 
     def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any):
         options = {
@@ -112,14 +117,14 @@ def _caught(model: PreTrainedModel, attend: runner.Attend) -> Iterator[None]:
     AttentionMaskInterface.register(_NAME, mask)
     configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values()
     before = [(config, config._attn_implementation) for config in configs]
-    source = sys.modules[type(rotary).__module__]
+    source = sys.modules[type(model if rotary is None else rotary).__module__]
     catches = {
         name: catch(turns, rotary, getattr(source, name)) for name, catch in _CATCHES.items() if hasattr(source, name)
     }
     try:
         for config, _ in before:
             config._attn_implementation = _NAME
-        with mock.patch.multiple(source, **catches):
+        with mock.patch.multiple(source, **catches) if catches else nullcontext():
             yield
     finally:
         for config, name in before:

@@ -25,7 +25,7 @@ def next_token_logits(
     def attend(layer: runner.Layer, x: Tensor) -> Tensor:
         return layer.attention(*layer.project(x), positions, positions, visible)
 
-    return runner.run(model, stored, attend)[-1]
+    return runner.run(model, stored, attend, positions)[-1]
 
 
 def generate_ids(

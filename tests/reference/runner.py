@@ -138,12 +138,19 @@ class Layer:
 
 
 @torch.no_grad()
-def run(model: PreTrainedModel, ids: list[int], attend: Attend) -> Tensor:
-    """Logits (N, V) of one prompt with `attend` as the attention of every layer."""
+def run(model: PreTrainedModel, ids: list[int], attend: Attend, places: Tensor | None = None) -> Tensor:
+    """Logits (N, V) of one prompt with `attend` as the attention of every layer.
+
+    Args:
+        model: Any.
+        ids: (N,).
+        attend: Of every layer.
+        places: (N,), for models that add a vector for its place to each token; None: in storage order.
+    """
     if model.config.model_type not in DENSE:
         from . import caught  # which subclasses what is here
 
-        return caught.run(model, ids, attend)
+        return caught.run(model, ids, attend, places)
     config, base = model.config, model.base_model
     x = model.get_input_embeddings()(torch.tensor(ids))
     for index, block in enumerate(base.layers):

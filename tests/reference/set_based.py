@@ -20,7 +20,7 @@ def next_token_logits(model: PreTrainedModel, ids: list[int], spans: Spans | lis
     def attend(layer: runner.Layer, x: Tensor) -> Tensor:
         return layer.attention(*layer.project(x), positions, positions, visible)
 
-    return runner.run(model, ids, attend)[-1]
+    return runner.run(model, ids, attend, positions)[-1]
 
 
 def generate_ids(model: PreTrainedModel, ids: list[int], spans: Spans | list[Spans], steps: int) -> list[int]:

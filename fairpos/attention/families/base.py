@@ -2,7 +2,8 @@
 
     Rotation      how factors are made and applied, and what stands for "not rotated"        `model.rotary_emb`
     Temperature   factors of queries that depend on where they stand                         none
-    Family        both, whose keys a layer attends to, and what the cache is given
+    PlaceVectors  what is added to tokens for where they stand                               none
+    Family        all three, whose keys a layer attends to, and what the cache is given
 
 A family's file defines what differs and a function that finds it on a model by its structure (a function's arguments, a
 module's attributes), never by the name of a class: families inherit from each other under new names.
@@ -90,6 +91,21 @@ class Temperature:
         return q
 
 
+class PlaceVectors:
+    """Vectors that a model adds to its tokens for their places, before the first layer.
+
+    Args:
+        table: Which module of the model has them.
+    """
+
+    def __init__(self, table: nn.Embedding) -> None:
+        self.table = table
+
+    def at(self, positions: Tensor) -> Tensor:
+        """The vectors (B, L, hidden size) of positions (B, L) from 0."""
+        return nn.functional.embedding(positions, self.table.weight)
+
+
 @dataclass(frozen=True)
 class Family:
     """What the seam has to know of one model.
@@ -100,6 +116,7 @@ class Family:
         cache_layer: What keeps a layer's keys and values.
         key_sources: By layer, the layer whose keys and values it attends to, where those aren't its own.
         kinds: Of each layer, where layers differ in their factors.
+        places: What is added to tokens for their places, where the model does that.
         limits: By method, why it can't be right on this family.
     """
 
@@ -108,6 +125,7 @@ class Family:
     cache_layer: type[GrowingLayer] = GrowingLayer
     key_sources: Mapping[int, int] = field(default_factory=dict)
     kinds: list[str] | None = None
+    places: PlaceVectors | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
 
 

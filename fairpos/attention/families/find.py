@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from fairpos.attention.families import complex_rotation, gemma3n, gptj, granite_swa, latent, llama4, ministral3
+from fairpos.attention.families import complex_rotation, gemma3n, gptj, granite_swa, latent, learned, llama4, ministral3
 from fairpos.attention.families.base import Family, Rotation, Temperature, UsualRotation, own_function
 from fairpos.errors import UnsupportedModel
 
@@ -60,6 +60,9 @@ def family_of(model: PreTrainedModel) -> Family:
     attentions = attention_modules(decoder)
     first = next(iter(attentions.values()), None)
     is_latent = first is not None and latent.is_latent(first)
+    places = learned.place_vectors(decoder)
+    if places is not None and getattr(decoder, "rotary_emb", None) is None:
+        return Family(rotation=learned.NoRotation(places.table), places=places)
     rotation = rotation_of(name, decoder, is_latent=is_latent)  # first: its reason says most
     sources = gemma3n.key_sources(attentions)
     limits: dict[str, str] = {}
