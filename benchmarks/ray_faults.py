@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -222,7 +223,7 @@ def driver_speed() -> dict[str, object]:
     return {"judgements": len(items), "cpu_ms_each": round(1000 * spent / len(items), 2)}
 
 
-def table(found: dict[str, list[dict[str, int]]]) -> str:
+def table(found: dict[str, Any]) -> str:
     """The rounds by what was killed, and what a second worker brings."""
     lines = [
         "| killed | rounds | records lost or doubled | out of order | calls paid twice, at most | in flight |",
@@ -235,6 +236,13 @@ def table(found: dict[str, list[dict[str, int]]]) -> str:
         paid = max((each["paid_twice"] for each in here), default=0)
         allowed = max((each["allowed"] for each in here), default=0)
         lines.append(f"| {kind} | {len(here)} | {wrong} | {disordered} | {paid} | {allowed} |")
+    speeds = {"endpoint": "endpoint of 50 ms, 500 records", "smollm2": "smollm2, one thread an actor, 40 rankings"}
+    told = {name: text for name, text in speeds.items() if name in found}
+    if told:
+        lines += ["", "| actors | s with one | s with two | as fast |", "|---|---|---|---|"]
+    for name, text in told.items():
+        one, two = (found[name]["seconds"][count] for count in ("1", "2"))
+        lines.append(f"| {text} | {one:.2f} | {two:.2f} | {found[name]['ratio']:.2f} times |")
     return "\n".join(lines)
 
 
