@@ -1,6 +1,7 @@
 """Every method on every task it is for, on SmolLM2-135M: what it does to accuracy and consistency, and what it costs.
 
-    python -m benchmarks.evidence                    all of it, then docs/evidence.md
+    python -m benchmarks.evidence                    all of it, in an hour, then docs/evidence.md
+    python -m benchmarks.evidence --items 8 --out FOLDER       eight items of each study, in a third of that
     python -m benchmarks.evidence --tasks kv --methods placements --update     these rows anew, the others as they are
     python -m benchmarks.evidence --tasks judge --methods pine --items 8 --out FOLDER     a slice, elsewhere
 
@@ -204,7 +205,7 @@ def page(results: Sequence[Result]) -> str:
     lines = [
         "# Evidence",
         "",
-        "Written by `make bench` (benchmarks/evidence.py): SmolLM2-135M-Instruct, float32, on the data of",
+        "Written by `make evidence` (benchmarks/evidence.py): SmolLM2-135M-Instruct, float32, on the data of",
         "benchmarks/data. Accuracy is the mean over orders, with its 95 % interval; the difference is to the plain",
         "model on the same items and orders; **bold** where its interval leaves out 0. Consistency is the share of",
         "items with the same outcome in every order. Calls, prompt tokens and seconds are per verdict, as if no method",
