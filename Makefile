@@ -50,16 +50,18 @@ $(LANGCHAIN)/installed: pyproject.toml constraints.txt
 		--editable '.[langchain,remote]' langchain-tests pytest
 	touch $@
 
-# Ray, which is as large as all of the rest without torch: the same versions, in an environment of its own.
+# Ray, which is as large as all of the rest without torch: the same versions, in an environment of its own. The service's
+# tests run once more behind Ray's proxy, but for those that look inside of the process or are about our HTTP server.
 RAY := .venv-ray
 $(RAY)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RAY)
 	$(RAY)/bin/python -m pip install --quiet --upgrade pip
-	$(RAY)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,local,service]' pytest psutil pyyaml
+	$(RAY)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,dev]' psutil
 	touch $@
 
 ray-test: $(RAY)/installed
 	RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/engines tests/service/test_replicas.py
+	TEST_SERVICE_IN=ray RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest -W ignore tests/service
 
 integration-test: $(INTEGRATIONS)/installed $(LANGCHAIN)/installed
 	$(LANGCHAIN)/bin/python -m pytest --noconftest -o asyncio_mode=auto \

@@ -11,11 +11,13 @@ from tests.service.upstream import Scripted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In a replica nobody sees the service's log, nor what a test changes in its own process."""
+    """In a replica nobody sees the service's log, nor what a test changes in its own process; Ray speaks HTTP there."""
     for item in items if THROUGH_RAY else ():
         unseen = {"caplog", "monkeypatch"} & set(getattr(item, "fixturenames", ()))
         if unseen:
             item.add_marker(pytest.mark.skip(reason=f"{', '.join(sorted(unseen))}: of this process alone"))
+        if item.get_closest_marker("own_server") is not None:
+            item.add_marker(pytest.mark.skip(reason="of the HTTP server that fairpos starts, not of Ray's proxy"))
 
 
 @pytest.fixture(scope="session")

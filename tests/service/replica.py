@@ -1,4 +1,4 @@
-"""The service of a test in one replica of Ray Serve, behind its proxy, where FAIRPOS_TEST_SERVE is "ray".
+"""The service of a test in one replica of Ray Serve, behind its proxy, where TEST_SERVICE_IN is "ray".
 
 A replica is a process of its own: tests that look inside of the service, at its state, its loop or its log, are
 skipped there. All else must be as it is in one process.
@@ -24,7 +24,7 @@ from fairpos.engines.on_ray import Ray
 from fairpos_service.replicas import start_application
 from fairpos_service.settings import Settings
 
-THROUGH_RAY = os.environ.get("FAIRPOS_TEST_SERVE") == "ray"
+THROUGH_RAY = os.environ.get("TEST_SERVICE_IN") == "ray"
 _REPLICA = Ray(cpus=0.01)  # several services are there at once, and all but one idle
 _NUMBERS = itertools.count()
 

@@ -87,6 +87,7 @@ def test_the_loop_goes_on_under_every_route_and_fault(handler):
         until(lambda: s.state.metrics.open._value.get() == 0)
 
 
+@pytest.mark.own_server
 def test_the_loop_imports_nothing_while_it_answers():
     """In a process of its own, since this one has imported what any request needs."""
     command = [sys.executable, "-m", "tests.service.imports_in_the_loop"]

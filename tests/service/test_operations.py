@@ -138,6 +138,7 @@ def test_logs_have_ids_and_no_texts(tiny_fair, caplog):
     assert first["ms"] >= first["first_byte_ms"] > 0
 
 
+@pytest.mark.own_server
 def test_a_strange_request_id_is_replaced(service):
     for strange in ("x" * 200, "a b", "é".encode()):
         reply = httpx2.get(service.url + "/v1/models", headers={"x-request-id": strange})

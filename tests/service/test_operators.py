@@ -55,6 +55,7 @@ def exchange(url, *parts, wait_s=0.0):
         return received
 
 
+@pytest.mark.own_server
 @pytest.mark.parametrize(
     ("parts", "status", "code"),
     [
@@ -76,6 +77,7 @@ def test_half_sent_requests_end(impatient, parts, status, code):
     until(lambda: impatient.state.metrics.open._value.get() == 0)
 
 
+@pytest.mark.own_server
 def test_a_body_that_trickles_ends_too(impatient):
     head = b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n"
     started = time.monotonic()

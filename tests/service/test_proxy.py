@@ -9,7 +9,8 @@ import time
 import httpx2
 import pytest
 
-from tests.service.running import running, until
+from fairpos_service.settings import Settings
+from tests.service.running import Running, running, until
 from tests.service.upstream import (
     Scripted,
     answers_garbage,
@@ -51,9 +52,31 @@ def test_a_request_goes_up_byte_for_byte_and_the_reply_comes_down_so(proxy, upst
     assert received.headers["x-custom"] == "1"
     assert received.path == CHAT
     assert reply.json() == whole("hello there")
-    assert reply.headers["x-request-id"] == "up-1"
     assert reply.headers["x-extra"] == "kept"
     assert "x-fairpos-methods" not in reply.headers
+
+
+@pytest.mark.own_server
+def test_paths_mean_the_same_below_a_prefix(upstream):
+    service = Running(Settings(_env_file=None, port=0, drain_s=5, upstream=upstream.url, api_keys="key"), {})
+    service.server.config.root_path = "/below"  # as `uvicorn --root-path` and applications that mount it have it
+    service.start()
+    try:
+        assert httpx2.get(service.url + "/health/live").status_code == 200  # open, as everywhere
+        assert httpx2.get(service.url + "/v1/models").status_code == 401
+        headers = {"authorization": "Bearer key"}
+        passed = httpx2.post(service.url + CHAT, json={"messages": MESSAGES, "seed": 3}, headers=headers)
+        assert passed.json() == whole("hello there")
+        embedded = httpx2.post(service.url + "/v1/embeddings", json={"input": "a"}, headers=headers)
+        assert (embedded.status_code, upstream.requests[-1].path) == (200, "/v1/embeddings")
+        assert httpx2.post(service.url + "/v1/files", json={}, headers=headers).status_code == 404
+    finally:
+        service.stop()
+
+
+@pytest.mark.own_server
+def test_an_upstreams_request_id_comes_down(proxy):
+    assert httpx2.post(proxy.url + CHAT, json={"messages": MESSAGES}).headers["x-request-id"] == "up-1"
 
 
 def test_a_request_id_goes_up_and_comes_back(proxy, upstream):
