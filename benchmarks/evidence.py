@@ -45,6 +45,9 @@ CHANNEL = "positional_hidden:channel=100,factor=0.0,layers=9-23"
 STRING = "string:S=128,W=32"
 
 
+SUMMARY = "Flat, and no worse than one order"
+
+
 def each(count: int, *methods: str) -> dict[str, int]:
     """Methods that take so many items."""
     return dict.fromkeys(methods, count)
@@ -268,6 +271,44 @@ def updated(page_before: str, results: Sequence[Result]) -> str:
     return "\n## ".join([head, *texts]).rstrip() + "\n"
 
 
+def with_summary(page: str) -> str:
+    """The page; at its end, what its rows say of methods that every study has, a vote of however many orders."""
+    page, _, _ = page.partition(f"\n## {SUMMARY}")
+    found: dict[str, dict[str, tuple[str, bool]]] = {}  # method -> task -> (difference, whether it is flat)
+    for task, study in STUDIES.items():
+        _, _, text = page.partition(f"\n## {study.title}\n")
+        rows = [line.split(" | ") for line in text.partition("\n## ")[0].split("\n") if line[:3] == "| `"]
+        for row in rows[1:]:
+            if int(row[1]) == int(rows[0][1]):
+                difference = row[3].strip("*").partition(" ")[0]
+                name = "permutation" if "`permutation:views=" in row[0] and "+" not in row[0] else row[0][3:-1]
+                found.setdefault(name, {})[task] = difference, row[5].startswith("1.00")
+    everywhere = {name: cells for name, cells in found.items() if set(cells) == set(STUDIES)}
+    lines = [
+        f"## {SUMMARY}",
+        "",
+        "Differences to the plain model's mean over orders, of methods that every study asked on all of its items.",
+        "Most can't be told from chance one by one: the sections above have their intervals.",
+        "",
+        "| method | " + " | ".join(STUDIES) + " | flat on | at or above the mean on |",
+        "|---" * (len(STUDIES) + 3) + "|",
+    ]
+    named = []
+    for name, cells in everywhere.items():
+        flat = sum(is_flat for _, is_flat in cells.values())
+        kept = sum(float(difference) >= 0 for difference, _ in cells.values())
+        shown_cells = [cells[task][0] for task in STUDIES]
+        lines.append(f"| `{name}` | {' | '.join(shown_cells)} | {flat} of {len(STUDIES)} | {kept} of {len(STUDIES)} |")
+        if flat == len(STUDIES) and kept >= len(STUDIES) - 1:
+            named.append(f"`{name}`")
+    said = " and ".join(named) if named else "none"
+    lines += [
+        "",
+        f"Flat everywhere, and at or above the mean on at least {len(STUDIES) - 1} of {len(STUDIES)}: {said}.",
+    ]
+    return page.rstrip() + "\n\n" + "\n".join(lines) + "\n"
+
+
 def _merged_rows(before: str, after: str, study: Study) -> str:
     """A section with its own rows, and those of the section before it for other methods, in the study's order."""
     rows = {line.split(" | ")[0]: line for text in (before, after) for line in text.split("\n") if line[:3] == "| `"}
@@ -330,7 +371,7 @@ def main() -> None:
     results = [run(fair, name, study, options.items, folder) for name, study in studies.items()]
     path = options.out / "evidence.md" if options.out else DOCS
     text = updated(DOCS.read_text(encoding="utf-8"), results) if options.update else page(results)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(with_summary(text) if len(studies) == len(STUDIES) or options.update else text, encoding="utf-8")
     print(f"{path} written")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import evidence
-from benchmarks.evidence import STUDIES, page, run
+from benchmarks.evidence import STUDIES, page, run, with_summary
 from benchmarks.report_in_browser import contrast
 from fairpos import FairModel
 from fairpos.backends.fake import FakeBackend
@@ -49,6 +49,30 @@ def test_the_bias_that_is_there_is_what_the_page_says(tmp_path):
     assert re.search(r"- P\(first wins\) - P\(second wins\), labels crossed: 1\.00 \(0\.\d\d to 1\.00\)", text)
     assert re.search(r"- P\(A wins\) - P\(B wins\), orders crossed: 0\.00 \(-0\.\d\d to 0\.\d\d\)", text)
     assert "The plain model by the position of the right segment: 1.00 0.00." in text
+
+
+def test_the_page_names_what_is_flat_and_no_worse():
+    def rows(kv):
+        cells = "| 0.50 (0.40 to 0.60) |"
+        return [
+            f"| `none` | 60 {cells}  | 0.00 | 0.10 (0.00 to 0.20) | 1.0 | 9 | 1 |",
+            f"| `pine` | 60 {cells} {kv} (-0.30 to +0.30) | 0.50 | 1.00 (0.94 to 1.00) | 1.0 | 9 | 1 |",
+            f"| `permutation:views=3` | 60 {cells} **+0.20 (+0.1 to +0.3)** | 0.50 | 0.99 (0.9 to 1.00) | 1 | 9 | 1 |",
+            f"| `ape` | 6 {cells} +0.00 (-0.10 to +0.10) | 0.50 | 1.00 (0.61 to 1.00) | 1.0 | 9 | 1 |",
+        ]
+
+    def written(kv, choice):
+        worse = {"kv": kv, "choice": choice}
+        texts = [[f"## {study.title}", "", *rows(worse.get(name, "+0.00")), ""] for name, study in STUDIES.items()]
+        return with_summary("\n".join(["# Evidence", "", *(line for text in texts for line in text)]))
+
+    once = written("-0.10", "+0.01")
+    assert "| `pine` | +0.00 | +0.01 | +0.00 | -0.10 | +0.00 | 5 of 5 | 4 of 5 |" in once
+    assert "| `permutation` | +0.20 | +0.20 | +0.20 | +0.20 | +0.20 | 0 of 5 | 5 of 5 |" in once
+    assert "`ape` | +" not in once  # on few items alone
+    assert once.endswith("at least 4 of 5: `pine`.\n")
+    assert written("-0.10", "-0.01").endswith("at least 4 of 5: none.\n")
+    assert with_summary(once) == once
 
 
 def test_contrast():
