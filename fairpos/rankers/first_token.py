@@ -5,9 +5,8 @@ The idea of FIRST (Reddy et al., arXiv 2406.15657): the first token of a listwis
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from fairpos.backends.base import Score
@@ -15,17 +14,15 @@ from fairpos.prompts import render
 from fairpos.rankers.base import Asked, Asking, lack_of_mass, register, scored
 from fairpos.types import Capability, Request
 
-_MOST_DIGITS = 9  # segments whose numbers are one digit each
-
 
 @register
 @dataclass(frozen=True)
 class FirstToken:
     """Scores are log-probabilities of each segment's label as the reply.
 
-    Ten to 26 segments are called by letters, if the caller doesn't label them: one token each, where "10" to "20" are
-    two that begin alike. Beyond that labels are numbers, scored whole; one that begins another ("1" and "10") up to and
-    with the mark that closes it.
+    Up to 26 segments have labels of one token each, if the caller doesn't label them (`fairpos.prompts.slot_labels`).
+    Beyond that labels are numbers, scored whole; one that begins another ("1" and "10") up to and with the mark that
+    closes it.
 
     COST: one forward pass for all segments; beyond 26 a short second one for each first token of longer labels, which
     an endpoint is asked for in calls of their own.
@@ -41,8 +38,6 @@ class FirstToken:
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """One scored call."""
-        if request.labels is None and _MOST_DIGITS < len(request.segments) <= len(string.ascii_uppercase):
-            request = replace(request, labels=tuple(string.ascii_uppercase[: len(request.segments)]))
         prompt = render(request, asking.template)
         close = "]" if prompt.answer_start.endswith("[") else "."
         replies = tuple(label + close if begins_another(label, prompt.labels) else label for label in prompt.labels)
