@@ -167,8 +167,8 @@ def numbers(count: int) -> tuple[str, ...]:
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:
     """Labels of the slots: numbers for passages, letters (A to Z, AA, AB, ...) for answers and options.
 
-    10 to 26 passages to be ranked have letters: one token each, where "10" and "12" are two that begin alike, so that to
-    score them takes a pass or a call for each beginning.
+    Passages to be ranked have letters, too, from 10 to 26 of them: one token each, where "10" and "12" are two that
+    begin alike, so that to score them takes a pass or a call for each beginning.
     """
     letters = string.ascii_uppercase
     if task == "answer" or (task == "rank" and not _MOST_DIGITS < count <= len(letters)):
