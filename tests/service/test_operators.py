@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -44,8 +45,8 @@ def impatient(upstream):
 
 def exchange(url, *parts, wait_s=0.0):
     """Sends bytes as they are; what comes until the connection is closed."""
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    where = urlsplit(url)
+    with socket.create_connection((where.hostname, where.port), timeout=5) as connection:
         for part in parts:
             connection.sendall(part)
             time.sleep(wait_s)
@@ -147,9 +148,9 @@ def test_other_paths_pass_where_the_settings_say_so(impatient, upstream):
     assert (received.path, received.headers["x-mine"], received.body) == ("/v1/embeddings?x=1", "1", {"input": "a"})
     httpx2.post(impatient.url + "/tokenize", json={"prompt": "a"})
     assert upstream.requests[-1].path == "/tokenize"
-    before = len(upstream.requests)
+    before, prefix = len(upstream.requests), urlsplit(impatient.url).path
     for path in ("/v1/files", "/metrics/x", "/v1/models/../files", "/v1/models/%2e%2e/files", "/admin"):
-        assert exchange(impatient.url, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())[
+        assert exchange(impatient.url, f"GET {prefix}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())[
             9:12
         ] == (b"404")
     assert len(upstream.requests) == before
