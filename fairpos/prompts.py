@@ -156,23 +156,11 @@ CITED = Template(
 )
 
 
-_MOST_DIGITS = 9  # slots whose numbers are one digit each
-
-
-def numbers(count: int) -> tuple[str, ...]:
-    """ "1", "2", ..., so many."""
-    return tuple(str(number) for number in range(1, count + 1))
-
-
 def slot_labels(task: Task, count: int) -> tuple[str, ...]:
-    """Labels of the slots: numbers for passages, letters (A to Z, AA, AB, ...) for answers and options.
-
-    Passages to be ranked have letters, too, from 10 to 26 of them: one token each, where "10" and "12" are two that
-    begin alike, so that to score them takes a pass or a call for each beginning.
-    """
+    """Labels of the slots: numbers for passages, letters (A to Z, AA, AB, ...) for answers and options."""
+    if task in ("rank", "answer"):
+        return tuple(str(i) for i in range(1, count + 1))
     letters = string.ascii_uppercase
-    if task == "answer" or (task == "rank" and not _MOST_DIGITS < count <= len(letters)):
-        return numbers(count)
     two = [a + b for a in letters for b in letters]
     if count > len(letters) + len(two):
         raise InvalidRequest(f"got {count} candidates; at most {len(letters) + len(two)} can be labelled")

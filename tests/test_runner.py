@@ -1,6 +1,5 @@
 """Views are collected first and run together; what can't work is refused before anything runs."""
 
-import string
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -145,12 +144,16 @@ def test_labels_of_a_list_are_a_token_each_or_closed_where_one_begins_another():
             return super().run(calls)
 
     replies: list[tuple[str, ...]] = []
-    for count in (9, 10, 26, 27):
-        go([rank([float(i) for i in range(count)])], [], Recording())
-    own = tuple(str(number) for number in range(1, 12))
-    go([replace(rank([float(i) for i in range(11)]), labels=own)], [], Recording())
-    assert replies[0] == tuple("123456789")
-    assert replies[1] == tuple("ABCDEFGHIJ")
-    assert replies[2] == tuple(string.ascii_uppercase)
-    assert (replies[3][:3], replies[3][-1]) == (("1.", "2.", "3"), "27")
-    assert replies[4] == ("1.", *"23456789", "10", "11")  # the caller's own stay
+
+    def ranked(count, labels=None):
+        go([replace(rank([float(i) for i in range(count)]), labels=labels)], [], Recording())
+        return replies[-1]
+
+    assert ranked(9) == tuple("123456789")
+    assert ranked(10) == tuple(f" {letter}" for letter in "ABCDEFGHJK")  # a blank is a part of a word's token
+    assert ranked(25)[-1] == " Z"
+    assert (ranked(26)[0], ranked(26)[-1]) == ("1.", "26.")
+    turned = ("11", *(str(number) for number in range(1, 11)))
+    assert ranked(11, turned) == tuple(f" {letter}" for letter in "LABCDEFGHJK")  # the letter of a number is the same
+    assert ranked(11, tuple("kjihgfedcba")) == tuple(f" {letter}" for letter in "kjihgfedcba")
+    assert ranked(11, tuple(f"p{number}" for number in range(1, 12)))[0] == "p1."

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
@@ -226,7 +227,7 @@ class Hooks:
         configs = _attention_configs(self.model)
         self._undo.append(_hold_configs(configs))
 
-        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             cache, forward = kwargs.get(CACHE), _active.forward
             if module is not outer and CACHE not in kwargs:
                 pass  # a decoder inside of the pass that runs
@@ -239,6 +240,7 @@ class Hooks:
                 forward = ForwardPass(cache, rotary, family, rows)
             _active.outer.append(_active.forward)
             _active.forward = forward
+            return None if forward is None or family.places is None else (args, _without_places(module, args, kwargs))
 
         def leave(*_: object) -> None:
             # Another thread's pass may have begun before these hooks were there.
@@ -266,6 +268,15 @@ class Hooks:
     def _remove_hooks(self) -> None:
         while self._undo:
             self._undo.pop()()
+
+
+def _without_places(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A model's arguments with all places 0: it would look its own ones up first, and may have fewer than that."""
+    if "position_ids" not in inspect.signature(module.forward).parameters:
+        return kwargs
+    ids = kwargs.get("input_ids", args[0] if args else None)
+    like = kwargs["inputs_embeds"][..., 0] if ids is None else ids
+    return kwargs | {"position_ids": torch.zeros_like(like, dtype=torch.long)}
 
 
 def _place_tokens(_: nn.Module, __: object, output: Tensor) -> Tensor | None:

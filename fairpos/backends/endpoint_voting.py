@@ -6,8 +6,9 @@ next tokens; `listed_vote` says who wins and whether that is certain.
 
 A call may write several tokens for each prompt, each prompt its own choice. As long as every prompt has chosen what the
 vote would have, the lists behind are those that the vote needs, and the tokens count; at the first that one of them
-would have had otherwise the vote decides and the rest is thrown away. So the text is the same however many are written:
-one where prompts have just disagreed, twice as many after each call on whose tokens they all agreed.
+would have had otherwise the vote decides and the rest is thrown away. So the text is the same however many are written,
+but for how a server rounds what it writes and what it reads: one where prompts have just disagreed, twice as many after
+each call on whose tokens they all agreed.
 
 COST: at most a call a token. The server reads every prompt once if it finds what it has read in its cache, and with
 every call if it doesn't: vLLM keeps whole blocks of a prompt, llama.cpp one prompt in each of its slots (`--parallel`),
@@ -108,7 +109,7 @@ async def proves_voting(core: AsyncOpenAIClient, server: Server, model: str) -> 
     if not tokens:
         return False
     posted = await core.post("/completions", _body(server, model, [tokens, tokens * 2], 1))
-    return read_steps(posted.found, 2) is not None
+    return bool(read_steps(posted.found, 2, 1))
 
 
 async def vote(core: AsyncOpenAIClient, server: Server, model: str, call: Generate, extra: Mapping[str, JSON]) -> Reply:
@@ -136,11 +137,11 @@ async def vote(core: AsyncOpenAIClient, server: Server, model: str, call: Genera
         body = _body(server, model, [[*tokens, *new] for tokens in begun], count) | dict(extra)
         posted = await core.post("/completions", body)
         cost.add_cost(posted)
-        written = read_steps(posted.found, len(prompts))
-        if written is None:
+        written = read_steps(posted.found, len(prompts), count, ends)
+        if not written and count == 1:
             return _failed_reply(posted, cost)
-        ahead = min(2 * ahead, _MOST_AHEAD)
-        for step in written[:count]:
+        ahead = min(2 * ahead, _MOST_AHEAD) if len(written) == count else 1
+        for step in written:
             won = vote_on_lists([each.listed for each in step])
             cost.votes.append(won)
             if won.token in ends | {each.chosen for each in step if each.ends}:
@@ -157,27 +158,37 @@ async def vote(core: AsyncOpenAIClient, server: Server, model: str, call: Genera
     return cost.reply(await _text_of(core, server, model, new), "length")
 
 
-def read_steps(found: JSON, count: int) -> list[list[NextToken]] | None:
-    """What each of so many prompts expects next, in their order, token by token as far as all of them are told.
+def read_steps(found: JSON, count: int, new: int, ends: frozenset[int] = frozenset()) -> list[list[NextToken]]:
+    """What prompts expect next, in their order, token by token as far as all of them are told.
 
-    None: the response doesn't tell a first token of each.
+    Args:
+        found: The response.
+        count: Of the prompts.
+        new: How many tokens were asked for.
+        ends: Tokens that end a reply.
+
+    Returns:
+        At most `new` steps; none where the response doesn't tell a first token of each prompt.
     """
     choices = found.get("choices") if isinstance(found, Mapping) else None
     if not isinstance(choices, list) or len(choices) != count:
-        return None
+        return []
     told = [choice for choice in choices if isinstance(choice, Mapping)]
     places = [choice.get("index") for choice in told]
     if sorted(map(str, places)) == sorted(map(str, range(count))):
         told = [told[places.index(place)] for place in range(count)]
     elif len(set(map(str, places))) > 1:
-        return None  # which choice is whose can't be known
-    texts = [_read_choice(choice) for choice in told]
-    steps = [list(step) for step in zip(*texts, strict=False)]
-    return steps if len(texts) == count and steps else None
+        return []  # which choice is whose can't be known
+    texts = [_read_choice(choice, new, ends) for choice in told]
+    return [list(step) for step in zip(*texts, strict=False)] if len(texts) == count else []
 
 
-def _read_choice(choice: Mapping[str, JSON]) -> list[NextToken]:
-    """What one choice lists for each of its tokens, in vLLM's or llama.cpp's form, up to the first without a list."""
+def _read_choice(choice: Mapping[str, JSON], new: int, ends: frozenset[int]) -> list[NextToken]:
+    """What one choice lists for each of its tokens, in vLLM's or llama.cpp's form, up to the first without a list.
+
+    A server may list the token that ends a text or not. So where a text ends early and its last token isn't known to be
+    an end, that one is left to be asked for by itself: then nothing but an end can have stopped the server.
+    """
     told = choice.get("logprobs")
     fields = told if isinstance(told, Mapping) else {}
     content, tops, tokens = (fields.get(name) for name in ("content", "top_logprobs", "tokens"))
@@ -187,10 +198,11 @@ def _read_choice(choice: Mapping[str, JSON]) -> list[NextToken]:
         read = [NextToken(_listed_in(entry.get("top_logprobs")), _number(entry.get("id"))) for entry in entries]
     elif isinstance(tops, list) and isinstance(tokens, list):
         read = [NextToken(_listed_in(top), _numbered(token)) for top, token in zip(tops, tokens, strict=False)]
-    read = list(itertools.takewhile(lambda each: each.listed, read))
-    if read and choice.get("finish_reason") == "stop" and read[-1].chosen is not None:
-        read[-1] = replace(read[-1], ends=True)
-    return read
+    if read and choice.get("finish_reason") == "stop":
+        last = read.pop()
+        if last.chosen in ends or (len(read) == new - 1 and last.chosen is not None):
+            read.append(replace(last, ends=True))
+    return list(itertools.takewhile(lambda each: each.listed, read))[:new]
 
 
 def _listed_in(top: JSON) -> dict[int, float]:

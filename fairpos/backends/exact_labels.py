@@ -5,7 +5,7 @@ so far, and which generates one token. Labels that share their first tokens shar
 which letters and single digits are, take one call together.
 
     " A", " B"               1 call
-    "1.", "2.", ... "12."    1 call, one for each first digit, one for each label of two
+    "1.", "2.", ... "30."    1 call, one for each first digit, one for each label of two
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """APE: adaptive parallel encoding.
 
 Yang et al., "APE: Faster and Longer Context-Augmented Generation via Adaptive Parallel Encoding", arXiv 2502.05431.
-Unlike the published code: any RoPE model, batches, the log-sum-exp in float32, no shared instruction repeated in each
-segment, and a canonical order that makes invariance exact.
+Unlike the published code: any RoPE model and some with learned positions, batches, the log-sum-exp in float32, no
+shared instruction repeated in each segment, and a canonical order that makes invariance exact.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Set-Based Prompting: segments side by side instead of one after the other.
 
 McIlroy-Young et al., "Order-Independence Without Fine Tuning", arXiv 2406.06581. Unlike the published code: any RoPE
-model, batches, several sets, cached decoding, sliding windows, and a canonical order that makes invariance exact.
+model and some with learned positions, batches, several sets, cached decoding, sliding windows, and a canonical order
+that makes invariance exact.
 """
 
 from __future__ import annotations

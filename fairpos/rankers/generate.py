@@ -12,7 +12,7 @@ from typing import ClassVar
 from fairpos.backends.base import Generate
 from fairpos.options import Checked
 from fairpos.outputs import with_groups
-from fairpos.prompts import Template, numbers, render
+from fairpos.prompts import Template, render
 from fairpos.rankers.base import Asked, Asking, register, view_of
 from fairpos.replies.listing import parse_listing
 from fairpos.types import Capability, Output, Request
@@ -53,8 +53,6 @@ class GenerateRanker(Checked):
 
     def __call__(self, request: Request, asking: Asking) -> Asked:
         """One generated call."""
-        if request.labels is None:  # the form of the list, in which models were taught to rank
-            request = replace(request, labels=numbers(len(request.segments)))
         prompt = render(request, asking.template or LISTWISE)
         enough = _TOKENS_EACH * len(prompt.labels) + _TOKENS_MORE
         decoding = replace(asking.decoding, max_new_tokens=max(enough, asking.decoding.max_new_tokens))

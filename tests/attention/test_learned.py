@@ -72,6 +72,16 @@ def test_all_orders_give_the_same_bits(name, dtype):
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_a_prompt_may_be_stored_longer_than_the_model_has_places(name):
+    """As the second copies of graph_kv are: 94 tokens on 84 places, none of them beyond the 60th."""
+    local = HFBackend(small_model(name, dtype=torch.float64, n_positions=84, max_position_embeddings=84), Tokens())
+    layout, [method] = Layout.of(*random_prompt(1, (9, 11, 10, 12), prefix=4, suffix=6)).canonical(), parse("graph_kv")
+    theirs = expected(local, "graph_kv", layout)
+    assert (local.logits([layout], method)[0] - theirs).norm() < 1e-9 * theirs.norm()
+    assert len(local.generate([layout], method, Decoding(max_new_tokens=3))[0]) == 3
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_batches_and_several_texts_of_a_prompt(name):
     local = backend(name, torch.float32)
     for text in ("set_based", "ape", "graph_kv"):

@@ -1,6 +1,7 @@
 """Orders that vote on every token at an endpoint: at most a call a token; who wins is proved, or is said not to be."""
 
 import itertools
+import json
 import math
 import random
 
@@ -15,7 +16,7 @@ from fairpos.backends.openai import OpenAIBackend
 from fairpos.backends.openai_client import Backoff, OpenAIClient
 from fairpos.backends.response_cache import ResponseCache
 from fairpos.errors import UnsupportedBackend
-from tests.fake_endpoint import Error, FakeEndpoint, Text
+from tests.fake_endpoint import Error, FakeEndpoint, Json, Text
 from tests.fake_engine import END, FakeEngine
 
 PASSAGES = ["about cats", "about dogs", "about fish"]
@@ -170,6 +171,32 @@ def test_a_text_that_is_cut_off_says_so_beside_what_is_not_proved(opened):
     detail = fair.answer("Who?", PASSAGES, methods="permutation:views=3", max_new_tokens=2).views[0].detail
     assert "cut off after 2 tokens" in detail
     assert "2 of 2 tokens may have lost the vote" in detail  # a list of one token bounds nothing
+
+
+@pytest.mark.parametrize("engine", ["vllm", "llama.cpp"])
+@pytest.mark.parametrize("lacks", ["the end", "the list of the end"])
+def test_no_token_is_lost_where_a_server_does_not_list_the_end(opened, engine, lacks):
+    fair, fake = opened(engine)
+    tell = fake.complete_prompts
+
+    def without_end(body):
+        told = json.loads(tell(body).content)
+        for choice in told["choices"]:
+            fields = choice["logprobs"]
+            lists = [fields["content"]] if engine == "llama.cpp" else [fields["tokens"], fields["top_logprobs"]]
+            if choice["finish_reason"] == "stop" and body["max_tokens"] > 1:
+                if lacks == "the end":
+                    for each in lists:
+                        each.pop()
+                elif engine == "llama.cpp":
+                    fields["content"][-1]["top_logprobs"] = []
+                else:
+                    fields["top_logprobs"][-1] = {}
+        return Json(told)
+
+    fake.complete_prompts = without_end
+    output = fair.answer("Who?", PASSAGES, methods="permutation:views=3")
+    assert (output.text, output.status) == ("dogs", "ok")
 
 
 def test_what_lists_cannot_decide_is_refused(opened):

@@ -71,27 +71,29 @@ def test_letters_take_one_call_after_the_answer_s_start(connected, engine):
 @pytest.mark.parametrize("engine", ["vllm", "llama.cpp"])
 def test_labels_of_several_tokens_are_summed_along_their_paths(connected, engine):
     endpoint = FakeEngine(engine, letters).endpoint()
-    numbers = tuple(str(number) for number in range(1, 13))
-    request = Request("rank", "q", as_segments([f"text {i}" for i in range(12)]), labels=numbers)
-    [output] = FairModel(connected(endpoint)).run([request])
+    output = FairModel(connected(endpoint)).rank("q", [f"text {i}" for i in range(26)])
     probability = {id: math.exp(score) for id, score in output.scores.items()}
-    # "1." is one of the twelve, since "1" begins three others; "10" is "1", "0"
+    # "1." is one of the 26; "10." is "1", "0", "."
     assert probability["1"] == pytest.approx(0.6 * 0.5)
-    assert probability["10"] == pytest.approx(0.6 * 0.2)
-    assert probability["12"] == pytest.approx(0.6 * 0.1)
-    assert probability["2"] == pytest.approx(0.3)
+    assert probability["10"] == pytest.approx(0.6 * 0.2 * 0.5)
+    assert probability["12"] == pytest.approx(0.6 * 0.1 * 0.5)
+    assert probability["2"] == pytest.approx(0.3 * 0.5)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "llama.cpp"])
-@pytest.mark.parametrize("count", [9, 10, 20, 26])
+@pytest.mark.parametrize("count", [9, 10, 20, 25])
 def test_a_list_of_usual_length_is_one_call(connected, engine, count):
     def of_labels(user, reply):
-        ends = reply.endswith("passage ")
-        return dict.fromkeys("123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", 0.01) if ends else letters(user, reply)
+        if reply.endswith("passage "):
+            return dict.fromkeys("123456789", 0.1)
+        if reply.endswith("passage"):  # "A" alone is no token that follows
+            return {f" {letter}": 0.03 for letter in "ABCDEFGHJKLMNOPQRSTUVWXYZ"}
+        return letters(user, reply)
 
     model = FairModel(connected(FakeEngine(engine, of_labels).endpoint()))
     output = model.rank("q", [f"text {i}" for i in range(count)])
     assert (output.status, len(output.scores), output.usage.calls) == ("ok", count, 1)
+    assert output.views[0].mass == pytest.approx(count * (0.1 if count < 10 else 0.03))
 
 
 def test_what_is_in_no_list_has_a_bound_and_no_score(connected):

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from fairpos.attention.cache import GrowingLayer
 from fairpos.attention.families import complex_rotation, gemma3n, gptj, granite_swa, latent, learned, llama4, ministral3
 from fairpos.attention.families.base import Family, Rotation, Temperature, UsualRotation, own_function
 from fairpos.errors import UnsupportedModel
@@ -77,7 +78,7 @@ def family_of(model: PreTrainedModel) -> Family:
         key_sources=sources,
         kinds=kinds_of_layers(decoder, rotation),
         limits=limits,
-        **({"cache_layer": latent.PassingLayer} if is_latent else {}),
+        cache_layer=latent.PassingLayer if is_latent else GrowingLayer,
     )
 
 
