@@ -22,7 +22,7 @@ from fairpos import FairModel
 from fairpos.backends.openai import OpenAIBackend, connect
 from fairpos.types import Output
 
-_LABELS = "0123456789.ABCDEFGHIJKL"  # what is asked for is made of these
+_LABELS = "0123456789.ABCDEFGHJKLM"  # what is asked for is made of these
 
 
 def ask_everything(fair: FairModel) -> dict[str, Any]:
