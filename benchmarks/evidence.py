@@ -137,8 +137,8 @@ STUDIES: Mapping[str, Study] = {
             **each(6, "ascending", "descending", "edges"),
         },
         segments=10,
-        note="Exact match of the first tokens generated, in the plain prompt of benchmarks/data/README.md. Six lists "
-        "show cost and large effects alone; more in attention-family.md, voting.md and reordering.md.",
+        note="Exact match of the first tokens generated, in the plain prompt of benchmarks/data/README.md. Rows of six "
+        "lists show cost and large effects alone; more in attention-family.md, voting.md and reordering.md.",
     ),
     "qa": Study(
         "Answering from 5 passages: NQ-open",
@@ -151,8 +151,8 @@ STUDIES: Mapping[str, Study] = {
             **each(5, "ascending", "descending", "edges"),
         },
         segments=5,
-        note="Right if the text holds an accepted answer; greedy, 32 tokens at most. Five questions show cost alone; "
-        "more in attention-family.md, voting.md and reordering.md.",
+        note="Right if the text holds an accepted answer; greedy, 32 tokens at most. Rows of five questions show cost "
+        "alone; more in attention-family.md, voting.md and reordering.md.",
     ),
 }
 

@@ -27,9 +27,10 @@ class Pine(AttentionMethod):
 
     COST: a second attention without positions (the importance), and keys rotated once for each query segment and head;
     grows with the number of segments. benchmarks/ has the figures.
-    HURTS: gains are published against one shuffled order; against the mean over orders they shrink (RewardBench
-    reasoning: 8.1 to 0.25 points for Llama-3-8B). Labels inside a segment travel with it: a preference for a LETTER
-    stays.
+    HURTS: on key-value retrieval SmolLM2-135M falls from .25 to .03, and on rankings of five passages by .11 (-.21 to
+    .00; docs/evidence.md). Gains are published against one shuffled order; against the mean over orders they shrink
+    (RewardBench reasoning: 8.1 to 0.25 points for Llama-3-8B). Labels inside a segment travel with it: a preference for
+    a LETTER stays.
     """
 
     name: ClassVar[str] = "pine"

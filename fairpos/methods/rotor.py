@@ -32,7 +32,8 @@ class Rotor(AttentionMethod):
     keys moved once a segment; no importance, unlike PINE, and no copies. Decoding costs nothing more.
     HURTS: the order by content is one order: what stands early or late in it is an accident, fixed for good but not
     removed, and the end of the prompt reads it with the model's own bias. Segments that are read "last" K times over
-    can't agree on which came first. Labels inside a segment travel with it.
+    can't agree on which came first. On SmolLM2-135M none of five tasks tells it from the mean over orders
+    (docs/evidence.md). Labels inside a segment travel with it.
     """
 
     name: ClassVar[str] = "rotor"

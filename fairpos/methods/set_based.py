@@ -27,7 +27,8 @@ class SetBased(AttentionMethod):
 
     COST: less attention than the plain model, no extra pass.
     HURTS: small models, for which shared positions are out of distribution: on key-value retrieval SmolLM2-135M falls
-    from .25 to .06 (an adapter trained for it helps: docs/tuning.md). Segments that refer to each other can't be
+    from .25 to .00, and from .21 to .12 on answers from five passages (docs/evidence.md; an adapter trained for it
+    helps: docs/tuning.md). Segments that refer to each other can't be
     related before the suffix.
     """
 
