@@ -45,7 +45,8 @@ class Route(Method):
     `placements` inside, the second answer costs a prefill and a suffix for each view.
     HURTS: a model that is sure of what its slots say, right or wrong, is not sure because of the content: where the
     plain reading is the surer and the worse one, routing undoes the inner method: on SmolLM2-135M it is .02 above
-    `placements` alone on answers, and no better on four other tasks (docs/evidence.md). Calibrate, and look at the audit.
+    `placements` alone on answers, and no better on four other tasks (docs/evidence.md). Calibrate, and look at the
+    audit.
 
     Attributes:
         inner: The order-free method, in text form; its options are separated by semicolons here:
