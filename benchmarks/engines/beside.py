@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--url", help="a server that is there, which calls the model smollm2")
     parser.add_argument("--folder", type=Path, default=Path(".engines"), help="where servers and peers are installed")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tool", help="of the real lists only this one, as it is called in the table")
+    parser.add_argument("--tools", nargs="+", help="on the real lists only these, as they are called in the table")
     parser.add_argument("--only", choices=["real", "malformed"], help="the other figures stay as they are")
     options = parser.parse_args()
     python = environment(options.folder / "peers", *NEEDED, alone=PACKAGES)
@@ -290,7 +290,7 @@ def main() -> None:
     if options.only != "malformed":
         with opened(options.engine, options.url, options.folder) as url:
             own = {"fairpos, generate": ours("generate"), "fairpos, first_token": ours("first_token")}
-            asked = {name: tool for name, tool in (tools | own).items() if options.tool in (None, name)}
+            asked = {name: tool for name, tool in (tools | own).items() if name in (options.tools or [name])}
             found.setdefault("real", {}).setdefault(options.engine, {}).update(real(asked, url, options.rounds))
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     fill("endpoints.md", "beside", tables(found))
