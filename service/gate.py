@@ -16,6 +16,7 @@ from .errors import ServiceError, as_service_error
 from .keys import Keys
 from .logs import log, request_id
 from .metrics import Metrics
+from .prefix import below_prefix
 from .quota import Quota
 
 _GONE = 499  # as nginx counts clients that went away
@@ -71,8 +72,7 @@ class Gate:
         try:
             client = self.keys.client_of(headers, scope["client"])
             scope["state"]["client"] = client
-            # Behind a prefix (mounted in another application, or a route of Ray Serve) the path begins with it.
-            if scope["path"].removeprefix(scope.get("root_path", "")) not in _OPEN:
+            if below_prefix(scope["path"], scope) not in _OPEN:
                 self.keys.check(client)
                 await self.quota.check(client.name)
         except ServiceError as error:

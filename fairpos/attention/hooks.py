@@ -235,9 +235,7 @@ class Hooks:
                 forward = None
             elif forward is None or forward.cache is not cache:
                 _refuse_changed(configs)
-                given = kwargs.get("input_ids", args[0] if args else None)
-                rows = len(kwargs["inputs_embeds"] if given is None else given)
-                forward = ForwardPass(cache, rotary, family, rows)
+                forward = ForwardPass(cache, rotary, family, rows=len(_number_a_token(args, kwargs)))
             _active.outer.append(_active.forward)
             _active.forward = forward
             return None if forward is None or family.places is None else (args, _without_places(module, args, kwargs))
@@ -274,9 +272,14 @@ def _without_places(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
     """A model's arguments with all places 0: it would look its own ones up first, and may have fewer than that."""
     if "position_ids" not in inspect.signature(module.forward).parameters:
         return kwargs
-    ids = kwargs.get("input_ids", args[0] if args else None)
-    like = kwargs["inputs_embeds"][..., 0] if ids is None else ids
-    return kwargs | {"position_ids": torch.zeros_like(like, dtype=torch.long)}
+    return kwargs | {"position_ids": torch.zeros_like(_number_a_token(args, kwargs), dtype=torch.long)}
+
+
+def _number_a_token(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """A number for each token that a model is given, (B, L): its id, or the first of its embedding."""
+    ids: Tensor | None = kwargs.get("input_ids", args[0] if args else None)
+    embedded: Tensor = kwargs["inputs_embeds"] if ids is None else ids
+    return embedded[..., 0] if ids is None else ids
 
 
 def _place_tokens(_: nn.Module, __: object, output: Tensor) -> Tensor | None:

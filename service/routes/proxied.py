@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from ..bodies import read_content
 from ..errors import ServiceError
+from ..prefix import below_prefix
 from ..replies import ERRORS
 from ..state import State, state_of
 
@@ -28,7 +29,7 @@ async def pass_on(request: Request) -> Response:
         ServiceError: 404 there is no upstream, or the path is none that may pass.
     """
     state = state_of(request)
-    path = path_of(request)
+    path = below_prefix(request.url.path, request.scope)
     if state.upstream is None or not steps_down(path) or not may_pass(state, path):
         raise ServiceError(404, "not_found", f"there is no {request.method} {path} here")
     content = await read_content(request, state.settings)
@@ -36,12 +37,6 @@ async def pass_on(request: Request) -> Response:
     at_root = not path.startswith("/v1/")
     query = f"?{request.url.query}" if request.url.query else ""
     return await state.upstream.relay(request, path.removeprefix("/v1") + query, content, root=at_root)
-
-
-def path_of(request: Request) -> str:
-    """A request's path as the routes have it: without the prefix below which the service is mounted, if any."""
-    path, prefix = request.url.path, request.scope.get("root_path", "")
-    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
 def may_pass(state: State, path: str) -> bool:

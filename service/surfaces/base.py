@@ -26,7 +26,8 @@ from ..errors import ServiceError, as_service_error
 from ..history import has_documents
 from ..logs import log
 from ..outcome import headers
-from ..routes.proxied import may_pass, model_of, pass_on, path_of
+from ..prefix import below_prefix
+from ..routes.proxied import may_pass, model_of, pass_on
 from ..schemas.options import Done
 from ..settings import Settings
 from ..sizing import check_messages
@@ -103,7 +104,9 @@ async def serve(request: Request, surface: type[Surface]) -> Response:
     target, name = state.target(model_of(body))
     if isinstance(target, Engine):
         check_messages(body.get(surface.messages_field), target.limits, target.backend.context)
-    elif may_pass(state, path_of(request)) and not has_documents(body, surface.messages_field):
+    elif may_pass(state, below_prefix(request.url.path, request.scope)) and not has_documents(
+        body, surface.messages_field
+    ):
         return await pass_on(request)
     read = await beside(len(content), lambda: surface.read(body, name, state.settings))
     return await _reply_of(request, state, asked_by(request, target, name), read)
